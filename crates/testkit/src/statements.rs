@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Once};
 
 use parking_lot::Mutex;
 use reqwest::{RequestBuilder, Response};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Instrument as _, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::Bed;
 
@@ -86,6 +87,22 @@ pub struct Cost {
     pub writes: usize,
 }
 
+impl Cost {
+    fn of(statements: &[String]) -> Self {
+        let mut verbs = BTreeMap::<&str, usize>::new();
+        for statement in statements {
+            *verbs
+                .entry(statement.split_whitespace().next().unwrap_or_default())
+                .or_default() += 1;
+        }
+        let of = |verb| verbs.get(verb).copied().unwrap_or_default();
+        Self {
+            reads: of("SELECT"),
+            writes: of("INSERT") + of("UPDATE") + of("DELETE") + of("WITH"),
+        }
+    }
+}
+
 /// Sends a request and counts its statements. The begin and the end of its transaction are not among them.
 ///
 /// # Panics
@@ -95,17 +112,22 @@ pub async fn cost(name: &str, bed: &Bed, request: RequestBuilder) -> (Cost, Resp
     LOG.lock().insert(id.clone(), Vec::new());
     let response = request.header("x-request-id", &id).send().await.expect("an answer");
     let statements = LOG.lock().remove(&id).expect("it was inserted");
-    let mut verbs = BTreeMap::<&str, usize>::new();
-    for statement in &statements {
-        *verbs
-            .entry(statement.split_whitespace().next().unwrap_or_default())
-            .or_default() += 1;
-    }
-    let of = |verb| verbs.get(verb).copied().unwrap_or_default();
     println!("{name} on {:?}: {statements:?}", bed.set);
-    let cost = Cost {
-        reads: of("SELECT"),
-        writes: of("INSERT") + of("UPDATE") + of("DELETE"),
-    };
-    (cost, response)
+    (Cost::of(&statements), response)
+}
+
+/// Does work and counts its statements as [`cost`] does. It installs the tracing subscriber of the test binary, which must have no other.
+///
+/// # Panics
+/// If the binary has another subscriber.
+pub async fn cost_of<T>(name: &str, bed: &Bed, work: impl Future<Output = T>) -> (Cost, T) {
+    static SUBSCRIBED: Once = Once::new();
+    SUBSCRIBED.call_once(|| tracing_subscriber::registry().with(layer()).init());
+    let id = format!("cost-{name}-{}", bed.context.entropy.hex(8));
+    LOG.lock().insert(id.clone(), Vec::new());
+    let span = tracing::info_span!("cost", request_id = id.as_str());
+    let result = work.instrument(span).await;
+    let statements = LOG.lock().remove(&id).expect("it was inserted");
+    println!("{name} on {:?}: {statements:?}", bed.set);
+    (Cost::of(&statements), result)
 }

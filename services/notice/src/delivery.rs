@@ -1,5 +1,5 @@
 //! Delivers a notice to its receiver: every replica shows it on the sockets it holds ([`Delivery::show`]), and one replica, the consumer of
-//! the record's partition, keeps it in the inbox and queues its push ([`Delivery::keep`]).
+//! the record's partition, keeps it in the inbox and queues its push ([`Delivery::keep_all`]).
 //!
 //! | receiver's sockets | frames | push |
 //! | --- | --- | --- |
@@ -17,6 +17,8 @@
 //! The same record can be read again, and by a replica that does not remember it. The inbox decides then ([`Decision`]): the first replica
 //! stores the notice, the time of storing tells a duplicate from a new record, and a settled push says that the notice was shown or pushed.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use parking_lot::Mutex;
 use sosohappy_access::{MutedWordLists, Names, Revocations};
 use sosohappy_bus::consume::HandleError;
 use sosohappy_bus::delivery::Hop;
-use sosohappy_common::correlation::correlation;
+use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
@@ -34,7 +36,7 @@ use sosohappy_realtime::{Hub, Version};
 use sosohappy_store::Directory;
 
 use crate::banners::Banners;
-use crate::domain::{Content, Notice, Target, WaitingPush};
+use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::push::PushHandle;
 use crate::settings::Settings;
@@ -190,41 +192,74 @@ impl Delivery {
         !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_well_before(&notice.receiver, since)
     }
 
-    /// Keeps a notice in the inbox and queues its push, due after the time in which a replica with a socket of the receiver reports that the
-    /// notice was shown.
-    pub async fn keep(&self, notice: &Notice) -> Result<(), HandleError> {
-        if !self.is_for_receiver(notice).await? {
-            return Ok(());
-        }
-        // The notice comes before its push: a crash in between leaves the record unacknowledged, and it is handled again.
+    /// Keeps a notice in the inbox and queues its push, as [`Delivery::keep_all`] does.
+    pub async fn keep(&self, notice: Notice) -> Result<(), HandleError> {
+        let cause = correlation();
+        self.keep_all(vec![Raised { notice, cause }]).await
+    }
+
+    /// Keeps notices in their inboxes and queues their pushes, each due after the time in which a replica with a socket of the receiver reports
+    /// that the notice was shown. They are at most [`STORED_AT_ONCE`](crate::store::STORED_AT_ONCE).
+    pub async fn keep_all(&self, raised: Vec<Raised>) -> Result<(), HandleError> {
+        // All notices come before all pushes: a crash in between leaves the records unacknowledged, and they are handled again.
         let now = self.now();
-        if self.put(notice, now).await?.is_none() {
-            return Ok(());
-        }
-        self.metrics.notice(Outcome::Kept);
-        let Some(content) = notice.content.push() else {
-            return Ok(());
-        };
-        let push = WaitingPush {
-            event: notice.event,
-            target: Target::Account(notice.receiver.clone()),
-            actor: notice.content.actor().cloned(),
-            content,
-            occurred_at: notice.occurred_at,
-            queued_at: now,
-            attempts: 0,
-            sent: Vec::new(),
-            cause: correlation(),
-        };
-        let wait = {
+        let kept = self.put_all(self.for_receivers(latest(raised)).await?, now).await?;
+        let pushes: Vec<WaitingPush> = kept.iter().filter_map(|raised| raised.push(now)).collect();
+        let (delivery_timeout, like_delay) = {
             let push = &self.settings.get().push;
-            match notice.content {
-                // Likes are collected: those of one post are one push, and one that is withdrawn meanwhile is none.
-                Content::Like { .. } => push.delivery_timeout.max(push.like_delay),
-                Content::Follow { .. } | Content::Other { .. } => push.delivery_timeout,
-            }
+            (push.delivery_timeout, push.like_delay)
         };
-        self.queue(&push, wait).await
+        let wait = |push: &WaitingPush| match push.content {
+            // Likes are collected: those of one post are one push, and one that is withdrawn meanwhile is none.
+            PushContent::Like { .. } => delivery_timeout.max(like_delay),
+            PushContent::Message { .. } | PushContent::Notice { .. } | PushContent::Handled { .. } => delivery_timeout,
+        };
+        let waits: Vec<_> = pushes.iter().map(|push| (push, wait(push))).collect();
+        self.queue_all(&waits).await
+    }
+
+    /// Stores notices. Returns those that the inbox keeps.
+    async fn put_all(&self, mut raised: Vec<Raised>, now: Timestamp) -> Result<Vec<Raised>, HandleError> {
+        let retention = self.settings.get().inbox.retention;
+        // The inbox deletes notices of that age: it could not recognise a duplicate.
+        raised.retain(|raised| !is_older(raised.notice.occurred_at, retention, now));
+        if raised.is_empty() {
+            return Ok(raised);
+        }
+        let notices: Vec<&Notice> = raised.iter().map(|raised| &raised.notice).collect();
+        let added = self.store.add_all(&notices, now).await?;
+        let kept = raised.into_iter().zip(added).filter(|(_, added)| added.is_kept());
+        let kept: Vec<Raised> = kept.map(|(raised, _)| raised).collect();
+        for _ in &kept {
+            self.metrics.notice(Outcome::Kept);
+        }
+        Ok(kept)
+    }
+
+    /// Returns those of the notices that their receivers get, as [`Delivery::is_for_receiver`] does of one.
+    async fn for_receivers(&self, mut raised: Vec<Raised>) -> Result<Vec<Raised>, HandleError> {
+        if let [single] = &raised[..] {
+            let is_for_receiver = self.is_for_receiver(&single.notice).await?;
+            return Ok(if is_for_receiver { raised } else { Vec::new() });
+        }
+        let caused = raised
+            .iter()
+            .filter(|Raised { notice, .. }| notice.content.actor().is_some());
+        let receivers: HashSet<Account> = caused.map(|raised| raised.notice.receiver.clone()).collect();
+        let mut blocked = HashMap::with_capacity(receivers.len());
+        for receiver in receivers {
+            let others: HashSet<Account> = self.directory.blocked_with(&receiver).await?.into_iter().collect();
+            blocked.insert(receiver, others);
+        }
+        raised.retain(|Raised { notice, .. }| {
+            let is_blocked = |actor: &Account| {
+                let others = blocked.get(&notice.receiver);
+                others.is_some_and(|others| others.contains(actor))
+            };
+            let actor = notice.content.actor();
+            actor.is_none_or(|actor| *actor != notice.receiver && !is_blocked(actor))
+        });
+        Ok(raised)
     }
 
     /// Returns whether the receiver wants frames of such notices, and of the post that this one is about.
@@ -264,14 +299,24 @@ impl Delivery {
         Ok(())
     }
 
-    /// Queues a push, unless it is too old, or happened before this inbox was created: the legacy notice service has pushed that.
+    /// Queues a push as [`Delivery::queue_all`] does.
     pub async fn queue(&self, push: &WaitingPush, wait: Duration) -> Result<(), HandleError> {
-        if push.occurred_at < self.born || is_older(push.occurred_at, self.settings.get().push.max_age, push.queued_at)
-        {
+        self.queue_all(&[(push, wait)]).await
+    }
+
+    /// Queues pushes that are due after a time, except those that are too old, or happened before this inbox was created: the legacy notice
+    /// service has pushed those.
+    async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
+        let max_age = self.settings.get().push.max_age;
+        let is_due =
+            |push: &WaitingPush| push.occurred_at >= self.born && !is_older(push.occurred_at, max_age, push.queued_at);
+        let due = pushes.iter().filter(|(push, _)| is_due(push));
+        let due: Vec<(&WaitingPush, Timestamp)> = due.map(|(push, wait)| (*push, push.queued_at + *wait)).collect();
+        if due.is_empty() {
             return Ok(());
         }
-        self.store.queue(push, push.queued_at + wait).await?;
-        if wait.is_zero() {
+        self.store.queue_all(&due).await?;
+        if pushes.iter().any(|(_, wait)| wait.is_zero()) {
             self.pushes.wake();
         }
         Ok(())
@@ -322,6 +367,52 @@ impl Delivery {
         let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
         names.ok()?.into_iter().next()?
     }
+}
+
+/// A notice, and the request that caused it.
+#[derive(Debug)]
+pub struct Raised {
+    pub notice: Notice,
+    pub cause: Option<Correlation>,
+}
+
+impl Raised {
+    /// Returns the push of the notice, if it has one.
+    fn push(&self, now: Timestamp) -> Option<WaitingPush> {
+        let notice = &self.notice;
+        Some(WaitingPush {
+            event: notice.event,
+            target: Target::Account(notice.receiver.clone()),
+            actor: notice.content.actor().cloned(),
+            content: notice.content.push()?,
+            occurred_at: notice.occurred_at,
+            queued_at: now,
+            attempts: 0,
+            sent: Vec::new(),
+            cause: self.cause.clone(),
+        })
+    }
+}
+
+/// Leaves one of the copies of each notice: the latest, in the place of the first.
+fn latest(raised: Vec<Raised>) -> Vec<Raised> {
+    let mut kept: Vec<Raised> = Vec::with_capacity(raised.len());
+    let mut places = HashMap::with_capacity(raised.len());
+    for raised in raised {
+        match places.entry(raised.notice.event) {
+            Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(raised);
+            }
+            Entry::Occupied(place) => {
+                let earlier = &mut kept[*place.get()];
+                if earlier.notice.occurred_at < raised.notice.occurred_at {
+                    *earlier = raised;
+                }
+            }
+        }
+    }
+    kept
 }
 
 fn is_older(at: Timestamp, than: Duration, now: Timestamp) -> bool {

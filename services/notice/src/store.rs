@@ -37,6 +37,79 @@ pub enum Added {
     Withdrawn,
 }
 
+impl Added {
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Kept { .. })
+    }
+}
+
+/// Notices or pushes that are stored by one call at most: each takes about ten parameters of a statement.
+pub const STORED_AT_ONCE: usize = 500;
+
+/// The accounts and ids by which a notice or a push may be erased or withdrawn, and when it happened.
+struct Subject<'a> {
+    people: [Option<&'a Account>; 2],
+    ids: Vec<EventId>,
+    occurred_at: Timestamp,
+}
+
+impl<'a> From<&'a Notice> for Subject<'a> {
+    fn from(notice: &'a Notice) -> Self {
+        Self {
+            people: notice.people(),
+            ids: notice.withdrawal_ids(),
+            occurred_at: notice.occurred_at,
+        }
+    }
+}
+
+impl<'a> From<&'a WaitingPush> for Subject<'a> {
+    fn from(push: &'a WaitingPush) -> Self {
+        Self {
+            people: push.people(),
+            ids: push.withdrawal_ids(),
+            occurred_at: push.occurred_at,
+        }
+    }
+}
+
+/// Returns the accounts of all subjects, as the marks of resignations name them.
+fn fingerprints(subjects: &[Subject<'_>]) -> HashSet<String> {
+    let people = subjects.iter().flat_map(|subject| subject.people.into_iter().flatten());
+    people.map(Account::fingerprint).collect()
+}
+
+/// Returns the ids of all subjects.
+fn withdrawal_ids(subjects: &[Subject<'_>]) -> HashSet<EventId> {
+    subjects
+        .iter()
+        .flat_map(|subject| subject.ids.iter().copied())
+        .collect()
+}
+
+/// The erasures and withdrawals that concern some subjects.
+#[derive(Default)]
+struct Marks {
+    /// Milliseconds up to which an account is erased, by its fingerprint.
+    erased: HashMap<String, i64>,
+    /// Milliseconds up to which notices are withdrawn, by the id of the notice or of its post.
+    withdrawn: HashMap<EventId, i64>,
+}
+
+impl Marks {
+    /// Returns why the subject is not kept, if it is not.
+    fn exclusion(&self, subject: &Subject<'_>) -> Option<Added> {
+        let at = subject.occurred_at.as_millisecond();
+        let reaches = |until: Option<&i64>| until.is_some_and(|until| *until >= at);
+        let mut people = subject.people.into_iter().flatten();
+        if people.any(|person| reaches(self.erased.get(&person.fingerprint()))) {
+            return Some(Added::Erased);
+        }
+        let is_withdrawn = subject.ids.iter().any(|id| reaches(self.withdrawn.get(id)));
+        is_withdrawn.then_some(Added::Withdrawn)
+    }
+}
+
 /// A device that was set or removed.
 #[derive(Debug, Clone)]
 pub struct DeviceChange {
@@ -113,16 +186,28 @@ pub struct Horizons {
 
 #[async_trait]
 pub trait Notices: Debug + Send + Sync {
-    /// Stores a notice under the receiver's next number, once, however many replicas add it. Numbers of one receiver become visible in order. A notice that was withdrawn before and happens again comes back under its number if it
-    /// was shown or pushed, else under the next.
-    async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError>;
+    /// Stores each notice under its receiver's next number, once, however many replicas add it. Numbers of one receiver become visible in order.
+    /// A notice that was withdrawn before and happens again comes back under its number if it was shown or pushed, else under the next.
+    ///
+    /// The notices have different ids, and are at most [`STORED_AT_ONCE`]. Returns an answer for each. After an error some may be stored.
+    async fn add_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError>;
+
+    /// Stores one notice as [`Notices::add_all`] does.
+    async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError> {
+        let added = self.add_all(&[notice], now).await?;
+        added
+            .first()
+            .copied()
+            .ok_or_else(|| StoreError::corrupt("a notice was added without an answer"))
+    }
 
     /// Withdraws what happened up to `at`: the inbox keeps its number only, a push that waits is not sent. Also when the notice comes later.
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
 
     /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw`] one. What
     /// happens later is about another post, and gets a number and a push of its own.
-    /// It reads the inbox of the author and the notices that name the author.
+    /// It reads the inbox of the author and the notices that name the author, also those that were withdrawn before: their settled pushes are
+    /// deleted, too.
     async fn withdraw_post(&self, author: &Account, date: i64, at: Timestamp, now: Timestamp)
     -> Result<(), StoreError>;
 }
@@ -364,9 +449,14 @@ pub trait Choices: Debug + Send + Sync {
 
 #[async_trait]
 pub trait Pushes: Debug + Send + Sync {
-    /// Queues a push that is due at `due`. Does nothing if the event was queued or settled before or withdrawn, or if its account or actor has
-    /// resigned since.
-    async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError>;
+    /// Queues pushes, each due at that time. Leaves out those whose event was queued or settled before or withdrawn, or whose account or actor has
+    /// resigned since. They have different ids, and are at most [`STORED_AT_ONCE`]. After an error some may be queued.
+    async fn queue_all(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError>;
+
+    /// Queues one push as [`Pushes::queue_all`] does.
+    async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError> {
+        self.queue_all(&[(push, due)]).await
+    }
 
     /// Settles pushes that were sent or are not needed, also those that are queued later.
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError>;

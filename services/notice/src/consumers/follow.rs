@@ -30,7 +30,7 @@ impl Consumer<FollowChanged> for Keep {
     async fn handle(&self, changed: Envelope<FollowChanged>) -> Result<(), HandleError> {
         let notice = notice(changed.clone());
         if changed.event.following {
-            self.0.keep(&notice).await
+            self.0.keep(notice).await
         } else {
             self.0
                 .withdraw(&notice.receiver, notice.event, notice.occurred_at)

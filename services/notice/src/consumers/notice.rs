@@ -1,13 +1,14 @@
 //! `notice`: any other notice, as the service that raised it wrote it, and the withdrawal of a like or of another notice.
 
 use async_trait::async_trait;
-use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_bus::consume::{Consumer, HandleError, correlation_of};
 use sosohappy_events::types::NoticeRaised;
 use sosohappy_events::{Envelope, EventId};
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Raised};
 use crate::domain::{Content, Notice, like_id};
 use crate::shows::Shows;
+use crate::store::STORED_AT_ONCE;
 
 /// At every replica.
 pub struct Show(pub Shows);
@@ -29,6 +30,8 @@ pub struct Keep(pub Delivery);
 
 #[async_trait]
 impl Consumer<NoticeRaised> for Keep {
+    const MOST_AT_ONCE: usize = STORED_AT_ONCE;
+
     async fn handle(&self, raised: Envelope<NoticeRaised>) -> Result<(), HandleError> {
         if let Some(id) = withdrawn(&raised.event)? {
             return self
@@ -36,7 +39,23 @@ impl Consumer<NoticeRaised> for Keep {
                 .withdraw(&raised.event.receiver, id, raised.meta.occurred_at)
                 .await;
         }
-        self.0.keep(&notice(raised)?).await
+        self.0.keep(notice(raised)?).await
+    }
+
+    /// Withdrawals are applied one by one, each after the notices before it.
+    async fn handle_all(&self, events: Vec<Envelope<NoticeRaised>>) -> Result<(), HandleError> {
+        let mut notices = Vec::new();
+        for raised in events {
+            if withdrawn(&raised.event)?.is_some() {
+                self.0.keep_all(std::mem::take(&mut notices)).await?;
+                self.handle(raised).await?;
+                continue;
+            }
+            let cause = Some(correlation_of(&raised.meta));
+            let notice = notice(raised)?;
+            notices.push(Raised { notice, cause });
+        }
+        self.0.keep_all(notices).await
     }
 }
 

@@ -1,15 +1,17 @@
 //! `noticeLike`: the author of a post gets a notice of each like.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sosohappy_access::Denied;
-use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_bus::consume::{Consumer, HandleError, correlation_of};
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::PostLiked;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Raised};
 use crate::domain::{Content, Notice, like_id};
 use crate::shows::Shows;
+use crate::store::STORED_AT_ONCE;
 
 /// At every replica.
 pub struct Show(pub Shows);
@@ -32,9 +34,11 @@ pub struct Keep(pub Delivery);
 
 #[async_trait]
 impl Consumer<PostLiked> for Keep {
+    const MOST_AT_ONCE: usize = STORED_AT_ONCE;
+
     async fn handle(&self, like: Envelope<PostLiked>) -> Result<(), HandleError> {
         match notice(&self.0, like).await {
-            Ok(Some(notice)) => self.0.keep(&notice).await,
+            Ok(Some(notice)) => self.0.keep(notice).await,
             Ok(None) => Ok(()),
             Err(denied) => {
                 // While the inbox is unavailable the record is retried. Auth alone may be unavailable for long.
@@ -42,6 +46,33 @@ impl Consumer<PostLiked> for Keep {
                 Err(HandleError::Rejected(format!("names: {denied}")))
             }
         }
+    }
+
+    async fn handle_all(&self, likes: Vec<Envelope<PostLiked>>) -> Result<(), HandleError> {
+        let raised: Option<Vec<Raised>> = likes.into_iter().map(complete).collect();
+        // A name may have to be looked up for long, and may belong to no account.
+        let raised = raised.ok_or_else(|| HandleError::Rejected("a like names no account".to_owned()))?;
+        self.0.keep_all(raised).await
+    }
+}
+
+/// Returns the notice of a like whose record names both accounts.
+fn complete(like: Envelope<PostLiked>) -> Option<Raised> {
+    let Envelope { event, meta } = like;
+    let (receiver, liker) = (event.author_account?, event.liker_account?);
+    let cause = Some(correlation_of(&meta));
+    Some(Raised {
+        notice: like_notice(receiver, liker, event.liker, event.date, meta.occurred_at),
+        cause,
+    })
+}
+
+fn like_notice(receiver: Account, liker: Account, known_as: String, date: i64, occurred_at: Timestamp) -> Notice {
+    Notice {
+        event: like_id(&receiver, &liker, date),
+        receiver,
+        occurred_at,
+        content: Content::Like { liker, known_as, date },
     }
 }
 
@@ -61,16 +92,13 @@ async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option
     let Some(liker) = who(delivery, event.liker_account, &event.liker).await? else {
         return Ok(None);
     };
-    Ok(Some(Notice {
-        event: like_id(&receiver, &liker, event.date),
+    Ok(Some(like_notice(
         receiver,
-        occurred_at: meta.occurred_at,
-        content: Content::Like {
-            liker,
-            known_as: event.liker,
-            date: event.date,
-        },
-    }))
+        liker,
+        event.liker,
+        event.date,
+        meta.occurred_at,
+    )))
 }
 
 async fn who(delivery: &Delivery, account: Option<Account>, nickname: &str) -> Result<Option<Account>, Denied> {

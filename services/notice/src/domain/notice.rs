@@ -18,6 +18,11 @@ impl Notice {
         };
         [self.event].into_iter().chain(post).collect()
     }
+
+    /// Returns the accounts whose resignation keeps it out of the inbox.
+    pub fn people(&self) -> [Option<&Account>; 2] {
+        [Some(&self.receiver), self.content.actor()]
+    }
 }
 
 /// The topic of a like's frame.

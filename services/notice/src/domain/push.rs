@@ -79,6 +79,15 @@ impl WaitingPush {
         [self.event].into_iter().chain(post).collect()
     }
 
+    /// Returns the accounts whose resignation keeps it out of the queue.
+    pub fn people(&self) -> [Option<&Account>; 2] {
+        let receiver = match &self.target {
+            Target::Account(account) => Some(account),
+            Target::Token(_) => None,
+        };
+        [receiver, self.actor.as_ref()]
+    }
+
     /// Returns the thread of the push: the likes of one post, the messages of one sender.
     pub fn thread(&self) -> Thread {
         let topic = match (&self.content, &self.actor) {

@@ -18,7 +18,8 @@ use sosohappy_store::sqlite::{Database, Engine, Tx};
 use sqlx::QueryBuilder;
 use sqlx::migrate::Migrator;
 
-use super::Opened;
+use self::pushes::event;
+use super::{Marks, Opened, Subject, fingerprints, withdrawal_ids};
 use crate::settings::InboxSettings;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -50,6 +51,27 @@ async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Ti
     .fetch_optional(&mut **tx)
     .await?;
     Ok(erased.is_some())
+}
+
+/// Returns the erasures and withdrawals that concern the subjects.
+async fn marks(tx: &mut Tx, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
+    let mut query = QueryBuilder::<Engine>::new(
+        "SELECT person, erased_until FROM account_mark WHERE erased_until IS NOT NULL AND person IN (",
+    );
+    let mut people = query.separated(", ");
+    for person in fingerprints(subjects) {
+        people.push_bind(person);
+    }
+    let erased: Vec<(String, i64)> = query.push(")").build_query_as().fetch_all(&mut **tx).await?;
+    let ids: Vec<EventId> = withdrawal_ids(subjects).into_iter().collect();
+    let mut query = QueryBuilder::<Engine>::new("SELECT event_id, withdrawn_until FROM withdrawal WHERE event_id IN (");
+    push_events(&mut query, &ids);
+    let rows: Vec<(Vec<u8>, i64)> = query.push(")").build_query_as().fetch_all(&mut **tx).await?;
+    let withdrawn = rows.into_iter().map(|(id, until)| Ok((event(id)?, until)));
+    Ok(Marks {
+        erased: erased.into_iter().collect(),
+        withdrawn: withdrawn.collect::<Result<_, StoreError>>()?,
+    })
 }
 
 /// Returns whether one of these was withdrawn at that moment or later.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mongodb::bson::{Document, doc};
 use sosohappy_events::types::{AccountErased, Device};
 use sosohappy_events::{Envelope, Event as _, Topic};
+use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
-use crate::domain::{Content, PushContent};
+use crate::domain::{Content, PushContent, post_id};
 use crate::{DEFAULTS, Settings};
 
 struct Bench {
@@ -892,13 +894,76 @@ async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
     assert_eq!(pushed, 3, "with the one that was not settled");
 }
 
+/// On `MongoDB` a withdrawal is a mark, the deletion of the pushes and the update of the notices, one after the other; on `SQLite` the last two
+/// are one transaction.
+async fn a_withdrawal_that_crashed_between_its_steps_is_finished_by_the_next(bed: Bed) {
+    const DATE: i64 = 2_023_090_513_248_392;
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let bench = bench(bed).await;
+    let client = mongodb::Client::with_uri_str(bench.bed.mongodb_url("notice"));
+    let database = client.await.unwrap().default_database().unwrap();
+    let [marks, pushes] = ["withdrawal", "push"].map(|name| database.collection::<Document>(name));
+    let mark = async |id: EventId| {
+        let mark = doc! {
+            "_id": id.to_string(),
+            "withdrawn_until": at(20).as_millisecond(),
+            "stored_at": at(20).as_millisecond(),
+        };
+        marks.insert_one(mark).await.unwrap();
+    };
+    for (number, (of_post, pushes_deleted)) in (0..).zip([(false, false), (false, true), (true, false), (true, true)]) {
+        let author = account(&format!("author{number}"));
+        let like = Notice {
+            receiver: author.clone(),
+            ..bench.like("lee", "kim", 10)
+        };
+        let seq = bench.seq(&like, 11).await;
+        bench.queue(&of_notice(&bench, &like), at(100)).await.unwrap();
+        if of_post {
+            // What was pushed before is not the notice of the next post of that day.
+            bench.settle(&[like.event], at(12)).await.unwrap();
+        }
+
+        mark(if of_post { post_id(&author, DATE) } else { like.event }).await;
+        if pushes_deleted {
+            let of_like = doc! { "_id": like.event.to_string() };
+            assert_eq!(pushes.delete_one(of_like).await.unwrap().deleted_count, 1);
+        }
+        // The crash. Both records may be read again, in any order.
+        let case = format!("of a post: {of_post}, pushes deleted: {pushes_deleted}");
+        assert_eq!(bench.add(&like, at(30)).await.unwrap(), Added::Withdrawn, "{case}");
+        bench.queue(&of_notice(&bench, &like), at(100)).await.unwrap();
+        for _ in 0..2 {
+            if of_post {
+                bench.withdraw_post(&author, DATE, at(20), at(31)).await.unwrap();
+            } else {
+                bench.withdraw(like.event, at(20), at(31)).await.unwrap();
+            }
+        }
+        assert_eq!(bench.unread(&author, &[], 0).await.unwrap(), 0, "{case}");
+        assert_eq!(bench.due(200).await, [], "{case}");
+        assert_eq!(bench.kept(&author).await.unwrap(), Some((seq, seq)), "{case}");
+        let again = Notice {
+            occurred_at: at(40),
+            ..like
+        };
+        assert_eq!(bench.seq(&again, 41).await, seq + 1, "{case}");
+        bench.queue(&of_notice(&bench, &again), at(100)).await.unwrap();
+        let due = bench.due(200).await;
+        assert_eq!(due.len(), 1, "{case}");
+        bench.settle(&[again.event], at(201)).await.unwrap();
+    }
+}
+
 async fn a_long_inbox_is_withdrawn_in_parts(bed: Bed) {
     let bench = bench(bed).await;
     let likes: Vec<Notice> = (0..WITHDRAWN_AT_ONCE + 2)
         .map(|number| bench.like(&format!("liker{number}"), "kim", 10))
         .collect();
-    for like in &likes {
-        bench.seq(like, 10).await;
+    for likes in likes.iter().collect::<Vec<_>>().chunks(STORED_AT_ONCE) {
+        bench.add_all(likes, at(10)).await.unwrap();
     }
     let kim = account("kim");
     bench
@@ -906,6 +971,139 @@ async fn a_long_inbox_is_withdrawn_in_parts(bed: Bed) {
         .await
         .unwrap();
     assert_eq!(bench.unread(&kim, &[], 0).await.unwrap(), 0);
+}
+
+/// The records of a post that so many like within a minute, as a consumer gets them, and one of another account behind most of them.
+async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed) {
+    let bench = bench(bed).await;
+    let count = match bench.bed.set {
+        EngineSet::Embedded => 10_000,
+        EngineSet::Real => 1_000,
+    };
+    let mut notices: Vec<Notice> = (0..count)
+        .map(|number| bench.like(&format!("liker{number}"), "kim", 10))
+        .collect();
+    notices.insert(count - 10, bench.like("lee", "park", 10));
+    let pushes: Vec<WaitingPush> = notices.iter().map(|notice| of_notice(&bench, notice)).collect();
+    let (notices, pushes): (Vec<_>, Vec<_>) = (
+        notices.iter().collect(),
+        pushes.iter().map(|push| (push, at(100))).collect(),
+    );
+    let store = async || {
+        for (notices, pushes) in notices.chunks(STORED_AT_ONCE).zip(pushes.chunks(STORED_AT_ONCE)) {
+            let added = bench.add_all(notices, at(10)).await.unwrap();
+            assert!(added.into_iter().all(Added::is_kept));
+            bench.queue_all(pushes).await.unwrap();
+        }
+    };
+    let batches = notices.len().div_ceil(STORED_AT_ONCE);
+    let (first, ()) = cost_of("likes", &bench.bed, store()).await;
+    let (again, ()) = cost_of("redelivery", &bench.bed, store()).await;
+    if bench.bed.set == EngineSet::Embedded {
+        let expected = |reads, writes| Cost {
+            reads: reads * batches,
+            writes: writes * batches,
+        };
+        assert_eq!(first, expected(7, 2));
+        assert_eq!(again, expected(3, 1));
+    }
+
+    for (who, expected) in [("kim", count), ("park", 1)] {
+        let unread = bench.unread(&account(who), &[], 0).await.unwrap();
+        assert_eq!(usize::try_from(unread).unwrap(), expected, "{who}");
+        let (lowest, highest) = bench.kept(&account(who)).await.unwrap().unwrap();
+        assert_eq!(usize::try_from(highest - lowest).unwrap(), expected - 1, "no gap");
+    }
+    let following = bench.after(&account("kim"), &[], 0, 100).await.unwrap();
+    let expected = notices.iter().take(100).map(|notice| notice.event);
+    assert!(
+        following.notices.iter().map(|notice| notice.id).eq(expected),
+        "in the order of the records"
+    );
+    let mut groups: Vec<usize> = bench
+        .push_groups(100)
+        .await
+        .iter()
+        .map(|group| group.events.len())
+        .collect();
+    groups.sort_unstable();
+    assert_eq!(groups, [1, count]);
+}
+
+/// Returns the push of a like.
+fn of_notice(bench: &Bench, notice: &Notice) -> WaitingPush {
+    WaitingPush {
+        event: notice.event,
+        target: Target::Account(notice.receiver.clone()),
+        actor: notice.content.actor().cloned(),
+        content: notice.content.push().unwrap(),
+        occurred_at: notice.occurred_at,
+        ..bench.push("lee", "kim", 10)
+    }
+}
+
+async fn each_notice_of_several_is_answered_by_itself(bed: Bed) {
+    let bench = bench(bed).await;
+    let known = bench.like("lee", "kim", 10);
+    let seq = bench.seq(&known, 11).await;
+    let withdrawn = bench.like("park", "kim", 10);
+    bench.withdraw(withdrawn.event, at(10), at(11)).await.unwrap();
+    let erased = bench.like("choi", "kim", 10);
+    bench.erase(&bench.erasure("choi", 10), at(11)).await.unwrap();
+    // It was pushed, taken back, and happens again.
+    let pushed = bench.like("jung", "kim", 10);
+    assert_eq!(bench.seq(&pushed, 11).await, seq + 1);
+    bench.settle(&[pushed.event], at(12)).await.unwrap();
+    bench.withdraw(pushed.event, at(13), at(13)).await.unwrap();
+    let back = Notice {
+        occurred_at: at(14),
+        ..pushed
+    };
+    // A withdrawal from before no longer counts after it happened again.
+    let later = Notice {
+        occurred_at: at(20),
+        ..known.clone()
+    };
+    let (first, second) = (bench.like("kang", "kim", 15), bench.like("kang", "lee", 15));
+    let notices = [&first, &later, &withdrawn, &erased, &back, &second];
+    let added = bench.add_all(&notices, at(30)).await.unwrap();
+    let kept = |seq, stored_at| Added::Kept {
+        seq,
+        stored_at: at(stored_at),
+    };
+    let Added::Kept { seq: of_lee, .. } = added[5] else {
+        panic!("{added:?}")
+    };
+    let expected = [
+        kept(seq + 2, 30),
+        kept(seq, 11),
+        Added::Withdrawn,
+        Added::Erased,
+        kept(seq + 1, 11),
+        kept(of_lee, 30),
+    ];
+    assert_eq!(added, expected);
+    assert_eq!(
+        bench.add_all(&notices, at(40)).await.unwrap(),
+        expected,
+        "delivered again"
+    );
+    bench.withdraw(known.event, at(15), at(41)).await.unwrap();
+    let following = bench.after(&account("kim"), &[], 0, 10).await.unwrap();
+    let numbers: Vec<i64> = following.notices.iter().map(|notice| notice.seq).collect();
+    assert_eq!(numbers, [seq, seq + 1, seq + 2]);
+
+    let pushes = notices.map(|notice| (of_notice(&bench, notice), at(100)));
+    let pushes = pushes.each_ref().map(|(push, due)| (push, *due));
+    for _ in 0..2 {
+        bench.queue_all(&pushes).await.unwrap();
+    }
+    let groups = bench.push_groups(100).await;
+    let mut waiting: Vec<EventId> = groups.into_iter().flat_map(|group| group.events).collect();
+    waiting.sort_unstable();
+    let mut expected = [first.event, known.event, second.event];
+    expected.sort_unstable();
+    assert_eq!(waiting, expected);
 }
 
 async fn the_number_of_an_erased_notice_is_not_given_again(bed: Bed) {
@@ -1182,6 +1380,9 @@ on_both_engines!(
     a_withdrawn_notice_keeps_its_number_only,
     notices_of_a_deleted_post_are_withdrawn,
     a_long_inbox_is_withdrawn_in_parts,
+    a_withdrawal_that_crashed_between_its_steps_is_finished_by_the_next,
+    likes_of_thousands_and_a_notice_of_another_take_few_statements,
+    each_notice_of_several_is_answered_by_itself,
     pushes_of_a_thread_are_counted_by_the_minute,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,

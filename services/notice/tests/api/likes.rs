@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use sosohappy_common::clock::{Clock, SystemClock};
-use sosohappy_events::Envelope;
 use sosohappy_events::types::{NoticeRaised, PostLiked, Relation, RelationChanged, WithdrawnLike};
+use sosohappy_events::{Envelope, Outgoing};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
 use sosohappy_testkit::{Bed, EngineSet, eventually, on_both_engines};
 
@@ -221,6 +221,43 @@ async fn a_flood_of_likes_for_one_account_delays_no_other(bed: Bed) {
     assert!(single < end_of_flood, "{:?} later", single - end_of_flood);
 }
 
+/// The consumer gets them together; the bad record and the one for another account are behind most of them.
+async fn likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_dead_letter(bed: Bed) {
+    const FLOOD: u64 = 1_200;
+    let notice = replica(&bed, &[]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let liked = |number: u64| {
+        let liker = PostLiked {
+            liker: format!("liker{number}"),
+            liker_account: Some(format!("liker{number}@example.com+kakao").parse().expect("an account")),
+            ..like(&lee, &kim, DATE)
+        };
+        Envelope::new(liker, &bed.context).to_outgoing()
+    };
+    let mut records: Vec<_> = (0..FLOOD).map(liked).collect();
+    let bad = Outgoing {
+        value: Some(b"no comma".to_vec()),
+        ..records[0].clone()
+    };
+    records.insert(1_000, bad);
+    records.insert(1_100, Envelope::new(like(&kim, &lee, DATE), &bed.context).to_outgoing());
+    let again = records.clone();
+    bed.bus.publish(&records).await.expect("the bus takes records");
+    applied(&notice, "noticeLike", FLOOD + 1).await;
+    bed.bus.publish(&again).await.expect("the bus takes records");
+    applied(&notice, "noticeLike", (FLOOD + 1) * 2).await;
+    eventually("both dead letters", async || {
+        (counted(&notice, "events_dead_letters_total", &[("topic", "noticeLike")]).await == 2).then_some(())
+    })
+    .await;
+    for (person, expected) in [(&kim, FLOOD), (&lee, 1)] {
+        let request = sosohappy_common::tls::client().get(notice.at("/notice-service/unreadCount"));
+        let answer = person.sign(request).send().await.expect("an answer");
+        let unread: serde_json::Value = answer.json().await.expect("JSON");
+        assert_eq!(unread["count"], expected, "{}", person.nickname);
+    }
+}
+
 /// A Spring feed that was started again has no names and writes `null`.
 async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
     let notice = replica(&bed, &[]).await;
@@ -238,6 +275,7 @@ on_both_engines!(
     a_like_that_is_read_after_its_withdrawal_is_not_shown,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
     a_flood_of_likes_for_one_account_delays_no_other,
+    likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_dead_letter,
     a_withdrawn_like_is_not_shown_on_a_new_socket,
     an_unknown_author_of_a_spring_feed_is_nobody,
     a_record_that_comes_again_is_not_shown_again,

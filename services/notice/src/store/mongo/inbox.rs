@@ -205,7 +205,7 @@ impl Inbox for MongoStore {
 
 impl MongoStore {
     /// Returns the lowest number of the account for the direction 1, the highest for -1.
-    async fn end(&self, account: &Account, direction: i32) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn end(&self, account: &Account, direction: i32) -> Result<Option<i64>, StoreError> {
         let found = self
             .collection(NOTICES)
             .find_one(doc! { "account": account.as_str() })

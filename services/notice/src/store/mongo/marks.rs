@@ -1,14 +1,44 @@
 //! Up to when an account is erased. A write of an account's data reads its mark afterwards: either it sees the mark, or the erasure, which
 //! marks first, sees the data.
 
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
-use super::{MARKS, MongoStore};
+use super::pushes::parse_event;
+use super::{MARKS, MongoStore, WITHDRAWALS, number, text};
+use crate::store::{Marks, Subject, fingerprints, withdrawal_ids};
 
 impl MongoStore {
+    /// Returns the erasures and withdrawals that concern the subjects.
+    pub(super) async fn marks(&self, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
+        let mut marks = Marks::default();
+        let people: Vec<String> = fingerprints(subjects).into_iter().collect();
+        let mut found = self
+            .collection(MARKS)
+            .find(doc! { "_id": { "$in": people }, "erased_until": { "$exists": true } })
+            .projection(doc! { "erased_until": 1 })
+            .await?;
+        while let Some(mark) = found.try_next().await? {
+            let erased_until = number(&mark, "erased_until")?;
+            marks.erased.insert(text(&mark, "_id")?.to_owned(), erased_until);
+        }
+        let ids: Vec<String> = withdrawal_ids(subjects).iter().map(ToString::to_string).collect();
+        let mut found = self
+            .collection(WITHDRAWALS)
+            .find(doc! { "_id": { "$in": ids } })
+            .await?;
+        while let Some(mark) = found.try_next().await? {
+            let withdrawn_until = number(&mark, "withdrawn_until")?;
+            marks
+                .withdrawn
+                .insert(parse_event(text(&mark, "_id")?)?, withdrawn_until);
+        }
+        Ok(marks)
+    }
+
     /// Returns whether one of the accounts resigned at that moment or later.
     pub(super) async fn is_erased(
         &self,

@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
@@ -7,41 +10,40 @@ use sosohappy_events::EventId;
 use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
-use super::pushes::optional;
+use super::pushes::{optional, parse_event};
 use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number, text};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, Pushes as _, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
+use crate::store::{
+    Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp,
+};
 
 /// The unique index over account and number.
 pub(super) const SEQUENCE: &str = "notice_account_seq";
 
 #[async_trait]
 impl Notices for MongoStore {
-    async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError> {
-        let added = retrying(|| self.insert(notice, now)).await?;
-        if !matches!(added, Added::Kept { .. }) {
+    async fn add_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError> {
+        let mut added = retrying(|| self.insert_all(notices, now)).await?;
+        if !added.iter().any(|added| added.is_kept()) {
             return Ok(added);
         }
         // An erasure or withdrawal marks first: either the mark is seen here, or the notice is seen there.
-        let notices = self.collection(NOTICES);
-        let id = notice.event.to_string();
-        if self.is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at).await? {
-            let up_to = doc! { "$lte": notice.occurred_at.as_millisecond() };
-            notices
-                .update_one(
-                    doc! { "_id": &id, "occurred_at": up_to },
-                    doc! { "$set": { "withdrawn": true } },
-                )
-                .await?;
-            return Ok(Added::Withdrawn);
-        }
-        let people = [Some(&notice.receiver), notice.content.actor()];
-        if self.is_erased(people, notice.occurred_at).await? {
-            let up_to = doc! { "$lte": notice.occurred_at.as_millisecond() };
-            notices
-                .update_one(doc! { "_id": &id, "occurred_at": up_to }, erased())
-                .await?;
-            return Ok(Added::Erased);
+        let subjects: Vec<Subject<'_>> = notices.iter().map(|notice| Subject::from(*notice)).collect();
+        let marks = self.marks(&subjects).await?;
+        for ((notice, subject), added) in notices.iter().zip(&subjects).zip(&mut added) {
+            let Some(excluded) = marks.exclusion(subject).filter(|_| added.is_kept()) else {
+                continue;
+            };
+            let update = match excluded {
+                Added::Erased => erased(),
+                Added::Kept { .. } | Added::Withdrawn => doc! { "$set": { "withdrawn": true } },
+            };
+            let up_to = doc! {
+                "_id": notice.event.to_string(),
+                "occurred_at": { "$lte": notice.occurred_at.as_millisecond() },
+            };
+            self.collection(NOTICES).update_one(up_to, update).await?;
+            *added = excluded;
         }
         Ok(added)
     }
@@ -68,7 +70,6 @@ impl Notices for MongoStore {
         for person in ["account", "actor"] {
             let about_posts = doc! {
                 person: author.as_str(),
-                "withdrawn": { "$ne": true },
                 "occurred_at": { "$lte": at.as_millisecond() },
                 "topic": { "$in": ABOUT_POSTS.as_slice() },
             };
@@ -132,8 +133,80 @@ impl MongoStore {
         Ok(self.collection(WITHDRAWALS).find_one(withdrawn).await?.is_some())
     }
 
-    /// A number is taken by the unique index, and only when the one before it can be seen: who has seen a number has seen all
-    /// below it.
+    /// Adds notices that the inbox does not have by one statement, and those that come back or happened again one by one.
+    async fn insert_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError> {
+        let known = self.known(notices).await?;
+        let is_new = |notice: &&Notice| !known.contains_key(&notice.event);
+        let new: Vec<&Notice> = notices.iter().copied().filter(is_new).collect();
+        let new = self.insert_new(&new, now).await?;
+        let mut added = Vec::with_capacity(notices.len());
+        for notice in notices {
+            added.push(match (new.get(&notice.event), known.get(&notice.event)) {
+                (Some(added), _) => *added,
+                (None, Some(known)) if covers(known, notice)? => kept(known)?,
+                (None, _) => self.insert(notice, now).await?,
+            });
+        }
+        Ok(added)
+    }
+
+    async fn known(&self, notices: &[&Notice]) -> Result<HashMap<EventId, Document>, StoreError> {
+        let ids: Vec<String> = notices.iter().map(|notice| notice.event.to_string()).collect();
+        let mut found = self
+            .collection(NOTICES)
+            .find(doc! { "_id": { "$in": ids } })
+            .projection(doc! { "seq": 1, "stored_at": 1, "occurred_at": 1, "withdrawn": 1 })
+            .await?;
+        let mut known = HashMap::new();
+        while let Some(notice) = found.try_next().await? {
+            known.insert(parse_event(text(&notice, "_id")?)?, notice);
+        }
+        Ok(known)
+    }
+
+    /// Numbers are taken by the unique index, in order, and each only when the one before it can be seen: a reader that has seen a number has
+    /// seen all below it.
+    async fn insert_new(&self, notices: &[&Notice], now: Timestamp) -> Result<HashMap<EventId, Added>, StoreError> {
+        let subjects: Vec<Subject<'_>> = notices.iter().map(|notice| Subject::from(*notice)).collect();
+        let mut added = HashMap::with_capacity(notices.len());
+        if notices.is_empty() {
+            return Ok(added);
+        }
+        let marks = self.marks(&subjects).await?;
+        let mut last = self.last_of_receivers(notices).await?;
+        let mut documents = Vec::with_capacity(notices.len());
+        for (notice, subject) in notices.iter().zip(&subjects) {
+            if let Some(excluded) = marks.exclusion(subject) {
+                added.insert(notice.event, excluded);
+                continue;
+            }
+            let last = last.entry(notice.receiver.as_str()).or_default();
+            let seq = next_seq(*last, now);
+            *last = Some(seq);
+            let mut document = doc! { "_id": notice.event.to_string() };
+            document.extend(fields(notice, seq, now.as_millisecond()));
+            added.insert(notice.event, kept(&document)?);
+            documents.push(document);
+        }
+        if !documents.is_empty() {
+            let inserted = self.collection(NOTICES).insert_many(documents).ordered(true).await;
+            // One of the same notices by another replica, or another notice of the same account: those before it are inserted; look again.
+            inserted.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX, SEQUENCE]))?;
+        }
+        Ok(added)
+    }
+
+    /// Returns the highest number of each receiver's inbox.
+    async fn last_of_receivers<'a>(&self, notices: &[&'a Notice]) -> Result<HashMap<&'a str, Option<i64>>, StoreError> {
+        let mut receivers: Vec<&Account> = notices.iter().map(|notice| &notice.receiver).collect();
+        receivers.sort_unstable();
+        receivers.dedup();
+        let last = receivers.iter().map(|receiver| self.end(receiver, -1));
+        let last = try_join_all(last).await?;
+        Ok(receivers.into_iter().map(Account::as_str).zip(last).collect())
+    }
+
+    /// Adds one notice as [`MongoStore::insert_new`] does, or what has become of it since.
     async fn insert(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError> {
         let notices = self.collection(NOTICES);
         let id = notice.event.to_string();
@@ -158,27 +231,14 @@ impl MongoStore {
         if self.is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at).await? {
             return Ok(Added::Withdrawn);
         }
-        let account = notice.receiver.as_str();
         let (seq, stored_at) = match &known {
             Some(known) if self.is_settled(notice.event).await? => (number(known, "seq")?, number(known, "stored_at")?),
             _ => {
-                let last = notices
-                    .find_one(doc! { "account": account })
-                    .sort(doc! { "seq": -1 })
-                    .await?;
-                let last = last.map(|last| number(&last, "seq")).transpose()?;
+                let last = self.end(&notice.receiver, -1).await?;
                 (next_seq(last, now), now.as_millisecond())
             }
         };
-        let fields = doc! {
-            "account": account,
-            "seq": seq,
-            "actor": notice.content.actor().map(AsRef::as_ref),
-            "topic": notice.content.topic(),
-            "data": notice.content.stored(),
-            "occurred_at": occurred_at,
-            "stored_at": stored_at,
-        };
+        let fields = fields(notice, seq, stored_at);
         let written = if let Some(known) = &known {
             // Only the state that was seen.
             let seen = doc! { "_id": &id, "withdrawn": true, "seq": number(known, "seq")? };
@@ -202,6 +262,24 @@ impl MongoStore {
             Err(error) => Err(error.retry_if_taken(&[ID_INDEX, SEQUENCE])),
         }
     }
+}
+
+/// Returns the document of a notice, without its `_id`.
+fn fields(notice: &Notice, seq: i64, stored_at: i64) -> Document {
+    doc! {
+        "account": notice.receiver.as_str(),
+        "seq": seq,
+        "actor": notice.content.actor().map(AsRef::as_ref),
+        "topic": notice.content.topic(),
+        "data": notice.content.stored(),
+        "occurred_at": notice.occurred_at.as_millisecond(),
+        "stored_at": stored_at,
+    }
+}
+
+/// Returns whether the inbox has the notice as it is, or as it happened later.
+fn covers(known: &Document, notice: &Notice) -> Result<bool, StoreError> {
+    Ok(!is_marked_withdrawn(known) && number(known, "occurred_at")? >= notice.occurred_at.as_millisecond())
 }
 
 fn is_marked_withdrawn(notice: &Document) -> bool {

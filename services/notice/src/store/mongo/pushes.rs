@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -10,54 +12,38 @@ use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
-use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
+use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
-    readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, Subject, WINDOW, broken, cause, cause_text, columns, group,
+    parse_account, readable, target, timestamp,
 };
 
 #[async_trait]
 impl Pushes for MongoStore {
-    async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError> {
-        let receiver = match &push.target {
-            Target::Account(account) => Some(account),
-            Target::Token(_) => None,
-        };
-        let (people, ids) = ([receiver, push.actor.as_ref()], push.withdrawal_ids());
-        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(&ids, push.occurred_at).await? {
+    async fn queue_all(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
+        let before = subjects(pushes);
+        let marks = self.marks(&before).await?;
+        let wanted = pushes.iter().zip(&before);
+        let wanted: Vec<_> = wanted
+            .filter(|(_, subject)| marks.exclusion(subject).is_none())
+            .map(|(push, _)| *push)
+            .collect();
+        if wanted.is_empty() {
             return Ok(());
         }
-        let (account, token) = columns(&push.target);
-        let id = push.event.to_string();
-        let document = doc! {
-            "_id": &id,
-            "account": account,
-            "token": token,
-            "actor": push.actor.as_ref().map(AsRef::as_ref),
-            "content": serde_json::to_string(&push.content).expect("a push is JSON"),
-            "occurred_at": push.occurred_at.as_millisecond(),
-            "queued_at": push.queued_at.as_millisecond(),
-            "due_at": due.as_millisecond(),
-            "attempts": i64::from(push.attempts),
-            "thread": push.thread().0,
-            "cause": cause_text(push),
-        };
-        let pushes = self.collection(PUSHES);
-        let occurred_at = push.occurred_at.as_millisecond();
-        match pushes.insert_one(document).await.map_err(StoreError::from) {
-            Ok(_) => {}
-            // It was queued or settled before.
-            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
-                let waiting = doc! { "_id": &id, "due_at": { "$exists": true } };
-                pushes
-                    .update_one(waiting, doc! { "$max": { "occurred_at": occurred_at } })
-                    .await?;
+        retrying(|| self.insert_pushes(&wanted)).await?;
+        // An erasure or withdrawal marks first: either the mark is seen here, or the push is seen there.
+        let after = subjects(&wanted);
+        let marks = self.marks(&after).await?;
+        for ((push, _), subject) in wanted.iter().zip(&after) {
+            if marks.exclusion(subject).is_some() {
+                let waiting = doc! {
+                    "_id": push.event.to_string(),
+                    "due_at": { "$exists": true },
+                    "occurred_at": { "$lte": push.occurred_at.as_millisecond() },
+                };
+                self.collection(PUSHES).delete_one(waiting).await?;
             }
-            Err(error) => return Err(error),
-        }
-        if self.is_erased(people, push.occurred_at).await? || self.is_withdrawn(&ids, push.occurred_at).await? {
-            let waiting = doc! { "_id": id, "due_at": { "$exists": true }, "occurred_at": { "$lte": occurred_at } };
-            pushes.delete_one(waiting).await?;
         }
         Ok(())
     }
@@ -202,6 +188,27 @@ impl Pushes for MongoStore {
     }
 }
 
+fn subjects<'a>(pushes: &[(&'a WaitingPush, Timestamp)]) -> Vec<Subject<'a>> {
+    pushes.iter().map(|(push, _)| Subject::from(*push)).collect()
+}
+
+fn document(push: &WaitingPush, due: Timestamp) -> Document {
+    let (account, token) = columns(&push.target);
+    doc! {
+        "_id": push.event.to_string(),
+        "account": account,
+        "token": token,
+        "actor": push.actor.as_ref().map(AsRef::as_ref),
+        "content": serde_json::to_string(&push.content).expect("a push is JSON"),
+        "occurred_at": push.occurred_at.as_millisecond(),
+        "queued_at": push.queued_at.as_millisecond(),
+        "due_at": due.as_millisecond(),
+        "attempts": i64::from(push.attempts),
+        "thread": push.thread().0,
+        "cause": cause_text(push),
+    }
+}
+
 fn banner_id(account: &Account, banner: &Banner) -> String {
     format!("{}\u{1f}{}\u{1f}{}", account.as_str(), banner.token, banner.name)
 }
@@ -215,6 +222,43 @@ fn taking(taken: &str, again: Timestamp) -> Document {
 }
 
 impl MongoStore {
+    /// Inserts pushes. Those that wait already happened again.
+    async fn insert_pushes(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
+        let collection = self.collection(PUSHES);
+        let events: Vec<EventId> = pushes.iter().map(|(push, _)| push.event).collect();
+        let mut found = collection
+            .find(doc! { "_id": { "$in": ids(&events) } })
+            .projection(doc! { "occurred_at": 1, "due_at": 1 })
+            .await?;
+        let mut known = HashMap::new();
+        while let Some(push) = found.try_next().await? {
+            known.insert(parse_event(text(&push, "_id")?)?, push);
+        }
+        let mut documents = Vec::with_capacity(pushes.len());
+        for (push, due) in pushes {
+            let occurred_at = push.occurred_at.as_millisecond();
+            match known.get(&push.event) {
+                None => documents.push(document(push, *due)),
+                Some(known)
+                    if known.contains_key("due_at")
+                        && !known.get_i64("occurred_at").is_ok_and(|known| known >= occurred_at) =>
+                {
+                    let waiting = doc! { "_id": push.event.to_string(), "due_at": { "$exists": true } };
+                    let later = doc! { "$max": { "occurred_at": occurred_at } };
+                    collection.update_one(waiting, later).await?;
+                }
+                // It was settled, or waits already.
+                Some(_) => {}
+            }
+        }
+        if !documents.is_empty() {
+            let inserted = collection.insert_many(documents).ordered(false).await;
+            // Another replica has queued or settled one of them since: look again.
+            inserted.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
+        }
+        Ok(())
+    }
+
     async fn update_waiting(&self, events: &[EventId], update: Document) -> Result<(), StoreError> {
         let waiting = doc! { "_id": { "$in": ids(events) }, "due_at": { "$exists": true } };
         self.collection(PUSHES).update_many(waiting, update).await?;

@@ -1,21 +1,24 @@
+use std::collections::{HashMap, HashSet};
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use serde_json::json;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::QueryBuilder;
 
+use super::inbox::{NEWEST, by_account};
 use super::pushes::event;
-use super::{SqliteStore, is_erased, is_withdrawn, push_events};
+use super::{SqliteStore, marks, push_events};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
-
-const FIND: &str = "SELECT seq, stored_at, occurred_at, withdrawn FROM notice WHERE event_id = ?";
+use crate::store::{Added, Notices, Subject, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
 
 #[derive(sqlx::FromRow)]
 struct Known {
+    event_id: Vec<u8>,
     seq: i64,
     stored_at: i64,
     occurred_at: i64,
@@ -29,19 +32,45 @@ impl Known {
             stored_at: timestamp(self.stored_at)?,
         })
     }
+
+    /// Returns whether the inbox has the notice as it is, or as it happened later.
+    fn covers(&self, notice: &Notice) -> bool {
+        !self.withdrawn && self.occurred_at >= notice.occurred_at.as_millisecond()
+    }
+}
+
+fn find(notices: &[&Notice]) -> QueryBuilder<Engine> {
+    let mut query = QueryBuilder::<Engine>::new(
+        "SELECT event_id, seq, stored_at, occurred_at, withdrawn FROM notice WHERE event_id IN (",
+    );
+    push_events(&mut query, &ids(notices));
+    query.push(")");
+    query
+}
+
+fn ids(notices: &[&Notice]) -> Vec<EventId> {
+    notices.iter().map(|notice| notice.event).collect()
+}
+
+fn by_event(rows: Vec<Known>) -> Result<HashMap<EventId, Known>, StoreError> {
+    rows.into_iter()
+        .map(|row| Ok((event(row.event_id.clone())?, row)))
+        .collect()
 }
 
 #[async_trait]
 impl Notices for SqliteStore {
-    async fn add(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError> {
-        // The second of the two who add it (a replica with a socket, and the group's consumer) needs no write lock.
-        let known: Option<Known> = sqlx::query_as(FIND)
-            .bind(notice.event.0.as_bytes().as_slice())
-            .fetch_optional(self.database.reader())
-            .await?;
-        match known {
-            Some(known) if !known.withdrawn && known.occurred_at >= notice.occurred_at.as_millisecond() => known.kept(),
-            _ => retrying(|| self.insert(notice, now)).await,
+    async fn add_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError> {
+        // The second of the two who add them (a replica with a socket, and the group's consumer) needs no write lock.
+        let rows = find(notices).build_query_as().fetch_all(self.database.reader()).await?;
+        let known = by_event(rows)?;
+        let covered: Option<Vec<&Known>> = notices
+            .iter()
+            .map(|notice| known.get(&notice.event).filter(|known| known.covers(notice)))
+            .collect();
+        match covered {
+            Some(covered) => covered.into_iter().map(Known::kept).collect(),
+            None => retrying(|| self.insert_all(notices, now)).await,
         }
     }
 
@@ -79,7 +108,7 @@ impl Notices for SqliteStore {
                 .push(person)
                 .push(" = ")
                 .push_bind(author.as_str())
-                .push(" AND withdrawn = 0 AND occurred_at <= ")
+                .push(" AND occurred_at <= ")
                 .push_bind(at.as_millisecond())
                 .push(" AND topic IN (");
             let mut topics = query.separated(", ");
@@ -157,73 +186,120 @@ async fn withdraw_all(
     Ok(())
 }
 
+/// A notice that is written under a number.
+struct Numbered<'a> {
+    notice: &'a Notice,
+    seq: i64,
+    stored_at: Timestamp,
+}
+
 impl SqliteStore {
-    async fn insert(&self, notice: &Notice, now: Timestamp) -> Result<Added, StoreError> {
-        let id = notice.event.0.as_bytes().as_slice();
-        let occurred_at = notice.occurred_at.as_millisecond();
+    async fn insert_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError> {
+        // As it is stored.
+        let now = timestamp(now.as_millisecond())?;
         let mut tx = self.database.begin().await?;
-        let known: Option<Known> = sqlx::query_as(FIND).bind(id).fetch_optional(&mut *tx).await?;
-        match &known {
-            Some(known) if !known.withdrawn => {
-                // The same like again: a withdrawal from in between no longer counts.
-                sqlx::query("UPDATE notice SET occurred_at = MAX(occurred_at, ?) WHERE event_id = ?")
-                    .bind(occurred_at)
-                    .bind(id)
-                    .execute(&mut *tx)
-                    .await?;
-                tx.commit().await?;
-                return known.kept();
+        let known = by_event(find(notices).build_query_as().fetch_all(&mut *tx).await?)?;
+        let subjects: Vec<Subject<'_>> = notices.iter().map(|notice| Subject::from(*notice)).collect();
+        let marks = marks(&mut tx, &subjects).await?;
+        let settled = settled(&mut tx, &known).await?;
+        let mut last = newest(&mut tx, notices).await?;
+        let (mut written, mut again) = (Vec::new(), Vec::new());
+        let mut added = Vec::with_capacity(notices.len());
+        for (notice, subject) in notices.iter().zip(&subjects) {
+            let known = known.get(&notice.event);
+            if let Some(known) = known.filter(|known| !known.withdrawn) {
+                if !known.covers(notice) {
+                    again.push(*notice);
+                }
+                added.push(known.kept()?);
+                continue;
             }
-            _ => {}
-        }
-        let actor = notice.content.actor();
-        if is_erased(&mut tx, [Some(&notice.receiver), actor], notice.occurred_at).await? {
-            return Ok(Added::Erased);
-        }
-        if is_withdrawn(&mut tx, &notice.withdrawal_ids(), notice.occurred_at).await? {
-            return Ok(Added::Withdrawn);
-        }
-        let settled = is_settled(&mut tx, id).await?;
-        let (seq, stored_at) = match known {
-            Some(known) if settled => (known.seq, known.stored_at),
-            _ => {
-                let last: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM notice WHERE account = ?")
-                    .bind(notice.receiver.as_str())
-                    .fetch_one(&mut *tx)
-                    .await?;
-                (next_seq(last, now), now.as_millisecond())
+            if let Some(excluded) = marks.exclusion(subject) {
+                added.push(excluded);
+                continue;
             }
-        };
-        sqlx::query(
-            "INSERT INTO notice (event_id, account, seq, actor, topic, data, occurred_at, stored_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (event_id) DO UPDATE SET
-                seq = excluded.seq, actor = excluded.actor, topic = excluded.topic, data = excluded.data,
-                occurred_at = excluded.occurred_at, stored_at = excluded.stored_at, withdrawn = 0",
-        )
-        .bind(id)
-        .bind(notice.receiver.as_str())
-        .bind(seq)
-        .bind(actor.map(AsRef::as_ref))
-        .bind(notice.content.topic())
-        .bind(notice.content.stored())
-        .bind(occurred_at)
-        .bind(stored_at)
-        .execute(&mut *tx)
-        .await?;
+            let (seq, stored_at) = match known {
+                Some(known) if settled.contains(&notice.event) => (known.seq, timestamp(known.stored_at)?),
+                _ => {
+                    let seq = next_seq(last.get(&notice.receiver).copied(), now);
+                    last.insert(notice.receiver.clone(), seq);
+                    (seq, now)
+                }
+            };
+            written.push(Numbered { notice, seq, stored_at });
+            added.push(Added::Kept { seq, stored_at });
+        }
+        write(&mut tx, &written).await?;
+        note_later(&mut tx, &again).await?;
         tx.commit().await?;
-        Ok(Added::Kept {
-            seq,
-            stored_at: timestamp(stored_at)?,
-        })
+        Ok(added)
     }
 }
 
-/// Whether it was shown or pushed.
-async fn is_settled(tx: &mut Tx, id: &[u8]) -> Result<bool, StoreError> {
-    let settled: Option<i64> = sqlx::query_scalar("SELECT 1 FROM push WHERE event_id = ? AND due_at IS NULL")
-        .bind(id)
-        .fetch_optional(&mut **tx)
+/// Returns the highest number of each receiver's inbox.
+async fn newest(tx: &mut Tx, notices: &[&Notice]) -> Result<HashMap<Account, i64>, StoreError> {
+    let receivers: HashSet<&str> = notices.iter().map(|notice| notice.receiver.as_str()).collect();
+    let rows = sqlx::query_as(NEWEST)
+        .bind(json!(receivers).to_string())
+        .fetch_all(&mut **tx)
         .await?;
-    Ok(settled.is_some())
+    by_account(rows)
+}
+
+/// Writes notices that are new or come back.
+async fn write(tx: &mut Tx, notices: &[Numbered<'_>]) -> Result<(), StoreError> {
+    if notices.is_empty() {
+        return Ok(());
+    }
+    let mut query = QueryBuilder::<Engine>::new(
+        "INSERT INTO notice (event_id, account, seq, actor, topic, data, occurred_at, stored_at) ",
+    );
+    query.push_values(notices, |mut row, Numbered { notice, seq, stored_at }| {
+        row.push_bind(notice.event.0.as_bytes().to_vec())
+            .push_bind(notice.receiver.as_str().to_owned())
+            .push_bind(*seq)
+            .push_bind(notice.content.actor().map(|actor| actor.as_str().to_owned()))
+            .push_bind(notice.content.topic().to_owned())
+            .push_bind(notice.content.stored())
+            .push_bind(notice.occurred_at.as_millisecond())
+            .push_bind(stored_at.as_millisecond());
+    });
+    query.push(
+        " ON CONFLICT (event_id) DO UPDATE SET
+            seq = excluded.seq, actor = excluded.actor, topic = excluded.topic, data = excluded.data,
+            occurred_at = excluded.occurred_at, stored_at = excluded.stored_at, withdrawn = 0",
+    );
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Notes that known notices happened again: a withdrawal from in between no longer counts.
+async fn note_later(tx: &mut Tx, notices: &[&Notice]) -> Result<(), StoreError> {
+    if notices.is_empty() {
+        return Ok(());
+    }
+    let mut query = QueryBuilder::<Engine>::new("WITH later (id, happened_at) AS (");
+    query.push_values(notices, |mut row, notice| {
+        row.push_bind(notice.event.0.as_bytes().to_vec())
+            .push_bind(notice.occurred_at.as_millisecond());
+    });
+    query.push(
+        ") UPDATE notice SET occurred_at = MAX(occurred_at, later.happened_at) FROM later
+        WHERE event_id = later.id",
+    );
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Returns which of the withdrawn notices were shown or pushed.
+async fn settled(tx: &mut Tx, known: &HashMap<EventId, Known>) -> Result<HashSet<EventId>, StoreError> {
+    let withdrawn = known.iter().filter(|(_, known)| known.withdrawn);
+    let ids: Vec<EventId> = withdrawn.map(|(id, _)| *id).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut query = QueryBuilder::<Engine>::new("SELECT event_id FROM push WHERE due_at IS NULL AND event_id IN (");
+    push_events(&mut query, &ids);
+    let found: Vec<Vec<u8>> = query.push(")").build_query_scalar().fetch_all(&mut **tx).await?;
+    found.into_iter().map(event).collect()
 }

@@ -4,13 +4,13 @@ use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
-use sqlx::FromRow as _;
+use sqlx::{FromRow as _, QueryBuilder};
 
-use super::{SqliteStore, is_erased, is_withdrawn};
-use crate::domain::{Banner, PushContent, PushGroup, Target, Thread, WaitingPush};
+use super::{SqliteStore, is_erased, marks};
+use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
-    readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, Subject, WINDOW, broken, cause, cause_text, columns, group,
+    parse_account, readable, target, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -29,39 +29,20 @@ struct Row {
 
 #[async_trait]
 impl Pushes for SqliteStore {
-    async fn queue(&self, push: &WaitingPush, due: Timestamp) -> Result<(), StoreError> {
-        let content = serde_json::to_string(&push.content).expect("a push is JSON");
+    async fn queue_all(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
+        let subjects: Vec<Subject<'_>> = pushes.iter().map(|(push, _)| Subject::from(*push)).collect();
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let receiver = match &push.target {
-                Target::Account(account) => Some(account),
-                Target::Token(_) => None,
-            };
-            if is_erased(&mut tx, [receiver, push.actor.as_ref()], push.occurred_at).await? {
+            let marks = marks(&mut tx, &subjects).await?;
+            let wanted = pushes.iter().zip(&subjects);
+            let wanted: Vec<_> = wanted
+                .filter(|(_, subject)| marks.exclusion(subject).is_none())
+                .map(|(push, _)| *push)
+                .collect();
+            if wanted.is_empty() {
                 return Ok(());
             }
-            if is_withdrawn(&mut tx, &push.withdrawal_ids(), push.occurred_at).await? {
-                return Ok(());
-            }
-            let (account, token) = columns(&push.target);
-            sqlx::query(
-                "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread, cause)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE
-                SET occurred_at = MAX(push.occurred_at, excluded.occurred_at) WHERE push.due_at IS NOT NULL",
-            )
-            .bind(push.event.0.as_bytes().as_slice())
-            .bind(account)
-            .bind(token)
-            .bind(push.actor.as_ref().map(AsRef::as_ref))
-            .bind(&content)
-            .bind(push.occurred_at.as_millisecond())
-            .bind(push.queued_at.as_millisecond())
-            .bind(due.as_millisecond())
-            .bind(push.attempts)
-            .bind(push.thread().0)
-            .bind(cause_text(push))
-            .execute(&mut *tx)
-            .await?;
+            insert(&mut tx, &wanted).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -227,6 +208,33 @@ impl Pushes for SqliteStore {
         let end = timestamp(started_at)? + WINDOW;
         Ok((sent > i64::from(limit)).then_some(end))
     }
+}
+
+/// Inserts pushes. Those that wait already happened again.
+async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Engine>::new(
+        "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread, cause) ",
+    );
+    query.push_values(pushes, |mut row, (push, due)| {
+        let (account, token) = columns(&push.target);
+        row.push_bind(push.event.0.as_bytes().to_vec())
+            .push_bind(account.map(str::to_owned))
+            .push_bind(token.map(str::to_owned))
+            .push_bind(push.actor.as_ref().map(|actor| actor.as_str().to_owned()))
+            .push_bind(serde_json::to_string(&push.content).expect("a push is JSON"))
+            .push_bind(push.occurred_at.as_millisecond())
+            .push_bind(push.queued_at.as_millisecond())
+            .push_bind(due.as_millisecond())
+            .push_bind(push.attempts)
+            .push_bind(push.thread().0)
+            .push_bind(cause_text(push));
+    });
+    query.push(
+        " ON CONFLICT (event_id) DO UPDATE
+        SET occurred_at = MAX(push.occurred_at, excluded.occurred_at) WHERE push.due_at IS NOT NULL",
+    );
+    query.build().execute(&mut **tx).await?;
+    Ok(())
 }
 
 type Query<'q> = sqlx::query::Query<'q, Engine, <Engine as sqlx::Database>::Arguments>;
