@@ -21,7 +21,7 @@ use crate::{Close, Hub, Page, Stream, Version};
 /// Handles the frames of a service's sockets.
 pub trait Protocol: Send + Sync + 'static {
     /// The socket is in the hub, and its client does not know yet that the handshake was accepted.
-    fn opened(&self, _caller: &Caller) {}
+    fn opened(&self, _caller: &Caller, _version: Version) {}
 
     /// A text frame came in on the socket `origin`. `Some` is sent back on this socket only. `Err` closes it. The next frame of this socket waits
     /// for the answer; frames to it do not.
@@ -114,7 +114,7 @@ pub fn upgrade<P: Protocol>(
     let version = stream.map_or(Version::One, |_| Version::Two);
     let registration = match refusal.map_or_else(|| hub.enter(client.caller, client.nickname, version), Err) {
         Ok(registration) => {
-            protocol.opened(&registration.socket.caller);
+            protocol.opened(&registration.socket.caller, version);
             Ok(registration)
         }
         Err(reason) => Err(reason),

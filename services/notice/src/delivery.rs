@@ -127,7 +127,9 @@ impl Delivery {
                 self.metrics.notice(outcome);
             } else {
                 let frame = notice.content.frame(name.as_deref());
-                let on_shown = self.shown.queued(notice.event, notice.occurred_at);
+                let on_shown = self
+                    .shown
+                    .queued_to_view(&notice.receiver, notice.event, notice.occurred_at);
                 self.hub.send_reporting(&notice.receiver, &frame, &on_shown);
             }
         }

@@ -1,12 +1,13 @@
 //! Reports about notices that a socket has shown.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_bus::delivery::Hop;
-use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_realtime::{Marks, OnShown};
 
@@ -20,26 +21,50 @@ const MEASURED: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct ShownReports {
     marks: Marks<EventId>,
+    /// Accounts whose clients of version 1 opened a socket or showed a frame, and when.
+    views: Marks<(Account, Timestamp)>,
     metrics: NoticeMetrics,
     clock: Arc<dyn Clock>,
 }
 
 impl ShownReports {
     pub fn spawn(context: &Context, store: &Arc<dyn Store>, metrics: &NoticeMetrics) -> Self {
-        let store = store.clone();
+        let (settled_in, viewed_in) = (store.clone(), store.clone());
         let marks = Marks::spawn(context, move |notices: Vec<EventId>, at| {
-            let store = store.clone();
+            let store = settled_in.clone();
             Box::pin(async move { store.settle(&notices, at).await })
+        });
+        let views = Marks::spawn(context, move |views: Vec<(Account, Timestamp)>, _| {
+            let store = viewed_in.clone();
+            // Of a flood of frames for one account the last is enough.
+            let latest: HashMap<Account, Timestamp> = views.into_iter().collect();
+            Box::pin(async move { store.viewed(&latest.into_iter().collect::<Vec<_>>()).await })
         });
         Self {
             marks,
+            views,
             metrics: metrics.clone(),
             clock: context.clock.clone(),
         }
     }
 
-    /// Returns the report for a frame that is being queued.
+    /// Notes that a client of version 1 opened a socket: the app was opened, and its icon counts anew.
+    pub fn viewed(&self, account: &Account) {
+        self.views.mark((account.clone(), self.clock.now()));
+    }
+
+    /// Returns the report for a frame of version 1 that is being queued, which also counts as viewed when it is shown.
+    pub fn queued_to_view(&self, account: &Account, notice: EventId, occurred_at: Timestamp) -> OnShown {
+        let (reports, account) = (self.clone(), account.clone());
+        self.report(notice, occurred_at, move || reports.viewed(&account))
+    }
+
+    /// Returns the report for a frame of version 2 that is being queued.
     pub fn queued(&self, notice: EventId, occurred_at: Timestamp) -> OnShown {
+        self.report(notice, occurred_at, || ())
+    }
+
+    fn report(&self, notice: EventId, occurred_at: Timestamp, shown: impl FnOnce() + Send + 'static) -> OnShown {
         let is_measured = self.clock.now().duration_since(occurred_at).unsigned_abs() <= MEASURED;
         let reached = |hop: Hop| {
             let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
@@ -53,6 +78,7 @@ impl ShownReports {
         let on_shown = self.marks.on_shown(notice, move || {
             metrics.notice(Outcome::Shown);
             acknowledged();
+            shown();
         });
         on_shown.on_written(reached(Hop::Written))
     }

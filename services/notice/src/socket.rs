@@ -81,8 +81,11 @@ async fn keys_of(names: &dyn Names, accounts: Vec<Account>) -> Result<HashMap<Ac
 }
 
 impl Protocol for NoticeProtocol {
-    fn opened(&self, caller: &Caller) {
+    fn opened(&self, caller: &Caller, version: Version) {
         self.seen.note(caller);
+        if version == Version::One {
+            self.shown.viewed(&caller.account);
+        }
     }
 
     async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {

@@ -321,8 +321,21 @@ pub trait Inbox: Debug + Send + Sync {
     /// Returns the number up to which the account has read; 0 when nothing.
     async fn read_until(&self, account: &Account) -> Result<i64, StoreError>;
 
-    /// Counts the notices after a number.
-    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError>;
+    /// Counts the notices after a number, of those that happened after `since`.
+    async fn unread(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError>;
+
+    /// Notes that a client of version 1, which does not say what was read, opened a socket or showed a frame at that time. Nothing for an
+    /// account that resigned since.
+    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError>;
+
+    /// Returns the latest time of [`Inbox::viewed`].
+    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// The messages that an account has from a sender.
@@ -357,8 +370,8 @@ pub trait Messages: Debug + Send + Sync {
     /// Marks messages as handled.
     async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError>;
 
-    /// Counts the messages that the account has not read.
-    async fn unread_messages(&self, account: &Account) -> Result<u64, StoreError>;
+    /// Counts the messages after `since` that the account has not read.
+    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError>;
 }
 
 #[async_trait]

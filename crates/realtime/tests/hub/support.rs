@@ -54,7 +54,7 @@ pub struct Notes {
 const PAGE: usize = 3;
 
 impl Protocol for Notes {
-    fn opened(&self, _caller: &Caller) {
+    fn opened(&self, _caller: &Caller, _version: Version) {
         *self.opened.lock() += 1;
     }
 

@@ -450,12 +450,14 @@ impl Worker {
         })
     }
 
-    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do.
+    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, but only since the last view of a client
+    /// of version 1, which does not say what was read.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
         let hidden = self.directory.blocked_with(account).await?;
         let read = self.store.read_until(account).await?;
-        let notices = self.store.unread(account, &hidden, read).await?;
-        Ok(notices + self.store.unread_messages(account).await?)
+        let since = self.store.viewed_until(account).await?;
+        let notices = self.store.unread(account, &hidden, read, since).await?;
+        Ok(notices + self.store.unread_messages(account, since).await?)
     }
 
     /// Returns the content with the present nicknames; `None` while they are not available.

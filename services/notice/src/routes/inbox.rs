@@ -271,7 +271,7 @@ pub async fn unread_count(State(app): State<App>, caller: Caller) -> Result<Json
 async fn unread(app: &App, caller: &Caller) -> Result<Json<Unread>, Error> {
     let hidden = app.directory.blocked_with(&caller.account).await?;
     let read_seq = app.store.read_until(&caller.account).await?;
-    let count = app.store.unread(&caller.account, &hidden, read_seq).await?;
+    let count = app.store.unread(&caller.account, &hidden, read_seq, None).await?;
     Ok(Json(Unread { count, read_seq }))
 }
 

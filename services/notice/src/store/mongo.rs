@@ -39,7 +39,7 @@ const MESSAGE_READS: &str = "message_read";
 const PREFERENCES: &str = "preference";
 /// `_id` (account, kind, target), `account`, `kind`, `target`, `authorized_at`, `muted_at`.
 const MUTES: &str = "mute";
-/// `_id` (account), `read_seq`, `read_at`.
+/// `_id` (account), `read_seq`, `read_at`, `viewed_at`.
 const READ: &str = "inbox_read";
 /// `_id` (thread), `started_at`, `sent`.
 const WINDOWS: &str = "push_window";

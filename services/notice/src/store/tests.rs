@@ -865,7 +865,7 @@ async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
     let listed = async |who: &Account| {
         let following = bench.after(who, &[], 0, 100).await.unwrap();
         let found: Vec<EventId> = following.notices.iter().map(|notice| notice.id).collect();
-        assert_eq!(bench.unread(who, &[], 0).await.unwrap(), found.len() as u64);
+        assert_eq!(bench.unread(who, &[], 0, None).await.unwrap(), found.len() as u64);
         found
     };
     let expected = |who: &Account| -> Vec<EventId> {
@@ -942,7 +942,7 @@ async fn a_withdrawal_that_crashed_between_its_steps_is_finished_by_the_next(bed
                 bench.withdraw(like.event, at(20), at(31)).await.unwrap();
             }
         }
-        assert_eq!(bench.unread(&author, &[], 0).await.unwrap(), 0, "{case}");
+        assert_eq!(bench.unread(&author, &[], 0, None).await.unwrap(), 0, "{case}");
         assert_eq!(bench.due(200).await, [], "{case}");
         assert_eq!(bench.kept(&author).await.unwrap(), Some((seq, seq)), "{case}");
         let again = Notice {
@@ -970,7 +970,7 @@ async fn a_long_inbox_is_withdrawn_in_parts(bed: Bed) {
         .withdraw_post(&kim, 2_023_090_513_248_392, at(20), at(20))
         .await
         .unwrap();
-    assert_eq!(bench.unread(&kim, &[], 0).await.unwrap(), 0);
+    assert_eq!(bench.unread(&kim, &[], 0, None).await.unwrap(), 0);
 }
 
 /// The records of a post that so many like within a minute, as a consumer gets them, and one of another account behind most of them.
@@ -1009,7 +1009,7 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
     }
 
     for (who, expected) in [("kim", count), ("park", 1)] {
-        let unread = bench.unread(&account(who), &[], 0).await.unwrap();
+        let unread = bench.unread(&account(who), &[], 0, None).await.unwrap();
         assert_eq!(usize::try_from(unread).unwrap(), expected, "{who}");
         let (lowest, highest) = bench.kept(&account(who)).await.unwrap().unwrap();
         assert_eq!(usize::try_from(highest - lowest).unwrap(), expected - 1, "no gap");
@@ -1251,8 +1251,8 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     assert_eq!(shape(&groups), [(numbers[3], 1), (numbers[2], 1), (numbers[1], 2)]);
 
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
-    assert_eq!(bench.unread(&kim, &[], 0).await.unwrap(), 5);
-    assert_eq!(bench.unread(&kim, &hidden, 0).await.unwrap(), 4);
+    assert_eq!(bench.unread(&kim, &[], 0, None).await.unwrap(), 5);
+    assert_eq!(bench.unread(&kim, &hidden, 0, None).await.unwrap(), 4);
     let read = bench.read(&kim, numbers[1], at(10)).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));
@@ -1299,7 +1299,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     for message in messages.iter().chain([&others, &first]) {
         assert!(bench.add_message(message).await.unwrap());
     }
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 4);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 4);
 
     // Read up to the second: in the steps of the consumer, twice.
     let ids = messages.clone().map(|message| message.id);
@@ -1311,7 +1311,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
         assert_eq!(unread, expected);
         bench.handle_messages(&unread).await.unwrap();
     }
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
     let mut handled = bench.handled(&kim, &ids).await.unwrap();
     handled.sort();
     assert_eq!(handled, ids[..2]);
@@ -1322,7 +1322,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     bench.raise_read(&first.conversation, ids[0], at(21)).await.unwrap();
     assert!(!bench.add_message(&messages[1]).await.unwrap());
     assert!(bench.add_message(&messages[3]).await.unwrap());
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
 
     // Retracted, before or after its record was read.
     let retracted = message(6, "kim", "park", 14);
@@ -1331,7 +1331,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     bench.withdraw(ids[2], at(15), at(15)).await.unwrap();
     bench.handle_messages(&[ids[2]]).await.unwrap();
     assert!(!bench.add_message(&messages[2]).await.unwrap());
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
 
     // Unread messages outlive the memory of handled ones.
     let later = at(1_000_000);
@@ -1344,8 +1344,48 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
         })
         .await
         .unwrap();
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
     assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
+}
+
+async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    for second in [10, 20] {
+        bench.seq(&bench.like("lee", "kim", second), 30).await;
+        let number = u128::try_from(second).unwrap();
+        assert!(bench.add_message(&message(number, "kim", "lee", second)).await.unwrap());
+    }
+    let counted = async || {
+        let since = bench.viewed_until(&kim).await.unwrap();
+        let notices = bench.unread(&kim, &[], 0, since).await.unwrap();
+        (notices, bench.unread_messages(&kim, since).await.unwrap())
+    };
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None);
+    assert_eq!(counted().await, (2, 2));
+    bench
+        .viewed(&[(kim.clone(), at(15)), (lee.clone(), at(5))])
+        .await
+        .unwrap();
+    assert_eq!(counted().await, (1, 1));
+    bench.viewed(&[(kim.clone(), at(12))]).await.unwrap();
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(15)), "a late write");
+    assert_eq!(bench.read_until(&kim).await.unwrap(), 0, "viewed is not read");
+
+    // With and after what was read.
+    bench.read(&kim, i64::MAX, at(31)).await.unwrap();
+    bench.viewed(&[(kim.clone(), at(40))]).await.unwrap();
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(40)));
+    assert!(bench.read_until(&kim).await.unwrap() > 0);
+
+    bench.erase(&bench.erasure("kim", 50), at(50)).await.unwrap();
+    bench.viewed(&[(kim.clone(), at(45))]).await.unwrap();
+    assert_eq!(
+        bench.viewed_until(&kim).await.unwrap(),
+        None,
+        "a write after the erasure"
+    );
+    assert_eq!(bench.viewed_until(&lee).await.unwrap(), Some(at(5)));
 }
 
 async fn messages_of_resigned_people_do_not_count(bed: Bed) {
@@ -1362,20 +1402,21 @@ async fn messages_of_resigned_people_do_not_count(bed: Bed) {
         .raise_read(&from_lee.conversation, EventId(uuid::Uuid::from_u128(9)), at(15))
         .await
         .unwrap();
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1, "of park");
-    assert_eq!(bench.unread_messages(&lee).await.unwrap(), 0);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1, "of park");
+    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 0);
     for message in [&from_lee, &from_kim] {
         assert!(!bench.add_message(message).await.unwrap(), "delivered again");
     }
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
     let anew = message(4, "kim", "lee", 30);
     assert!(bench.add_message(&anew).await.unwrap(), "signed up again");
-    assert_eq!(bench.unread_messages(&kim).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
 }
 
 on_both_engines!(
     unread_messages_are_counted_until_they_are_read_or_retracted,
     messages_of_resigned_people_do_not_count,
+    the_icon_counts_from_the_last_view_of_version_1,
     an_inbox_is_paged_in_groups_and_read_up_to_a_number,
     a_withdrawn_notice_keeps_its_number_only,
     notices_of_a_deleted_post_are_withdrawn,

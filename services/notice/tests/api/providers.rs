@@ -9,7 +9,9 @@ use sosohappy_events::types::{
 use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
-use crate::fleet::{AT_ONCE, DATE, applied, counted, device, kim, lee, like, publish_plain, pushes, replica};
+use crate::fleet::{
+    AT_ONCE, DATE, applied, connect, counted, device, frame, kim, lee, like, publish_plain, pushes, replica,
+};
 use crate::pushes::message;
 
 const PHONE: &str = "fcm-registration:token";
@@ -369,6 +371,54 @@ async fn what_is_read_in_dm_counts_no_more_and_loses_its_banners(bed: Bed) {
     assert_eq!(silent.len(), 4);
 }
 
+/// Returns the badge of the push of a like, which is sent if it was not.
+async fn badge_of(providers: &PushProviders, date: i64) -> u64 {
+    eventually("the push is sent", async || {
+        let sent = providers.sent();
+        let message = sent.iter().map(|push| &push.payload["message"]);
+        let mut of_date = message.filter(|message| message["data"]["date"].as_str() == Some(&*date.to_string()));
+        of_date.next()?["apns"]["payload"]["aps"]["badge"].as_u64()
+    })
+    .await
+}
+
+/// Publishes likes until the badge counts those alone.
+async fn counts_from_here(bed: &Bed, providers: &PushProviders, [liker, author]: [&Person; 2], first: i64) {
+    // Views are written a moment after they happened.
+    for number in 1_u64.. {
+        let date = first + i64::try_from(number).expect("a small number");
+        bed.publish(like(liker, author, date)).await;
+        // One that happened in the very millisecond of the view is part of it.
+        if badge_of(providers, date).await <= number {
+            return;
+        }
+    }
+}
+
+/// The published app says nowhere what was read: its icon counts from when it was opened last, or showed a like.
+async fn the_badge_of_an_app_of_version_1_counts_from_its_last_view(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, PHONE).await;
+    for number in 1..=2 {
+        bed.publish(like(&lee, &kim, DATE + number)).await;
+        assert_eq!(badge_of(&providers, DATE + number).await, number.unsigned_abs());
+    }
+    drop(connect(&notice, &kim).await);
+    counts_from_here(&bed, &providers, [&lee, &kim], DATE + 10).await;
+
+    let mut socket = connect(&notice, &kim).await;
+    bed.publish(like(&lee, &kim, DATE + 30)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE + 30));
+    eventually("the like is shown", async || {
+        // The pong is written while the socket is read.
+        assert!(socket.silent_for(Duration::from_millis(50)).await);
+        (counted(&notice, "notices_total", &[("outcome", "shown")]).await >= 1).then_some(())
+    })
+    .await;
+    drop(socket);
+    counts_from_here(&bed, &providers, [&lee, &kim], DATE + 40).await;
+}
+
 async fn a_like_that_is_taken_back_after_its_push_loses_its_banner(bed: Bed) {
     let (notice, providers) = start(&bed).await;
     let (kim, lee) = with_device(&bed, &notice, &pad()).await;
@@ -413,6 +463,7 @@ on_both_engines!(
     a_slow_device_delays_no_other,
     gone_and_foreign_tokens_are_deleted,
     a_like_that_is_taken_back_after_its_push_loses_its_banner,
+    the_badge_of_an_app_of_version_1_counts_from_its_last_view,
     what_is_read_in_dm_counts_no_more_and_loses_its_banners,
     what_is_read_on_one_device_is_removed_from_the_other,
     what_is_unavailable_is_tried_again,

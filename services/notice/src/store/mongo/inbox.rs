@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
@@ -12,6 +13,9 @@ use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+
+/// Views that are written at the same time: thousands of clients connect again when a replica has left.
+const VIEWS_AT_ONCE: usize = 16;
 
 /// The condition on what the account sees.
 fn seen(account: &Account, hidden: &[Account]) -> Document {
@@ -196,14 +200,54 @@ impl Inbox for MongoStore {
             .unwrap_or_default())
     }
 
-    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError> {
+    async fn unread(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
         let mut unread = seen(account, hidden);
         unread.insert("seq", doc! { "$gt": read_seq });
+        if let Some(since) = since {
+            unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
+        }
         Ok(self.collection(NOTICES).count_documents(unread).await?)
+    }
+
+    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError> {
+        for views in views.chunks(VIEWS_AT_ONCE) {
+            try_join_all(views.iter().map(|(account, at)| self.view(account, *at))).await?;
+        }
+        Ok(())
+    }
+
+    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError> {
+        let read = self.collection(READ).find_one(doc! { "_id": account.as_str() }).await?;
+        let viewed = read.filter(|read| read.contains_key("viewed_at"));
+        viewed.map(|read| timestamp(number(&read, "viewed_at")?)).transpose()
     }
 }
 
 impl MongoStore {
+    async fn view(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
+        if self.is_erased([Some(account), None], at).await? {
+            return Ok(());
+        }
+        let millis = at.as_millisecond();
+        let view = doc! {
+            "$max": { "viewed_at": millis },
+            "$setOnInsert": { "read_seq": 0_i64, "read_at": millis },
+        };
+        self.upsert(READ, doc! { "_id": account.as_str() }, view).await?;
+        // An erasure marks first: either the mark is seen here, or the view is seen there.
+        if self.is_erased([Some(account), None], at).await? {
+            let erased = doc! { "_id": account.as_str(), "read_at": { "$lte": millis } };
+            self.collection(READ).delete_one(erased).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the lowest number of the account for the direction 1, the highest for -1.
     pub(super) async fn end(&self, account: &Account, direction: i32) -> Result<Option<i64>, StoreError> {
         let found = self

@@ -88,8 +88,11 @@ impl Messages for MongoStore {
         Ok(())
     }
 
-    async fn unread_messages(&self, account: &Account) -> Result<u64, StoreError> {
-        let unread = doc! { "unread": account.as_str() };
+    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError> {
+        let mut unread = doc! { "unread": account.as_str() };
+        if let Some(since) = since {
+            unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
+        }
         Ok(self.collection(MESSAGES).count_documents(unread).await?)
     }
 }

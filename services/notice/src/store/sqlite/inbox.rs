@@ -9,7 +9,7 @@ use sosohappy_store::sqlite::Engine;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::QueryBuilder;
 
-use super::{SqliteStore, push_events, pushes::event};
+use super::{SqliteStore, is_erased, push_events, pushes::event};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
 
@@ -225,11 +225,50 @@ impl Inbox for SqliteStore {
         Ok(read.unwrap_or_default())
     }
 
-    async fn unread(&self, account: &Account, hidden: &[Account], read_seq: i64) -> Result<u64, StoreError> {
+    async fn unread(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
         let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM notice WHERE ");
         push_seen(&mut query, account, hidden);
         query.push(" AND seq > ").push_bind(read_seq);
+        if let Some(since) = since {
+            query.push(" AND occurred_at > ").push_bind(since.as_millisecond());
+        }
         let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            for (account, at) in views {
+                if is_erased(&mut tx, [Some(account), None], *at).await? {
+                    continue;
+                }
+                sqlx::query(
+                    "INSERT INTO inbox_read (account, read_seq, read_at, viewed_at) VALUES (?1, 0, ?2, ?2)
+                    ON CONFLICT (account) DO UPDATE
+                    SET viewed_at = MAX(COALESCE(inbox_read.viewed_at, excluded.viewed_at), excluded.viewed_at)",
+                )
+                .bind(account.as_str())
+                .bind(at.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError> {
+        let viewed: Option<Option<i64>> = sqlx::query_scalar("SELECT viewed_at FROM inbox_read WHERE account = ?")
+            .bind(account.as_str())
+            .fetch_optional(self.database.reader())
+            .await?;
+        viewed.flatten().map(timestamp).transpose()
     }
 }

@@ -98,11 +98,13 @@ impl Messages for SqliteStore {
         .await
     }
 
-    async fn unread_messages(&self, account: &Account) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM message WHERE account = ? AND handled = 0")
-            .bind(account.as_str())
-            .fetch_one(self.database.reader())
-            .await?;
+    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM message WHERE account = ? AND handled = 0 AND occurred_at > ?")
+                .bind(account.as_str())
+                .bind(since.map_or(i64::MIN, Timestamp::as_millisecond))
+                .fetch_one(self.database.reader())
+                .await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 }
