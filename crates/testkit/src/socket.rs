@@ -82,8 +82,16 @@ impl Socket {
     /// # Panics
     /// If a text frame arrives first, or no frame within [`PATIENCE`].
     pub async fn closed(&mut self) -> u16 {
+        self.closing().await.0
+    }
+
+    /// Returns the close code and the reason that the server sends.
+    ///
+    /// # Panics
+    /// As [`Socket::closed`].
+    pub async fn closing(&mut self) -> (u16, String) {
         match self.next(PATIENCE).await {
-            Some(Message::Close(Some(frame))) => frame.code.into(),
+            Some(Message::Close(Some(frame))) => (frame.code.into(), frame.reason.as_str().to_owned()),
             other => panic!("expected a close frame, got {other:?}"),
         }
     }

@@ -1,9 +1,11 @@
 //! Version 2 of the socket: numbered frames from the inbox, acknowledgements, resuming (`docs/sockets.md`).
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
-use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket, eventually, on_both_engines};
 
 use crate::fleet::{DATE, QUIET, applied, connect, counted, device, frame, kim, lee, like, pushes, replica};
 
@@ -202,8 +204,40 @@ async fn odd_versions_and_frames_are_refused(bed: Bed) {
 /// Clients that come back at once.
 const STORM: usize = 500;
 
+/// Opens a version 2 socket of each person after the number that it has seen, all at once.
+async fn open_all(notice: &Running, people: &[Person], seen: &[i64]) -> Vec<Socket> {
+    let opening = people
+        .iter()
+        .zip(seen)
+        .map(|(person, seen)| async move { open(notice, person, &format!("&since={seen}")).await });
+    futures::future::join_all(opening).await
+}
+
+/// Stops a replica. Its clients are told to come back within two seconds, each after a time of its own.
+async fn leave(replica: Running, mut sockets: Vec<Socket>) {
+    let leaving = tokio::spawn(replica.stop());
+    let closings = futures::future::join_all(sockets.iter_mut().map(Socket::closing)).await;
+    drop(sockets);
+    let mut pauses = BTreeSet::new();
+    for (code, reason) in &closings {
+        assert_eq!(*code, 1012);
+        let pause = reason.strip_prefix("reconnect-after=").expect("a hint");
+        let pause: u64 = pause.parse().expect("milliseconds");
+        assert!(pause < 2_000, "{reason}");
+        pauses.insert(pause);
+    }
+    assert!(pauses.len() > closings.len() / 4, "{pauses:?}");
+    tokio::time::timeout(PATIENCE, leaving)
+        .await
+        .expect("it leaves in time")
+        .expect("it leaves well");
+}
+
 async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
-    let (notice, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let (notice, other) = (
+        replica(&bed, &[]).await,
+        replica(&bed, &[("sockets.drain-spread", "100ms")]).await,
+    );
     let people: Vec<Person> = stream::iter(0..STORM)
         .map(|number| {
             let bed = &bed;
@@ -222,17 +256,14 @@ async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
         let mut socket = open(&notice, person, "&since=0").await;
         *seen = seq(&next(&mut socket).await);
     }
+    let sockets = open_all(&other, &people, &seen).await;
+    leave(other, sockets).await;
     let looks = async |outcome: &str| counted(&notice, "notice_looks_total", &[("outcome", outcome)]).await;
     let lookups = async |by: &str| counted(&notice, "notice_resume_lookups_total", &[("by", by)]).await;
     let before = [lookups("statement").await, lookups("joined").await, looks("read").await];
     let looked = looks("nothing-new").await;
 
-    let storm = people.iter().zip(&seen);
-    let opening = storm.map(|(person, seen)| {
-        let notice = &notice;
-        async move { open(notice, person, &format!("&since={seen}")).await }
-    });
-    let mut sockets: Vec<Socket> = futures::future::join_all(opening).await;
+    let mut sockets = open_all(&notice, &people, &seen).await;
     eventually("every socket has looked", async || {
         (looks("nothing-new").await >= looked + STORM as u64).then_some(())
     })
@@ -254,7 +285,6 @@ async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
         bed.publish(raised(&people[at], "system")).await;
         assert!(seq(&next(&mut sockets[at]).await) > seen[at]);
     }
-    drop(other);
 }
 
 /// Notices are stored by either replica while their receiver connects again and again.
