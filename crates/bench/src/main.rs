@@ -1,6 +1,7 @@
 //! `make bench`: measures the fleet and a baseline for each figure in the same run, and writes `docs/performance.md`.
 
 mod access;
+mod bare;
 mod config;
 mod day;
 mod echo;
@@ -43,6 +44,9 @@ enum Command {
     /// Serve a bare axum route, the baseline of the smallest route
     #[command(hide = true)]
     Bare { port: u16 },
+    /// Serve bare sockets, the baseline of those of the fleet
+    #[command(hide = true)]
+    BareSockets { port: u16 },
     /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails if a request fails
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
@@ -57,6 +61,8 @@ enum Command {
     Import,
     /// Measure sign-ins, password log-ins and re-issues a second
     Sessions,
+    /// Measure memory, processor time and delivery with 10,000 sockets of notice, as `bench` does as well
+    Sockets,
     /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
     Mirror,
     /// Measure how many people a day the fleet serves on this machine, by the load of `docs/scale.md`
@@ -72,11 +78,13 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
         Some(Command::Day { seconds }) => block_on(day::run(&arguments.report, Duration::from_secs(seconds))),
+        Some(Command::BareSockets { port }) => block_on(echo::serve_groups(port)),
         Some(Command::Feed { posts }) => block_on(feed::run(&arguments.report, posts)),
         Some(Command::Flood) => block_on(flood::run(&arguments.report)),
         Some(Command::Import) => block_on(import::run(&arguments.report)),
         Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
         Some(Command::Sessions) => block_on(sessions::run(&arguments.report)),
+        Some(Command::Sockets) => block_on(sockets::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
         None => block_on(measure(arguments.report)),
     };
@@ -97,8 +105,8 @@ async fn measure(file: PathBuf) -> anyhow::Result<()> {
         like::measure(&mut report, binaries, EngineSet::Real).await?;
         message::measure(&mut report, binaries, EngineSet::Real).await?;
     }
-    sockets::measure(&mut report, binaries).await?;
     report.write(&file)?;
+    sockets::run(&file).await?;
     sessions::run(&file).await
 }
 

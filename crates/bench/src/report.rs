@@ -31,12 +31,10 @@ impl Report {
         self.0.push(row);
     }
 
-    /// Writes the table of figures, and keeps the page's other sections.
-    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+    /// Returns the table of figures, and why some miss their targets.
+    pub fn table(&self) -> String {
         let mut text = String::from(
-            "# Performance\n\nWritten by `make bench`, not by hand: each figure and its baseline come from one run, interleaved, on one \
-             machine with two cores. Ratios hold from machine to machine, absolute times do not.\n\n\
-             | what | measured | baseline in the same run | target | |\n| --- | --- | --- | --- | --- |\n",
+            "| what | measured | baseline in the same run | target | |\n| --- | --- | --- | --- | --- |\n",
         );
         for Row {
             what,
@@ -48,11 +46,23 @@ impl Report {
         } in &self.0
         {
             let verdict = if *met { "met" } else { "**missed**" };
-            writeln!(text, "| {what} | {measured} | {baseline} | {target} | {verdict} |")?;
+            let line = format!("| {what} | {measured} | {baseline} | {target} | {verdict} |\n");
+            text.push_str(&line);
         }
         for missed in self.0.iter().filter(|row| !row.met) {
-            write!(text, "\n**{}**, missed: {}\n", missed.what, missed.why)?;
+            let reason = format!("\n**{}**, missed: {}\n", missed.what, missed.why);
+            text.push_str(&reason);
         }
+        text
+    }
+
+    /// Writes the table of figures, and keeps the page's other sections.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let mut text = format!(
+            "# Performance\n\nWritten by `make bench`, not by hand: each figure and its baseline come from one run, interleaved, on one \
+             machine with two cores. Ratios hold from machine to machine, absolute times do not.\n\n{}",
+            self.table()
+        );
         // Sections of other commands follow the table.
         if let Some((_, sections)) = read(file)?.split_once("\n## ") {
             write!(text, "\n## {sections}")?;

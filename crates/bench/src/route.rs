@@ -1,17 +1,17 @@
 //! The smallest route behind the whole middleware, compared with a bare axum route with a static body; each in its own process.
 
 use std::path::Path;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::routing::get;
 use futures::future::try_join_all;
-use sosohappy_testkit::{Cluster, ReservedPorts};
+use sosohappy_testkit::Cluster;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::bare::Bare;
 use crate::report::{Report, Row};
 
 const CONNECTIONS: usize = 16;
@@ -25,17 +25,6 @@ pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The process of the baseline. Killed when dropped.
-struct Bare(Child);
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        // Errors are ignored: the process may have exited by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()> {
     let fleet = Cluster::embedded_with(
         binaries,
@@ -46,20 +35,12 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     )
     .await;
     let ours = fleet.replicas[0].feed;
-    let mut reserved = ReservedPorts::default();
-    let bare = reserved.reserve();
-    let child = Command::new(std::env::current_exe()?)
-        .args(["bare", &bare.to_string()])
-        .spawn()?;
-    let _bare = Bare(child);
-    while TcpStream::connect(("127.0.0.1", bare)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let bare = Bare::start("bare").await?;
 
     let (mut rates, mut baselines) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         rates.push(rate(ours, "/actuator/health/liveness", "").await?);
-        baselines.push(rate(bare, "/", "").await?);
+        baselines.push(rate(bare.port, "/", "").await?);
     }
     let shares: Vec<f64> = rates.iter().zip(&baselines).map(|(rate, bare)| rate / bare).collect();
     let (least, most) = (

@@ -15,7 +15,7 @@ use sosohappy_events::topic::Service;
 use crate::engines::Real;
 use crate::ports::ReservedPorts;
 pub use balanced::BalancedCluster;
-pub use process::Process;
+pub use process::{Process, resident_of};
 
 /// The ports on loopback of one replica of each service.
 #[derive(Debug, Clone, Copy, Default)]

@@ -29,7 +29,7 @@ pub mod spring;
 pub mod statements;
 
 pub use bed::{Bed, Person};
-pub use cluster::{BalancedCluster, Cluster, Ports, Process};
+pub use cluster::{BalancedCluster, Cluster, Ports, Process, resident_of};
 pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;

@@ -160,12 +160,20 @@ impl Process {
 
     /// Returns the resident memory of the process, in bytes.
     pub(super) fn resident(&self) -> u64 {
-        let pid = self.child.as_ref().map_or(0, Child::id);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        kibibytes.expect("a running process has resident memory") * 1024
+        resident_of(self.child.as_ref().map_or(0, Child::id))
     }
+}
+
+/// Returns the resident memory of a process, in bytes.
+///
+/// # Panics
+/// If there is no such process.
+#[must_use]
+pub fn resident_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kibibytes.expect("a running process has resident memory") * 1024
 }
 
 impl Drop for Process {

@@ -1,0 +1,62 @@
+//! A process of this binary that serves a baseline.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sosohappy_testkit::{ReservedPorts, resident_of};
+use tokio::net::TcpStream;
+
+/// Ticks a second in `/proc/PID/stat` (`USER_HZ`, proc(5)).
+const TICKS: f64 = 100.0;
+
+/// The process of a baseline. Killed when dropped.
+pub struct Bare {
+    child: Child,
+    pub port: u16,
+    _reserved: ReservedPorts,
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // Errors are ignored: the process may have exited by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Bare {
+    /// Starts this binary with a command that takes a port, and waits until it listens.
+    pub async fn start(command: &str) -> anyhow::Result<Self> {
+        let mut reserved = ReservedPorts::default();
+        let port = reserved.reserve();
+        let child = Command::new(std::env::current_exe()?)
+            .args([command, &port.to_string()])
+            .spawn()?;
+        let bare = Self {
+            child,
+            port,
+            _reserved: reserved,
+        };
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(bare)
+    }
+
+    /// Returns the resident memory of the process, in bytes.
+    pub fn resident(&self) -> u64 {
+        resident_of(self.child.id())
+    }
+
+    /// Returns the processor time of the process, in seconds.
+    pub fn processor_seconds(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The fields after the name, which may contain blanks.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let mut ticks = fields.split_whitespace().skip(11);
+        let mut next = || -> anyhow::Result<f64> { Ok(ticks.next().context("a field is missing")?.parse()?) };
+        let (user, system) = (next()?, next()?);
+        Ok((user + system) / TICKS)
+    }
+}
