@@ -62,7 +62,10 @@ fn by_event(rows: Vec<Known>) -> Result<HashMap<EventId, Known>, StoreError> {
 impl Notices for SqliteStore {
     async fn add_all(&self, notices: &[&Notice], now: Timestamp) -> Result<Vec<Added>, StoreError> {
         // The second of the two who add them (a replica with a socket, and the group's consumer) needs no write lock.
-        let rows = find(notices).build_query_as().fetch_all(self.database.reader()).await?;
+        let rows = find(notices)
+            .build_query_as::<Known>()
+            .fetch_all(self.database.reader())
+            .await?;
         let known = by_event(rows)?;
         let covered: Option<Vec<&Known>> = notices
             .iter()
@@ -198,7 +201,7 @@ impl SqliteStore {
         // As it is stored.
         let now = timestamp(now.as_millisecond())?;
         let mut tx = self.database.begin().await?;
-        let known = by_event(find(notices).build_query_as().fetch_all(&mut *tx).await?)?;
+        let known = by_event(find(notices).build_query_as::<Known>().fetch_all(&mut *tx).await?)?;
         let subjects: Vec<Subject<'_>> = notices.iter().map(|notice| Subject::from(*notice)).collect();
         let marks = marks(&mut tx, &subjects).await?;
         let settled = settled(&mut tx, &known).await?;
