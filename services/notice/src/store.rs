@@ -73,6 +73,11 @@ impl<'a> From<&'a WaitingPush> for Subject<'a> {
     }
 }
 
+/// Returns the subject of each push.
+fn subjects<'a>(pushes: &[(&'a WaitingPush, Timestamp)]) -> Vec<Subject<'a>> {
+    pushes.iter().map(|(push, _)| Subject::from(*push)).collect()
+}
+
 /// Returns the accounts of all subjects, as the marks of resignations name them.
 fn fingerprints(subjects: &[Subject<'_>]) -> HashSet<String> {
     let people = subjects.iter().flat_map(|subject| subject.people.into_iter().flatten());
@@ -107,6 +112,14 @@ impl Marks {
         }
         let is_withdrawn = subject.ids.iter().any(|id| reaches(self.withdrawn.get(id)));
         is_withdrawn.then_some(Added::Withdrawn)
+    }
+
+    /// Returns the pushes that are queued.
+    fn kept<'a>(&self, pushes: &[(&'a WaitingPush, Timestamp)]) -> Vec<(&'a WaitingPush, Timestamp)> {
+        let kept = pushes
+            .iter()
+            .filter(|(push, _)| self.exclusion(&Subject::from(*push)).is_none());
+        kept.copied().collect()
     }
 }
 

@@ -14,20 +14,14 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, Subject, WINDOW, broken, cause, cause_text, columns, group,
-    parse_account, readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
+    readable, subjects, target, timestamp,
 };
 
 #[async_trait]
 impl Pushes for MongoStore {
     async fn queue_all(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
-        let before = subjects(pushes);
-        let marks = self.marks(&before).await?;
-        let wanted = pushes.iter().zip(&before);
-        let wanted: Vec<_> = wanted
-            .filter(|(_, subject)| marks.exclusion(subject).is_none())
-            .map(|(push, _)| *push)
-            .collect();
+        let wanted = self.marks(&subjects(pushes)).await?.kept(pushes);
         if wanted.is_empty() {
             return Ok(());
         }
@@ -186,10 +180,6 @@ impl Pushes for MongoStore {
         })
         .await
     }
-}
-
-fn subjects<'a>(pushes: &[(&'a WaitingPush, Timestamp)]) -> Vec<Subject<'a>> {
-    pushes.iter().map(|(push, _)| Subject::from(*push)).collect()
 }
 
 fn document(push: &WaitingPush, due: Timestamp) -> Document {

@@ -265,10 +265,11 @@ impl Inbox for SqliteStore {
     }
 
     async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError> {
-        let viewed: Option<Option<i64>> = sqlx::query_scalar("SELECT viewed_at FROM inbox_read WHERE account = ?")
-            .bind(account.as_str())
-            .fetch_optional(self.database.reader())
-            .await?;
-        viewed.flatten().map(timestamp).transpose()
+        let viewed: Option<i64> =
+            sqlx::query_scalar("SELECT viewed_at FROM inbox_read WHERE account = ? AND viewed_at IS NOT NULL")
+                .bind(account.as_str())
+                .fetch_optional(self.database.reader())
+                .await?;
+        viewed.map(timestamp).transpose()
     }
 }

@@ -9,8 +9,8 @@ use sqlx::{FromRow as _, QueryBuilder};
 use super::{SqliteStore, is_erased, marks};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, Subject, WINDOW, broken, cause, cause_text, columns, group,
-    parse_account, readable, target, timestamp,
+    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
+    readable, subjects, target, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -30,15 +30,10 @@ struct Row {
 #[async_trait]
 impl Pushes for SqliteStore {
     async fn queue_all(&self, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
-        let subjects: Vec<Subject<'_>> = pushes.iter().map(|(push, _)| Subject::from(*push)).collect();
+        let subjects = subjects(pushes);
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let marks = marks(&mut tx, &subjects).await?;
-            let wanted = pushes.iter().zip(&subjects);
-            let wanted: Vec<_> = wanted
-                .filter(|(_, subject)| marks.exclusion(subject).is_none())
-                .map(|(push, _)| *push)
-                .collect();
+            let wanted = marks(&mut tx, &subjects).await?.kept(pushes);
             if wanted.is_empty() {
                 return Ok(());
             }
