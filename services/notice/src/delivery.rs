@@ -281,13 +281,29 @@ impl Delivery {
         self.withdrawn.lock().remember(notice, at, self.now());
     }
 
-    /// Withdraws a notice or message: its inbox entry and its push, or the banner of a push that was sent.
+    /// Withdraws a notice or message, as [`Delivery::withdraw_all`] does.
     pub async fn withdraw(&self, receiver: &Account, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
+        let receiver = receiver.clone();
+        self.withdraw_all(&[Withdrawal { receiver, notice, at }]).await
+    }
+
+    /// Withdraws notices or messages: their inbox entries and their pushes, or the banners of pushes that were sent.
+    pub async fn withdraw_all(&self, withdrawals: &[Withdrawal]) -> Result<(), HandleError> {
+        if withdrawals.is_empty() {
+            return Ok(());
+        }
         let now = self.now();
-        self.store.withdraw(notice, at, now).await?;
-        self.store.handle_messages(&[notice]).await?;
-        self.banners.withdraw_handled(receiver, None, now).await?;
-        self.metrics.notice(Outcome::Withdrawn);
+        let withdrawn: Vec<_> = withdrawals.iter().map(|each| (each.notice, each.at)).collect();
+        self.store.withdraw_all(&withdrawn, now).await?;
+        let ids: Vec<EventId> = withdrawals.iter().map(|each| each.notice).collect();
+        self.store.handle_messages(&ids).await?;
+        let receivers: HashSet<&Account> = withdrawals.iter().map(|each| &each.receiver).collect();
+        for receiver in receivers {
+            self.banners.withdraw_handled(receiver, None, now).await?;
+        }
+        for _ in withdrawals {
+            self.metrics.notice(Outcome::Withdrawn);
+        }
         Ok(())
     }
 
@@ -369,6 +385,14 @@ impl Delivery {
         let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
         names.ok()?.into_iter().next()?
     }
+}
+
+/// A notice or message that is withdrawn as far as it happened up to that time.
+#[derive(Debug)]
+pub struct Withdrawal {
+    pub receiver: Account,
+    pub notice: EventId,
+    pub at: Timestamp,
 }
 
 /// A notice, and the request that caused it.

@@ -5,7 +5,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -76,6 +76,16 @@ impl<'a> From<&'a WaitingPush> for Subject<'a> {
 /// Returns the subject of each push.
 fn subjects<'a>(pushes: &[(&'a WaitingPush, Timestamp)]) -> Vec<Subject<'a>> {
     pushes.iter().map(|(push, _)| Subject::from(*push)).collect()
+}
+
+/// Returns the latest withdrawal of each notice.
+fn latest(withdrawn: &[(EventId, Timestamp)]) -> BTreeMap<EventId, Timestamp> {
+    let mut latest = BTreeMap::new();
+    for (notice, at) in withdrawn {
+        let until = latest.entry(*notice).or_insert(*at);
+        *until = (*until).max(*at);
+    }
+    latest
 }
 
 /// Returns the accounts of all subjects, as the marks of resignations name them.
@@ -214,10 +224,16 @@ pub trait Notices: Debug + Send + Sync {
             .ok_or_else(|| StoreError::corrupt("a notice was added without an answer"))
     }
 
-    /// Withdraws what happened up to `at`: the inbox keeps its number only, a push that waits is not sent. Also when the notice comes later.
-    async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError>;
+    /// Withdraws of each notice what happened up to its time: the inbox keeps its number only, a push that waits is not sent. Also when the
+    /// notice comes later. They are at most [`STORED_AT_ONCE`]. After an error some may be withdrawn.
+    async fn withdraw_all(&self, withdrawn: &[(EventId, Timestamp)], now: Timestamp) -> Result<(), StoreError>;
 
-    /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw`] one. What
+    /// Withdraws one notice as [`Notices::withdraw_all`] does.
+    async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.withdraw_all(&[(notice, at)], now).await
+    }
+
+    /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw_all`] does. What
     /// happens later is about another post, and gets a number and a push of its own.
     /// It reads the inbox of the author and the notices that name the author, also those that were withdrawn before: their settled pushes are
     /// deleted, too.
@@ -525,14 +541,6 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
 /// Pushes that one group has at most; the rest is the next group.
 const MOST_GROUPED: i64 = 10_000;
-
-/// The pushes that are deleted with withdrawn notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WithdrawnPushes {
-    Waiting,
-    /// Also the settled ones: what happens later under the same id is another notice, with a push of its own.
-    All,
-}
 
 /// Notices that are withdrawn by one statement.
 const WITHDRAWN_AT_ONCE: usize = 500;

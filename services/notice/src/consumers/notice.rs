@@ -5,7 +5,7 @@ use sosohappy_bus::consume::{Consumer, HandleError, correlation_of};
 use sosohappy_events::types::NoticeRaised;
 use sosohappy_events::{Envelope, EventId};
 
-use crate::delivery::{Delivery, Raised};
+use crate::delivery::{Delivery, Raised, Withdrawal};
 use crate::domain::{Content, Notice, like_id};
 use crate::shows::Shows;
 use crate::store::STORED_AT_ONCE;
@@ -42,19 +42,25 @@ impl Consumer<NoticeRaised> for Keep {
         self.0.keep(notice(raised)?).await
     }
 
-    /// Withdrawals are applied one by one, each after the notices before it.
+    /// Notices and withdrawals keep their order: those of one kind in a row are applied together.
     async fn handle_all(&self, events: Vec<Envelope<NoticeRaised>>) -> Result<(), HandleError> {
-        let mut notices = Vec::new();
+        let (mut notices, mut withdrawals) = (Vec::new(), Vec::new());
         for raised in events {
-            if withdrawn(&raised.event)?.is_some() {
+            if let Some(notice) = withdrawn(&raised.event)? {
                 self.0.keep_all(std::mem::take(&mut notices)).await?;
-                self.handle(raised).await?;
-                continue;
+                withdrawals.push(Withdrawal {
+                    receiver: raised.event.receiver,
+                    notice,
+                    at: raised.meta.occurred_at,
+                });
+            } else {
+                self.0.withdraw_all(&std::mem::take(&mut withdrawals)).await?;
+                let cause = Some(correlation_of(&raised.meta));
+                let notice = notice(raised)?;
+                notices.push(Raised { notice, cause });
             }
-            let cause = Some(correlation_of(&raised.meta));
-            let notice = notice(raised)?;
-            notices.push(Raised { notice, cause });
         }
+        self.0.withdraw_all(&withdrawals).await?;
         self.0.keep_all(notices).await
     }
 }

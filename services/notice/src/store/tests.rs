@@ -1028,6 +1028,48 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
         .collect();
     groups.sort_unstable();
     assert_eq!(groups, [1, count]);
+
+    // All of them are taken back.
+    let withdrawn: Vec<_> = notices.iter().map(|notice| (notice.event, at(10))).collect();
+    let withdrawals = async {
+        for withdrawn in withdrawn.chunks(STORED_AT_ONCE) {
+            bench.withdraw_all(withdrawn, at(110)).await.unwrap();
+        }
+    };
+    let (cost, ()) = cost_of("withdrawals", &bench.bed, withdrawals).await;
+    if bench.bed.set == EngineSet::Embedded {
+        let expected = Cost {
+            reads: 0,
+            writes: 3 * batches,
+        };
+        assert_eq!(cost, expected);
+    }
+    assert_eq!(bench.unread(&account("kim"), &[], 0, None).await.unwrap(), 0);
+    assert_eq!(bench.push_groups(1_000).await, []);
+}
+
+async fn each_notice_is_withdrawn_up_to_its_own_time(bed: Bed) {
+    let bench = bench(bed).await;
+    let likes = [("lee", 10), ("park", 20), ("choi", 30)].map(|(liker, second)| bench.like(liker, "kim", second));
+    for like in &likes {
+        bench.seq(like, 31).await;
+        bench.queue(&of_notice(&bench, like), at(100)).await.unwrap();
+    }
+    let [lee, park, choi] = likes.each_ref().map(|like| like.event);
+    // One of them twice.
+    let withdrawn = [(lee, at(10)), (park, at(15)), (choi, at(30)), (choi, at(5))];
+    for _ in 0..2 {
+        bench.withdraw_all(&withdrawn, at(40)).await.unwrap();
+    }
+    bench.withdraw_all(&[], at(40)).await.unwrap();
+    let following = bench.after(&account("kim"), &[], 0, 10).await.unwrap();
+    let listed: Vec<EventId> = following.notices.iter().map(|notice| notice.id).collect();
+    assert_eq!(listed, [park]);
+    let due: Vec<EventId> = bench.due(100).await.into_iter().map(|push| push.event).collect();
+    assert_eq!(due, [park]);
+    for like in [&likes[0], &likes[2]] {
+        assert_eq!(bench.add(like, at(41)).await.unwrap(), Added::Withdrawn);
+    }
 }
 
 /// Returns the push of a like.
@@ -1424,6 +1466,7 @@ on_both_engines!(
     a_withdrawal_that_crashed_between_its_steps_is_finished_by_the_next,
     likes_of_thousands_and_a_notice_of_another_take_few_statements,
     each_notice_of_several_is_answered_by_itself,
+    each_notice_is_withdrawn_up_to_its_own_time,
     pushes_of_a_thread_are_counted_by_the_minute,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,

@@ -13,9 +13,18 @@ use sosohappy_store::{StoreError, retrying};
 use super::pushes::{optional, parse_event};
 use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number, text};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{
-    Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp,
-};
+use crate::store::{Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, is_about, latest, next_seq, timestamp};
+
+/// The pushes that are deleted with withdrawn notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithdrawnPushes {
+    Waiting,
+    /// Also the settled ones: what happens later under the same id is another notice, with a push of its own.
+    All,
+}
+
+/// Marks of withdrawals that are written at the same time.
+const MARKED_AT_ONCE: usize = 16;
 
 /// The unique index over account and number.
 pub(super) const SEQUENCE: &str = "notice_account_seq";
@@ -48,11 +57,20 @@ impl Notices for MongoStore {
         Ok(added)
     }
 
-    /// The mark comes first: a notice or push that is added meanwhile finds it.
-    async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.mark_withdrawn(notice, at, now).await?;
-        self.withdraw_all(&[notice.to_string()], at, WithdrawnPushes::Waiting)
-            .await
+    /// The marks come first: a notice or push that is added meanwhile finds its one.
+    async fn withdraw_all(&self, withdrawn: &[(EventId, Timestamp)], now: Timestamp) -> Result<(), StoreError> {
+        let latest: Vec<(EventId, Timestamp)> = latest(withdrawn).into_iter().collect();
+        if latest.is_empty() {
+            return Ok(());
+        }
+        for latest in latest.chunks(MARKED_AT_ONCE) {
+            try_join_all(latest.iter().map(|(id, at)| self.mark_withdrawn(*id, *at, now))).await?;
+        }
+        let each = latest.iter().map(|(id, at)| {
+            doc! { "_id": id.to_string(), "occurred_at": { "$lte": at.as_millisecond() } }
+        });
+        let any = doc! { "$or": each.collect::<Vec<_>>() };
+        self.withdraw_matching(any, WithdrawnPushes::Waiting).await
     }
 
     /// As above: a notice that is added while the inbox is read finds the mark.
@@ -87,7 +105,8 @@ impl Notices for MongoStore {
             }
         }
         for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
-            self.withdraw_all(notices, at, WithdrawnPushes::All).await?;
+            let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
+            self.withdraw_matching(up_to, WithdrawnPushes::All).await?;
         }
         Ok(())
     }
@@ -108,17 +127,16 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Withdraws the notices that happened up to that moment, with these of their pushes. The pushes go first: after a crash between the two
-    /// the repeated event finds the notices, and so the pushes, again.
-    async fn withdraw_all(&self, notices: &[String], at: Timestamp, pushes: WithdrawnPushes) -> Result<(), StoreError> {
-        let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
-        let mut deleted = up_to.clone();
+    /// Withdraws notices, with these of their pushes. The pushes go first: after a crash between the two the repeated event finds the notices, and so
+    /// the pushes, again.
+    async fn withdraw_matching(&self, notices: Document, pushes: WithdrawnPushes) -> Result<(), StoreError> {
+        let mut deleted = notices.clone();
         if pushes == WithdrawnPushes::Waiting {
             deleted.insert("due_at", doc! { "$exists": true });
         }
         self.collection(PUSHES).delete_many(deleted).await?;
         self.collection(NOTICES)
-            .update_many(up_to, doc! { "$set": { "withdrawn": true } })
+            .update_many(notices, doc! { "$set": { "withdrawn": true } })
             .await?;
         Ok(())
     }

@@ -2,10 +2,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
+use sosohappy_store::sqlite::Engine;
 use sosohappy_store::{StoreError, retrying};
+use sqlx::QueryBuilder;
 
 use super::pushes::event;
-use super::{SqliteStore, is_erased, is_withdrawn};
+use super::{SqliteStore, is_erased, is_withdrawn, push_events};
 use crate::store::{Conversation, Messages, ReceivedMessage};
 
 #[async_trait]
@@ -85,14 +87,14 @@ impl Messages for SqliteStore {
     }
 
     async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            for message in messages {
-                sqlx::query("UPDATE message SET handled = 1 WHERE event_id = ?")
-                    .bind(message.0.as_bytes().as_slice())
-                    .execute(&mut *tx)
-                    .await?;
-            }
+            let mut query = QueryBuilder::<Engine>::new("UPDATE message SET handled = 1 WHERE event_id IN (");
+            push_events(&mut query, messages);
+            query.push(")").build().execute(&mut *tx).await?;
             Ok(tx.commit().await?)
         })
         .await

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -14,7 +14,7 @@ use super::inbox::{NEWEST, by_account};
 use super::pushes::event;
 use super::{SqliteStore, marks, push_events};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, Subject, WITHDRAWN_AT_ONCE, WithdrawnPushes, is_about, next_seq, timestamp};
+use crate::store::{Added, Notices, Subject, WITHDRAWN_AT_ONCE, is_about, latest, next_seq, timestamp};
 
 #[derive(sqlx::FromRow)]
 struct Known {
@@ -77,11 +77,27 @@ impl Notices for SqliteStore {
         }
     }
 
-    async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    async fn withdraw_all(&self, withdrawn: &[(EventId, Timestamp)], now: Timestamp) -> Result<(), StoreError> {
+        let latest = latest(withdrawn);
+        if latest.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<EventId> = latest.keys().copied().collect();
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            mark_withdrawn(&mut tx, notice, at, now).await?;
-            withdraw_all(&mut tx, &[notice], at, WithdrawnPushes::Waiting).await?;
+            mark_withdrawn(&mut tx, &latest, now).await?;
+            for statement in [
+                "UPDATE notice SET withdrawn = 1
+                WHERE occurred_at <= (SELECT withdrawn_until FROM withdrawal WHERE event_id = notice.event_id)
+                AND event_id IN (",
+                "DELETE FROM push WHERE due_at IS NOT NULL
+                AND occurred_at <= (SELECT withdrawn_until FROM withdrawal WHERE event_id = push.event_id)
+                AND event_id IN (",
+            ] {
+                let mut query = QueryBuilder::<Engine>::new(statement);
+                push_events(&mut query, &ids);
+                query.push(")").build().execute(&mut *tx).await?;
+            }
             Ok(tx.commit().await?)
         })
         .await
@@ -98,7 +114,7 @@ impl Notices for SqliteStore {
         let post = post_id(author, date);
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            mark_withdrawn(&mut tx, post, at, now).await?;
+            mark_withdrawn(&mut tx, &BTreeMap::from([(post, at)]), now).await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })
         .await?;
@@ -129,7 +145,7 @@ impl Notices for SqliteStore {
         for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
             retrying(|| async {
                 let mut tx = self.database.begin().await?;
-                withdraw_all(&mut tx, notices, at, WithdrawnPushes::All).await?;
+                withdraw_of_post(&mut tx, notices, at).await?;
                 Ok::<_, StoreError>(tx.commit().await?)
             })
             .await?;
@@ -148,41 +164,35 @@ struct About {
     data: String,
 }
 
-async fn mark_withdrawn(tx: &mut Tx, id: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO withdrawal (event_id, withdrawn_until, stored_at) VALUES (?, ?, ?)
-        ON CONFLICT (event_id) DO UPDATE SET
+async fn mark_withdrawn(
+    tx: &mut Tx,
+    withdrawn: &BTreeMap<EventId, Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Engine>::new("INSERT INTO withdrawal (event_id, withdrawn_until, stored_at) ");
+    query.push_values(withdrawn, |mut row, (id, at)| {
+        row.push_bind(id.0.as_bytes().to_vec())
+            .push_bind(at.as_millisecond())
+            .push_bind(now.as_millisecond());
+    });
+    query.push(
+        " ON CONFLICT (event_id) DO UPDATE SET
             withdrawn_until = MAX(withdrawal.withdrawn_until, excluded.withdrawn_until),
             stored_at = excluded.stored_at",
-    )
-    .bind(id.0.as_bytes().as_slice())
-    .bind(at.as_millisecond())
-    .bind(now.as_millisecond())
-    .execute(&mut **tx)
-    .await?;
+    );
+    query.build().execute(&mut **tx).await?;
     Ok(())
 }
 
-/// Withdraws the notices that happened up to that moment, with these of their pushes.
-async fn withdraw_all(
-    tx: &mut Tx,
-    notices: &[EventId],
-    at: Timestamp,
-    pushes: WithdrawnPushes,
-) -> Result<(), StoreError> {
-    let pushes = match pushes {
-        WithdrawnPushes::Waiting => " AND due_at IS NOT NULL",
-        WithdrawnPushes::All => "",
-    };
-    for (statement, more) in [
-        ("UPDATE notice SET withdrawn = 1 WHERE occurred_at <= ", ""),
-        ("DELETE FROM push WHERE occurred_at <= ", pushes),
+/// Withdraws notices about a post that happened up to that moment, with their pushes, also the settled ones: what happens later under the same
+/// id is another notice, with a push of its own.
+async fn withdraw_of_post(tx: &mut Tx, notices: &[EventId], at: Timestamp) -> Result<(), StoreError> {
+    for statement in [
+        "UPDATE notice SET withdrawn = 1 WHERE occurred_at <= ",
+        "DELETE FROM push WHERE occurred_at <= ",
     ] {
         let mut query = QueryBuilder::<Engine>::new(statement);
-        query
-            .push_bind(at.as_millisecond())
-            .push(more)
-            .push(" AND event_id IN (");
+        query.push_bind(at.as_millisecond()).push(" AND event_id IN (");
         push_events(&mut query, notices);
         query.push(")").build().execute(&mut **tx).await?;
     }
