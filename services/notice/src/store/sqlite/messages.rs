@@ -8,7 +8,7 @@ use sqlx::QueryBuilder;
 
 use super::pushes::event;
 use super::{SqliteStore, is_erased, is_withdrawn, push_events};
-use crate::store::{Conversation, Messages, ReceivedMessage};
+use crate::store::{Conversation, Messages, ReceivedMessage, STORED_AT_ONCE};
 
 #[async_trait]
 impl Messages for SqliteStore {
@@ -92,9 +92,11 @@ impl Messages for SqliteStore {
         }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let mut query = QueryBuilder::<Engine>::new("UPDATE message SET handled = 1 WHERE event_id IN (");
-            push_events(&mut query, messages);
-            query.push(")").build().execute(&mut *tx).await?;
+            for messages in messages.chunks(STORED_AT_ONCE) {
+                let mut query = QueryBuilder::<Engine>::new("UPDATE message SET handled = 1 WHERE event_id IN (");
+                push_events(&mut query, messages);
+                query.push(")").build().execute(&mut *tx).await?;
+            }
             Ok(tx.commit().await?)
         })
         .await
