@@ -1,10 +1,12 @@
 //! Reports about notices that a socket has shown.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_access::Caller;
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
@@ -12,7 +14,7 @@ use sosohappy_events::EventId;
 use sosohappy_realtime::{Marks, OnShown};
 
 use crate::metrics::{NoticeMetrics, Outcome};
-use crate::store::Store;
+use crate::store::{Store, View};
 
 /// The delivery of a notice that is older when its frame is queued is not measured: its client was away.
 const MEASURED: Duration = Duration::from_secs(30);
@@ -21,8 +23,7 @@ const MEASURED: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct ShownReports {
     marks: Marks<EventId>,
-    /// Accounts whose clients of version 1 opened a socket or showed a frame, and when.
-    views: Marks<(Account, Timestamp)>,
+    views: Marks<View>,
     metrics: NoticeMetrics,
     clock: Arc<dyn Clock>,
 }
@@ -34,11 +35,9 @@ impl ShownReports {
             let store = settled_in.clone();
             Box::pin(async move { store.settle(&notices, at).await })
         });
-        let views = Marks::spawn(context, move |views: Vec<(Account, Timestamp)>, _| {
+        let views = Marks::spawn(context, move |views: Vec<View>, _| {
             let store = viewed_in.clone();
-            // Of a flood of frames for one account the last is enough.
-            let latest: HashMap<Account, Timestamp> = views.into_iter().collect();
-            Box::pin(async move { store.viewed(&latest.into_iter().collect::<Vec<_>>()).await })
+            Box::pin(async move { store.viewed(&latest(views)).await })
         });
         Self {
             marks,
@@ -49,14 +48,22 @@ impl ShownReports {
     }
 
     /// Notes that a client of version 1 opened a socket: the app was opened, and its icon counts anew.
-    pub fn viewed(&self, account: &Account) {
-        self.views.mark((account.clone(), self.clock.now()));
+    pub fn opened(&self, caller: &Caller) {
+        self.viewed(&caller.account, Some(caller.issued_at));
+    }
+
+    fn viewed(&self, account: &Account, authorized_at: Option<Timestamp>) {
+        self.views.mark(View {
+            account: account.clone(),
+            at: self.clock.now(),
+            authorized_at,
+        });
     }
 
     /// Returns the report for a frame of version 1 that is being queued, which also counts as viewed when it is shown.
     pub fn queued_to_view(&self, account: &Account, notice: EventId, occurred_at: Timestamp) -> OnShown {
         let (reports, account) = (self.clone(), account.clone());
-        self.report(notice, occurred_at, move || reports.viewed(&account))
+        self.report(notice, occurred_at, move || reports.viewed(&account, None))
     }
 
     /// Returns the report for a frame of version 2 that is being queued.
@@ -82,4 +89,22 @@ impl ShownReports {
         });
         on_shown.on_written(reached(Hop::Written))
     }
+}
+
+/// Merges the views of each account: of a flood of frames for one account the last is enough.
+fn latest(views: Vec<View>) -> Vec<View> {
+    let mut latest = HashMap::<Account, View>::new();
+    for view in views {
+        match latest.entry(view.account.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(view);
+            }
+            Entry::Occupied(mut place) => {
+                let earlier = place.get_mut();
+                earlier.at = earlier.at.max(view.at);
+                earlier.authorized_at = earlier.authorized_at.max(view.authorized_at);
+            }
+        }
+    }
+    latest.into_values().collect()
 }

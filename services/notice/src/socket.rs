@@ -84,7 +84,7 @@ impl Protocol for NoticeProtocol {
     fn opened(&self, caller: &Caller, version: Version) {
         self.seen.note(caller);
         if version == Version::One {
-            self.shown.viewed(&caller.account);
+            self.shown.opened(caller);
         }
     }
 

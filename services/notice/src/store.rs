@@ -322,6 +322,16 @@ pub struct Listing<'a> {
     pub limit: u32,
 }
 
+/// A client of version 1, which does not say what was read, opened a socket or showed a frame.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub account: Account,
+    pub at: Timestamp,
+    /// When the access token of the opened socket was issued: an erasure of the account from after that wins. `None` for a frame, which comes
+    /// after the opening of its socket.
+    pub authorized_at: Option<Timestamp>,
+}
+
 #[async_trait]
 pub trait Inbox: Debug + Send + Sync {
     /// Returns the likes of each post as one group, under the number of the newest, and other notices one by one.
@@ -359,9 +369,8 @@ pub trait Inbox: Debug + Send + Sync {
         since: Option<Timestamp>,
     ) -> Result<u64, StoreError>;
 
-    /// Notes that a client of version 1, which does not say what was read, opened a socket or showed a frame at that time. Nothing for an
-    /// account that resigned since.
-    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError>;
+    /// Notes when clients of version 1 opened a socket or showed a frame. Nothing for an account that resigned since.
+    async fn viewed(&self, views: &[View]) -> Result<(), StoreError>;
 
     /// Returns the latest time of [`Inbox::viewed`].
     async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError>;

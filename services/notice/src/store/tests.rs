@@ -1403,30 +1403,38 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
         let notices = bench.unread(&kim, &[], 0, since).await.unwrap();
         (notices, bench.unread_messages(&kim, since).await.unwrap())
     };
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None);
+    let opened = |account: &Account, second, authorized| View {
+        account: account.clone(),
+        at: at(second),
+        authorized_at: Some(at(authorized)),
+    };
+    let showed = |second| View {
+        account: kim.clone(),
+        at: at(second),
+        authorized_at: None,
+    };
+    bench.viewed(&[showed(15)]).await.unwrap();
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None, "no socket was opened");
     assert_eq!(counted().await, (2, 2));
-    bench
-        .viewed(&[(kim.clone(), at(15)), (lee.clone(), at(5))])
-        .await
-        .unwrap();
+    bench.viewed(&[opened(&kim, 5, 1), opened(&lee, 5, 1)]).await.unwrap();
+    assert_eq!(counted().await, (2, 2));
+    bench.viewed(&[showed(15)]).await.unwrap();
     assert_eq!(counted().await, (1, 1));
-    bench.viewed(&[(kim.clone(), at(12))]).await.unwrap();
+    bench.viewed(&[opened(&kim, 12, 1), showed(13)]).await.unwrap();
     assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(15)), "a late write");
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0, "viewed is not read");
 
-    // With and after what was read.
     bench.read(&kim, i64::MAX, at(31)).await.unwrap();
-    bench.viewed(&[(kim.clone(), at(40))]).await.unwrap();
+    bench.viewed(&[opened(&kim, 40, 1)]).await.unwrap();
     assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(40)));
-    assert!(bench.read_until(&kim).await.unwrap() > 0);
+    assert!(bench.read_until(&kim).await.unwrap() > 0, "what was read stays");
 
+    // Its sockets are closed a moment after the resignation.
     bench.erase(&bench.erasure("kim", 50), at(50)).await.unwrap();
-    bench.viewed(&[(kim.clone(), at(45))]).await.unwrap();
-    assert_eq!(
-        bench.viewed_until(&kim).await.unwrap(),
-        None,
-        "a write after the erasure"
-    );
+    bench.viewed(&[opened(&kim, 51, 45), showed(52)]).await.unwrap();
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None);
+    bench.viewed(&[opened(&kim, 60, 55)]).await.unwrap();
+    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(60)), "signed up again");
     assert_eq!(bench.viewed_until(&lee).await.unwrap(), Some(at(5)));
 }
 

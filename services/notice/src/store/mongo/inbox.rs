@@ -12,7 +12,7 @@ use sosohappy_store::StoreError;
 use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
 
 /// Views that are written at the same time: thousands of clients connect again when a replica has left.
 const VIEWS_AT_ONCE: usize = 16;
@@ -215,9 +215,9 @@ impl Inbox for MongoStore {
         Ok(self.collection(NOTICES).count_documents(unread).await?)
     }
 
-    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError> {
+    async fn viewed(&self, views: &[View]) -> Result<(), StoreError> {
         for views in views.chunks(VIEWS_AT_ONCE) {
-            try_join_all(views.iter().map(|(account, at)| self.view(account, *at))).await?;
+            try_join_all(views.iter().map(|view| self.view(view))).await?;
         }
         Ok(())
     }
@@ -230,18 +230,21 @@ impl Inbox for MongoStore {
 }
 
 impl MongoStore {
-    async fn view(&self, account: &Account, at: Timestamp) -> Result<(), StoreError> {
-        if self.is_erased([Some(account), None], at).await? {
+    async fn view(&self, view: &View) -> Result<(), StoreError> {
+        let (account, inbox) = (&view.account, doc! { "_id": view.account.as_str() });
+        let mut update = doc! { "$max": { "viewed_at": view.at.as_millisecond() } };
+        let Some(authorized_at) = view.authorized_at else {
+            self.collection(READ).update_one(inbox, update).await?;
+            return Ok(());
+        };
+        if self.is_erased([Some(account), None], authorized_at).await? {
             return Ok(());
         }
-        let millis = at.as_millisecond();
-        let view = doc! {
-            "$max": { "viewed_at": millis },
-            "$setOnInsert": { "read_seq": 0_i64, "read_at": millis },
-        };
-        self.upsert(READ, doc! { "_id": account.as_str() }, view).await?;
+        let millis = authorized_at.as_millisecond();
+        update.insert("$setOnInsert", doc! { "read_seq": 0_i64, "read_at": millis });
+        self.upsert(READ, inbox, update).await?;
         // An erasure marks first: either the mark is seen here, or the view is seen there.
-        if self.is_erased([Some(account), None], at).await? {
+        if self.is_erased([Some(account), None], authorized_at).await? {
             let erased = doc! { "_id": account.as_str(), "read_at": { "$lte": millis } };
             self.collection(READ).delete_one(erased).await?;
         }

@@ -11,7 +11,7 @@ use sqlx::QueryBuilder;
 
 use super::{SqliteStore, is_erased, push_events, pushes::event};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, broken, parse_account, timestamp};
+use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -242,22 +242,28 @@ impl Inbox for SqliteStore {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    async fn viewed(&self, views: &[(Account, Timestamp)]) -> Result<(), StoreError> {
+    async fn viewed(&self, views: &[View]) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            for (account, at) in views {
-                if is_erased(&mut tx, [Some(account), None], *at).await? {
-                    continue;
+            for view in views {
+                if let Some(authorized_at) = view.authorized_at {
+                    if is_erased(&mut tx, [Some(&view.account), None], authorized_at).await? {
+                        continue;
+                    }
+                    sqlx::query(
+                        "INSERT INTO inbox_read (account, read_seq, read_at) VALUES (?, 0, ?)
+                        ON CONFLICT (account) DO NOTHING",
+                    )
+                    .bind(view.account.as_str())
+                    .bind(authorized_at.as_millisecond())
+                    .execute(&mut *tx)
+                    .await?;
                 }
-                sqlx::query(
-                    "INSERT INTO inbox_read (account, read_seq, read_at, viewed_at) VALUES (?1, 0, ?2, ?2)
-                    ON CONFLICT (account) DO UPDATE
-                    SET viewed_at = MAX(COALESCE(inbox_read.viewed_at, excluded.viewed_at), excluded.viewed_at)",
-                )
-                .bind(account.as_str())
-                .bind(at.as_millisecond())
-                .execute(&mut *tx)
-                .await?;
+                sqlx::query("UPDATE inbox_read SET viewed_at = MAX(COALESCE(viewed_at, ?1), ?1) WHERE account = ?2")
+                    .bind(view.at.as_millisecond())
+                    .bind(view.account.as_str())
+                    .execute(&mut *tx)
+                    .await?;
             }
             Ok(tx.commit().await?)
         })
