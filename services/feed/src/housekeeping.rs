@@ -12,6 +12,7 @@ use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
 use tokio::time::{interval, sleep};
 
+use crate::domain::Day;
 use crate::metrics::FeedMetrics;
 use crate::store::Store;
 
@@ -116,6 +117,8 @@ pub fn spawn(
             let before = clock.now().checked_sub(TOMBSTONES_KEPT).unwrap_or(Timestamp::MIN);
             let swept = store.sweep_view(before).await;
             swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));
+            let forgotten = store.forget_recommended(Day::last_yesterday(clock.now())).await;
+            forgotten.unwrap_or_else(|error| failed("failed to delete recommendations of earlier days", &error));
         }
         Ok(())
     });

@@ -527,6 +527,30 @@ pub trait Categories: Debug + Send + Sync {
     async fn fold(&self, limit: u32, now: Timestamp) -> Result<usize, StoreError>;
 }
 
+/// Recommendations as they were shown. They are kept for a day: what others write meanwhile does not change them.
+#[async_trait]
+pub trait Recommendations: Debug + Send + Sync {
+    /// Returns the sentences that the person was shown on this day for these best categories.
+    async fn recommended(
+        &self,
+        account: &Account,
+        day: Day,
+        best: &[String],
+    ) -> Result<Option<Vec<String>>, StoreError>;
+
+    /// Stores the sentences for the rest of the day, and returns them; those of another request if it was quicker.
+    async fn keep_recommended(
+        &self,
+        writer: &Writer,
+        day: Day,
+        best: &[String],
+        sentences: &[String],
+    ) -> Result<Vec<String>, WriteError>;
+
+    /// Deletes the sentences of days before this one.
+    async fn forget_recommended(&self, before: Day) -> Result<(), StoreError>;
+}
+
 #[async_trait]
 pub trait Erasures: Debug + Send + Sync {
     /// Erases what was written with tokens issued up to `until`, in steps of which each is committed, and puts the receipt into the
@@ -624,6 +648,7 @@ pub trait Store:
     + ImageLedger
     + IdempotencyKeys
     + Categories
+    + Recommendations
     + Erasures
     + Moderation
     + Imports

@@ -97,6 +97,12 @@ impl Day {
         Self::of(today.yesterday().unwrap_or(today))
     }
 
+    /// The day that it is in Korea (UTC+9), where the app is used: no call names a time zone.
+    #[must_use]
+    pub fn in_korea(now: Timestamp) -> Self {
+        Self::of(Offset::constant(9).to_datetime(now).date())
+    }
+
     #[must_use]
     pub fn tomorrow(self) -> Self {
         let part = |digits: i32| i8::try_from(digits % 100).expect("two digits fit");
@@ -273,6 +279,9 @@ mod tests {
         let yesterday = |text: &str| i32::from(Day::last_yesterday(text.parse().unwrap()));
         assert_eq!(yesterday("2024-01-02T11:59:59Z"), 20_231_231);
         assert_eq!(yesterday("2024-01-02T12:00:00Z"), 20_240_101);
+        let in_korea = |text: &str| i32::from(Day::in_korea(text.parse().unwrap()));
+        assert_eq!(in_korea("2023-12-31T14:59:59Z"), 20_231_231);
+        assert_eq!(in_korea("2023-12-31T15:00:00Z"), 20_240_101);
         let tomorrow = |day: i32| i32::from(Day::try_from(day).unwrap().tomorrow());
         assert_eq!(tomorrow(20_240_228), 20_240_229);
         assert_eq!(tomorrow(20_231_231), 20_240_101);

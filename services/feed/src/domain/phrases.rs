@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Category;
 
+/// The recommendation where no categories are known that go together.
 pub const NOTHING_KNOWN: &str = "피드 작성하기";
 
 /// The stem of what one does, which takes both endings used here, `-고` (and then) and `-기` (doing).

@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sosohappy_access::Act;
+use sosohappy_access::{Act, Caller};
 use sosohappy_common::Problem;
 use utoipa::ToSchema;
 
-use crate::app::App;
+use crate::app::{App, writer};
 use crate::domain::companions::recommend;
 use crate::domain::happiness::{HappinessPoint, best_categories, of_month, of_year};
+use crate::domain::phrases::NOTHING_KNOWN;
 use crate::domain::review::{Streaks, YearReview};
 use crate::domain::{Day, Days, MonthOf};
 use crate::error::Error;
@@ -24,7 +25,8 @@ pub struct Analysis {
     recommend_category_list: Vec<String>,
 }
 
-/// Returns a month's best categories, with recommendations.
+/// Returns a month's best categories, with recommendations. For the same best categories these stay the same until the day ends in Korea (UTC+9),
+/// whatever others write meanwhile.
 #[utoipa::path(
     post,
     path = "/analysisHappiness",
@@ -38,12 +40,26 @@ pub async fn analysis_happiness(
 ) -> Result<Json<Analysis>, Error> {
     let MonthOf(month) = params.date;
     let best = best_categories(&app.store.of_posts(&caller.account, month.into()).await?);
-    let companions = app.store.companions(&best).await?;
-    let recommend_category_list = recommend(&best, companions, &app.phrases);
+    let recommend_category_list = recommendations(&app, caller, &best).await?;
     Ok(Json(Analysis {
         best_category_list: best,
         recommend_category_list,
     }))
+}
+
+/// Returns the recommendations that the caller was shown before on this day for these categories, or else new ones.
+async fn recommendations(app: &App, caller: Caller, best: &[String]) -> Result<Vec<String>, Error> {
+    let today = Day::in_korea(app.now());
+    if let Some(shown) = app.store.recommended(&caller.account, today, best).await? {
+        return Ok(shown);
+    }
+    let known = recommend(best, app.store.companions(best).await?, &app.phrases);
+    // Not kept: once something is known, it is shown.
+    if known.is_empty() {
+        return Ok(vec![NOTHING_KNOWN.to_owned()]);
+    }
+    let kept = app.store.keep_recommended(&writer(caller), today, best, &known).await?;
+    Ok(kept)
 }
 
 /// Returns the happiness of every day of a month.

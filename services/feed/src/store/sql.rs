@@ -30,6 +30,8 @@ mod post_events;
 mod posts;
 #[path = "sql/public.rs"]
 mod public;
+#[path = "sql/recommendations.rs"]
+mod recommendations;
 #[path = "sql/reviews.rs"]
 mod reviews;
 #[path = "sql/versions.rs"]

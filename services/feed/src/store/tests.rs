@@ -24,6 +24,8 @@ on_both_engines!(
     reserved_pictures_are_a_posts_or_garbage,
     pictures_of_what_went_are_garbage_once,
     categories_are_folded_once,
+    recommendations_of_a_day_are_those_shown_first,
+    many_recommendations_are_deleted_in_steps,
     a_resignation_and_saves_that_cross_leave_nothing,
     a_later_token_writes_and_keeps,
     a_large_resignation_goes_in_steps,
@@ -238,13 +240,59 @@ async fn categories_are_folded_once(bed: Bed) {
                 .unwrap()
         );
     }
-    assert_eq!(
-        recommend(&best, store.companions(&best).await.unwrap(), &Phrases::default()),
-        ["피드 작성하기"]
-    );
+    assert!(recommend(&best, store.companions(&best).await.unwrap(), &Phrases::default()).is_empty());
     while store.fold(100, at(0)).await.unwrap() > 0 {}
     let Companions { totals, changes } = store.companions(&best).await.unwrap();
     assert!(totals.is_empty() && changes.is_empty(), "{totals:?} {changes:?}");
+}
+
+async fn recommendations_of_a_day_are_those_shown_first(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0);
+    let day = |day: i32| Day::try_from(day).unwrap();
+    let (today, tomorrow) = (day(20_230_905), day(20_230_906));
+    let best = ["sea".to_owned(), "food".to_owned()];
+    let keep = async |number: i32| {
+        let sentences = [number.to_string()];
+        store.keep_recommended(&kim, today, &best, &sentences).await
+    };
+    let shown = async |day: Day, best: &[String]| store.recommended(&kim.account, day, best).await.unwrap();
+
+    let kept = join_all((0..4).map(&keep)).await;
+    let first = shown(today, &best).await.expect("it is kept");
+    assert!(kept.iter().all(|each| each.as_ref().unwrap() == &first), "{kept:?}");
+    assert_eq!(shown(tomorrow, &best).await, None);
+    assert_eq!(shown(today, &best[..1]).await, None, "of other categories");
+
+    store.forget_recommended(today).await.unwrap();
+    assert_eq!(shown(today, &best).await, Some(first));
+    store.forget_recommended(tomorrow).await.unwrap();
+    assert_eq!(shown(today, &best).await, None);
+
+    keep(5).await.unwrap();
+    erase(&bed, store.as_ref(), &kim.account, at(10), event(&bed)).await;
+    assert_eq!(shown(today, &best).await, None);
+    let late = keep(6).await;
+    assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
+}
+
+async fn many_recommendations_are_deleted_in_steps(bed: Bed) {
+    let store = store(&bed).await;
+    let fill = "INSERT INTO recommendation (day, account, best, sentences, made_at) \
+                WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) \
+                SELECT 20230901 + d, CONCAT('p', n, '@example.com+kakao'), \
+                x'0000000000000000000000000000000000000000000000000000000000000000', '[]', 0 \
+                FROM n, (SELECT 0 AS d UNION SELECT 1 UNION SELECT 2) days";
+    assert_eq!(bed.sql("feed", fill).await, 3000);
+    store
+        .forget_recommended(Day::try_from(20_230_903).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        bed.sql("feed", "DELETE FROM recommendation WHERE day = 20230903").await,
+        1000
+    );
+    assert_eq!(bed.sql("feed", "DELETE FROM recommendation").await, 0);
 }
 
 async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {

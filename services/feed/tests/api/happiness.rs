@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
-use sosohappy_testkit::{Bed, eventually, on_both_engines};
+use sosohappy_common::clock::ManualClock;
+use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::{Feed, code, problem};
 
@@ -11,7 +12,9 @@ on_both_engines!(
 );
 
 async fn a_month_is_analysed(bed: Bed) {
-    let feed = Feed::start(&bed).await;
+    // A clock that stands still: no day ends during the test.
+    let clock = ManualClock::at(bed.context.clock.now());
+    let feed = Feed::serve_at(&bed, clock, &[]).await.ready().await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     let september = [("nickname", "kim"), ("date", "2023090000000000")];
@@ -35,22 +38,24 @@ async fn a_month_is_analysed(bed: Bed) {
         told,
         "at once"
     );
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(
-        feed.post(&kim, "analysisHappiness", &september).await.1,
-        told,
-        "and when folded in"
-    );
 
     feed.save(&lee, "2023080100000000", "1", "movie").await;
     feed.post(&lee, "deleteFeed", &[("nickname", "lee"), ("date", "2023080300000000")])
         .await;
-    let without =
-        r#"{"bestCategoryList":["coffee","sea","home"],"recommendCategoryList":["바다 보러 가고 친구 만나기"]}"#;
-    eventually("what went is not recommended", async || {
-        (feed.post(&kim, "analysisHappiness", &september).await.1 == without).then_some(())
-    })
-    .await;
+    feed.save(&lee, "2023080400000000", "5", "sea,pet").await;
+    assert_eq!(
+        feed.post(&kim, "analysisHappiness", &september).await.1,
+        told,
+        "all day"
+    );
+    // As if it was yesterday.
+    assert_eq!(bed.sql("feed", "UPDATE recommendation SET day = 20230101").await, 1);
+    let changed = r#"{"bestCategoryList":["coffee","sea","home"],"recommendCategoryList":["바다 보러 가고 친구 만나기","바다 보러 가고 반려동물과 놀기"]}"#;
+    assert_eq!(
+        feed.post(&kim, "analysisHappiness", &september).await.1,
+        changed,
+        "on the next day"
+    );
 }
 
 async fn months_and_years_have_every_point(bed: Bed) {

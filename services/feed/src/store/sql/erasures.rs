@@ -45,6 +45,7 @@ impl Erasures for SqlStore {
             for statement in [
                 "DELETE FROM idempotency_key WHERE account = ? AND made_at <= ?",
                 "DELETE FROM post_draft WHERE account = ? AND made_at <= ?",
+                "DELETE FROM recommendation WHERE account = ? AND made_at <= ?",
                 "DELETE FROM reported_content WHERE author = ? AND reported_at <= ?",
             ] {
                 sqlx::query(statement)
