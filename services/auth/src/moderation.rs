@@ -5,9 +5,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sosohappy_access::Caller;
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::types::{AccountStateChanged, ModerationAction, NoticeRaised, Role, SessionId, State};
+use sosohappy_events::types::{
+    AccountStateChanged, ModeratedContent, ModerationAction, ModerationApplied, NoticeRaised, ReviewDecision, Role,
+    SessionId, State,
+};
 use sosohappy_events::{Envelope, EventId};
-use sosohappy_store::{StoreError, Timer, retrying};
+use sosohappy_store::{PRIMARY, StoreError, Timer, retrying};
 
 use crate::app::{App, later};
 use crate::domain::moderation::{AuditEntry, Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
@@ -517,6 +520,50 @@ pub async fn note_applied(app: &App, order: EventId, at: Timestamp) -> Result<()
         let mut tx = app.store.begin().await?;
         tx.note_applied(order, at).await?;
         tx.commit().await
+    })
+    .await
+}
+
+/// Adds what a moderator decided about held content at its service to the audit, once. An account that has resigned meanwhile leaves its keyed hash
+/// only.
+pub async fn note_decision(
+    app: &App,
+    applied: &ModerationApplied,
+    decided: &ReviewDecision,
+    at: Timestamp,
+) -> Result<(), Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        for account in [&applied.author, &decided.moderator] {
+            if let Some(person) = tx.person_at(account).await? {
+                tx.name_audited(&app.hasher.hash(account), &person.account).await?;
+            }
+        }
+        let decision = Decision {
+            action: if decided.accepted {
+                action::RELEASE_HELD
+            } else {
+                action::REFUSE_HELD
+            },
+            actor: Some(&decided.moderator),
+            target: &applied.author,
+            subject: match &decided.content {
+                ModeratedContent::Post { date } => format!("post {date}"),
+                ModeratedContent::Comment { comment } => format!("comment {comment}"),
+                ModeratedContent::Message { message } => format!("message {message}"),
+            },
+            reason: "",
+            note: "",
+        };
+        let entry = append_audit(app, tx.as_mut(), &decision, at).await?;
+        match tx.insert_order(applied.order, entry).await {
+            Ok(()) => {}
+            // A duplicate: the entry goes with the transaction.
+            Err(StoreError::Conflict(rule)) if rule == PRIMARY => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        tx.note_applied(applied.order, at).await?;
+        Ok(tx.commit().await?)
     })
     .await
 }

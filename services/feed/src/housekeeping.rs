@@ -1,5 +1,5 @@
 //! Periodic work beside requests: unused pictures are deleted, changes of categories are folded into their totals, old resignations
-//! and expired idempotency keys deleted. Every replica does it; each step is safe to be done twice or at the same time.
+//! and expired idempotency keys deleted, held texts counted. Every replica does it; each step is safe to be done twice or at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use sosohappy_common::clock::Clock;
+use sosohappy_common::settings::Live;
 use sosohappy_common::{Context, WakeHandle};
 use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
@@ -14,6 +15,7 @@ use tokio::time::{interval, sleep};
 
 use crate::domain::Day;
 use crate::metrics::FeedMetrics;
+use crate::settings::Settings;
 use crate::store::Store;
 
 /// Interval of the search for garbage without a wake, such as that of a replica that died.
@@ -39,6 +41,9 @@ const TOMBSTONES_KEPT: Duration = Duration::from_hours(24);
 
 /// Interval of the tries to build the post view while another replica builds it, or the database is unavailable.
 const BUILD_EVERY: Duration = Duration::from_secs(5);
+
+/// Interval at which held posts and comments are counted.
+const COUNT_HELD_EVERY: Duration = Duration::from_secs(5);
 
 /// Wakes the task that deletes pictures; called after each commit that leaves a picture unused.
 pub type GarbageHandle = WakeHandle;
@@ -123,6 +128,27 @@ pub fn spawn(
         Ok(())
     });
     handle
+}
+
+/// Sets the gauges of held posts and comments.
+pub fn count_held(context: &Context, store: &Arc<dyn Store>, metrics: &FeedMetrics, settings: &Live<Settings>) {
+    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (metrics, settings) = (metrics.clone(), settings.clone());
+    context.lifecycle.spawn("held-count", async move {
+        let mut tick = interval(COUNT_HELD_EVERY);
+        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            let deadline = settings.get().review.deadline;
+            let late_before = clock.now().checked_sub(deadline).unwrap_or(Timestamp::MIN);
+            match store.held(late_before).await {
+                Ok(held) => {
+                    metrics.held_waiting.set(held.waiting);
+                    metrics.held_late.set(held.late);
+                }
+                Err(error) => failed("failed to count held posts and comments", &error),
+            }
+        }
+        Ok(())
+    });
 }
 
 /// The next round tries again.

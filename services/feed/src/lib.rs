@@ -67,6 +67,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &metrics,
         current.access.token_lifetime,
     );
+    housekeeping::count_held(&context, &database.store, &metrics, &settings);
     let revocations = Revocations::start(&context, current.access.token_lifetime, &bus);
     let (identity, _, muted_words) = sosohappy_access::identity(
         &context,

@@ -1,7 +1,7 @@
 //! The metrics of feed beside requests.
 
 use jiff::Timestamp;
-use prometheus::{IntCounter, IntCounterVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts};
 use sosohappy_bus::delivery::{DeliveryTimes, Hop};
 use sosohappy_common::metrics::Metrics;
 
@@ -11,6 +11,8 @@ pub struct FeedMetrics {
     pub comments_saved: IntCounter,
     pub images_stored: IntCounter,
     pub images_deleted: IntCounter,
+    pub held_waiting: IntGauge,
+    pub held_late: IntGauge,
     likes: IntCounterVec,
     delivery: DeliveryTimes,
 }
@@ -19,6 +21,9 @@ impl FeedMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let counter = |name: &str, help: &str| {
             metrics.register(IntCounter::new(name, help).expect("a static metric name is valid"))
+        };
+        let gauge = |name: &str, help: &str| {
+            metrics.register(IntGauge::new(name, help).expect("a static metric name is valid"))
         };
         let likes = Opts::new(
             "feed_likes_total",
@@ -39,6 +44,14 @@ impl FeedMetrics {
             images_deleted: counter(
                 "feed_images_deleted_total",
                 "Pictures of deleted, replaced or failed posts that were deleted",
+            ),
+            held_waiting: gauge(
+                "feed_held_waiting",
+                "Posts and comments that a word of review.words holds and no moderator has decided about",
+            ),
+            held_late: gauge(
+                "feed_held_late",
+                "Held posts and comments whose deadline (review.deadline) has passed",
             ),
             likes,
             delivery: DeliveryTimes::of(metrics),

@@ -342,6 +342,14 @@ pub struct HeldComment {
     pub held_at: Timestamp,
 }
 
+/// Posts and comments that wait for a moderator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub waiting: i64,
+    /// Of these, since before the time that was asked for.
+    pub late: i64,
+}
+
 /// A moderator's decision about held content.
 #[derive(Debug, Clone, Copy)]
 pub struct Release<'a> {
@@ -361,8 +369,8 @@ pub enum Reviewed {
     OwnContent,
 }
 
-/// Makes the notices of a decision, from the writer, the date of the post and the comment if it is about one.
-pub type ReleaseNotice<'a> = &'a (dyn Fn(&Account, PostDate, Option<&HeldComment>) -> Vec<Outgoing> + Send + Sync);
+/// Makes the events of a decision, from the writer, the date of the post and the comment if it is about one.
+pub type ReleaseEvents<'a> = &'a (dyn Fn(&Account, PostDate, Option<&HeldComment>) -> Vec<Outgoing> + Send + Sync);
 
 /// Posts and comments with a word of the list.
 #[async_trait]
@@ -373,6 +381,9 @@ pub trait Reviews: Debug + Send + Sync {
     /// Up to `rows` comments that wait, the oldest first.
     async fn held_comments(&self, from: PageFrom, rows: i64) -> Result<Vec<HeldComment>, StoreError>;
 
+    /// Counts what these two lists hold.
+    async fn held(&self, late_before: Timestamp) -> Result<Held, StoreError>;
+
     /// Who has written the comment, if it waits.
     async fn held_comment_writer(&self, comment: i64) -> Result<Option<Account>, StoreError>;
 
@@ -382,7 +393,7 @@ pub trait Reviews: Debug + Send + Sync {
         post: i64,
         version: &[u8],
         release: &Release<'_>,
-        notice: ReleaseNotice<'_>,
+        events: ReleaseEvents<'_>,
         now: Timestamp,
     ) -> Result<Reviewed, StoreError>;
 
@@ -390,7 +401,7 @@ pub trait Reviews: Debug + Send + Sync {
         &self,
         comment: i64,
         release: &Release<'_>,
-        notice: ReleaseNotice<'_>,
+        events: ReleaseEvents<'_>,
         now: Timestamp,
     ) -> Result<Reviewed, StoreError>;
 }

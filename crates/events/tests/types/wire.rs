@@ -6,7 +6,8 @@ use sosohappy_events::types::{
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
     MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, ModerationApplied, NicknameSet,
     NoticeRaised, PostLiked, ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange,
-    Role, RoomMessageSent, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest, WithdrawnLike,
+    ReviewDecision, Role, RoomMessageSent, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest,
+    WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -548,10 +549,28 @@ fn moderation_applied() {
             author: account(KIM),
             service: "feed-service".into(),
             order,
+            decision: None,
         },
         Some(KIM),
         Some(&format!(
             r#"{{"author":"{KIM}","service":"feed-service","order":"{order}"}}"#
+        )),
+        &[],
+    );
+    golden(
+        &ModerationApplied {
+            author: account(KIM),
+            service: "feed-service".into(),
+            order,
+            decision: Some(ReviewDecision {
+                moderator: account(LEE),
+                accepted: true,
+                content: ModeratedContent::Comment { comment: 7 },
+            }),
+        },
+        Some(KIM),
+        Some(&format!(
+            r#"{{"author":"{KIM}","service":"feed-service","order":"{order}","decision":{{"moderator":"{LEE}","accepted":true,"kind":"comment","comment":7}}}}"#
         )),
         &[],
     );

@@ -1,4 +1,4 @@
-//! `moderationApplied`: a service has hidden or restored content as it was ordered to.
+//! `moderationApplied`: a service has hidden or restored content as it was ordered to, or a moderator has decided about content there.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::ModerationApplied;
 
 use crate::app::App;
+use crate::error::Error;
 use crate::moderation;
 
 #[derive(Debug)]
@@ -16,7 +17,14 @@ pub struct NoteApplied(pub Arc<App>);
 #[async_trait]
 impl Consumer<ModerationApplied> for NoteApplied {
     /// The first answer counts. An order of an older release is not known, which is no error.
-    async fn handle(&self, event: Envelope<ModerationApplied>) -> Result<(), HandleError> {
-        Ok(moderation::note_applied(&self.0, event.event.order, event.meta.occurred_at).await?)
+    async fn handle(&self, Envelope { event, meta }: Envelope<ModerationApplied>) -> Result<(), HandleError> {
+        let Some(decision) = &event.decision else {
+            return Ok(moderation::note_applied(&self.0, event.order, meta.occurred_at).await?);
+        };
+        match moderation::note_decision(&self.0, &event, decision, meta.occurred_at).await {
+            Ok(()) => Ok(()),
+            Err(Error::Store(error)) => Err(error.into()),
+            Err(error) => Err(HandleError::Unavailable(error.into())),
+        }
     }
 }

@@ -332,6 +332,10 @@ pub mod action {
     pub const HIDDEN_AT_ONCE: &str = "hiddenAtOnce";
     /// A session was closed: a refresh token was shown whose successor was used.
     pub const REFRESH_TOKEN_REUSED: &str = "refreshTokenReused";
+    /// Content that its service held for review is shown to others.
+    pub const RELEASE_HELD: &str = "releaseHeld";
+    /// Or it stays its author's alone.
+    pub const REFUSE_HELD: &str = "refuseHeld";
     pub const OPEN_CONNECTION_LOG: &str = "openConnectionLog";
     pub const GRANT_ROLE: &str = "grantRole";
     pub const REFUSE_ROLE: &str = "refuseRole";

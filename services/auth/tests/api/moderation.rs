@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sosohappy_events::EventId;
 use sosohappy_events::types::{
     AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, NoticeRaised,
-    SessionExpired, State,
+    ReviewDecision, SessionExpired, State,
 };
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
@@ -25,6 +25,7 @@ on_both_engines!(
     moderators_act_on_members_only,
     the_audit_shows_what_was_changed_in_it,
     what_is_decided_about_content_is_ordered_until_its_service_answers,
+    decisions_about_held_content_are_in_the_audit_once,
     a_resignation_takes_reports_and_notes_along,
     reports_are_limited,
     the_contact_is_published,
@@ -590,6 +591,7 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
             author: orders[0].event.author.clone(),
             service: "feed-service".to_owned(),
             order,
+            decision: None,
         };
         ground.bed.publish(applied).await;
     }
@@ -604,6 +606,7 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
             author: orders[0].event.author.clone(),
             service: "feed-service".to_owned(),
             order: orders[0].meta.id,
+            decision: None,
         })
         .await;
     eventually("the first order is applied", async || {
@@ -618,6 +621,68 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
     assert_eq!(
         (&entry["action"], &entry["effect"]),
         (&json!("hiddenAtOnce"), &Value::Null)
+    );
+}
+
+async fn decisions_about_held_content_are_in_the_audit_once(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let unknown = "resigned@example.com+kakao";
+    let decide = async |author: &str, order: EventId, accepted: bool, content: ModeratedContent| {
+        let decision = ReviewDecision {
+            moderator: admin.account.parse().unwrap(),
+            accepted,
+            content,
+        };
+        let applied = ModerationApplied {
+            author: author.parse().unwrap(),
+            service: "feed-service".to_owned(),
+            order,
+            decision: Some(decision),
+        };
+        ground.bed.publish(applied).await;
+    };
+    let new_id = || EventId(ground.bed.context.entropy.uuid());
+    let (released, refused) = (new_id(), new_id());
+    // Delivered twice, as after a crash of the consumer; each author's in order.
+    for _ in 0..2 {
+        decide(&kim.account, released, true, ModeratedContent::Post { date: DATE }).await;
+        decide(&kim.account, refused, false, ModeratedContent::Comment { comment: 7 }).await;
+    }
+    decide(unknown, new_id(), false, ModeratedContent::Comment { comment: 8 }).await;
+    decide(&kim.account, new_id(), true, ModeratedContent::Comment { comment: 9 }).await;
+    let entries = eventually("the decisions are in the audit", async || {
+        let audit = auth.audit(&admin).await;
+        assert_eq!(audit["isIntact"], true);
+        let mut entries: Vec<Value> = audit["content"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|entry| entry["action"] == "releaseHeld" || entry["action"] == "refuseHeld")
+            .map(|entry| {
+                json!([
+                    entry["subject"],
+                    entry["action"],
+                    entry["actor"],
+                    entry["target"],
+                    entry["effect"]
+                ])
+            })
+            .collect();
+        entries.sort_by_key(ToString::to_string);
+        (entries.len() >= 4).then_some(entries)
+    })
+    .await;
+    assert_eq!(
+        entries,
+        [
+            json!(["comment 7", "refuseHeld", "boss", "kim", "applied"]),
+            json!(["comment 8", "refuseHeld", "boss", null, "applied"]),
+            json!(["comment 9", "releaseHeld", "boss", "kim", "applied"]),
+            json!([format!("post {DATE}"), "releaseHeld", "boss", "kim", "applied"]),
+        ]
     );
 }
 

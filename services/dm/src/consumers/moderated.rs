@@ -30,6 +30,7 @@ impl Moderated {
             author: author.clone(),
             service: context.service.to_owned(),
             order,
+            decision: None,
         };
         let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
         match published {

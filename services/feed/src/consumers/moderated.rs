@@ -87,6 +87,7 @@ impl Moderated {
             author: author.clone(),
             service: self.context.service.to_owned(),
             order,
+            decision: None,
         };
         let record = Envelope::new(applied, &self.context).to_outgoing();
         let published = self.bus.publish(&[record]).await;

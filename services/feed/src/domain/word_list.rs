@@ -1,5 +1,7 @@
 //! Words that hold a text for review before others see it.
 
+use std::time::Duration;
+
 use aho_corasick::AhoCorasick;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use serde::de::Error as _;
 use sha2::{Digest as _, Sha256};
 use sosohappy_access::muted_words::is_word;
 use sosohappy_common::http::params::comma_list;
+use sosohappy_common::settings::{schema, valid};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::Content;
@@ -23,6 +26,9 @@ pub struct ReviewSettings {
     #[serde(deserialize_with = "words")]
     #[schemars(with = "Vec<String>")]
     pub words: WordList,
+    #[serde(deserialize_with = "valid::duration")]
+    #[schemars(schema_with = "schema::duration")]
+    pub deadline: Duration,
 }
 
 /// Words, found as muted words are: in any letter case and composition, and not inside a longer word of Latin letters or digits. A search costs

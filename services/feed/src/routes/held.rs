@@ -10,8 +10,8 @@ use serde_json::json;
 use sosohappy_access::Moderator;
 use sosohappy_common::http::Params;
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::types::NoticeRaised;
-use sosohappy_events::{Envelope, Outgoing};
+use sosohappy_events::types::{ModeratedContent, ModerationApplied, NoticeRaised, ReviewDecision};
+use sosohappy_events::{Envelope, EventId, Outgoing};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -20,6 +20,34 @@ use crate::error::Error;
 use crate::routes::comment::{self, Commented};
 use crate::routes::params::CursorPage;
 use crate::store::{HeldComment, Release, Reviewed};
+
+/// How long content waits, and until when it is to be decided.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    #[schema(value_type = String, format = DateTime)]
+    held_at: Timestamp,
+    age_seconds: i64,
+    /// `review.deadline` after `heldAt`.
+    #[schema(value_type = String, format = DateTime)]
+    due_at: Timestamp,
+    /// Whether the deadline has passed.
+    is_late: bool,
+}
+
+impl Wait {
+    fn new(app: &App, held_at: Timestamp) -> Self {
+        let now = app.now();
+        let deadline = app.settings.get().review.deadline;
+        let due_at = held_at.checked_add(deadline).unwrap_or(Timestamp::MAX);
+        Self {
+            held_at,
+            age_seconds: now.duration_since(held_at).as_secs(),
+            due_at,
+            is_late: due_at < now,
+        }
+    }
+}
 
 /// A post that waits for review.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,8 +63,8 @@ pub struct HeldFeed {
     text: String,
     category_list: Vec<String>,
     image_id_list: Vec<i64>,
-    #[schema(value_type = String, format = DateTime)]
-    held_at: Timestamp,
+    #[serde(flatten)]
+    wait: Wait,
 }
 
 /// A comment that waits for review.
@@ -50,8 +78,8 @@ pub struct HeldFeedComment {
     /// Of the post.
     #[schema(value_type = i64, example = 2_023_090_513_248_392_i64)]
     date: PostDate,
-    #[schema(value_type = String, format = DateTime)]
-    held_at: Timestamp,
+    #[serde(flatten)]
+    wait: Wait,
 }
 
 /// Lists the posts with a word of `review.words` that wait for a moderator, the oldest first: their authors alone see them. For moderators.
@@ -85,7 +113,7 @@ pub async fn find_held_feed(
                 text: post.text,
                 category_list: post.categories,
                 image_id_list: post.images.into_iter().map(|image| image.0).collect(),
-                held_at: post.held_at,
+                wait: Wait::new(&app, post.held_at),
             })
         },
     )))
@@ -118,7 +146,7 @@ pub async fn find_held_comment(
                 nickname,
                 text: comment.text,
                 date: comment.date,
-                held_at: comment.held_at,
+                wait: Wait::new(&app, comment.held_at),
             })
         },
     )))
@@ -156,8 +184,8 @@ pub struct HeldDecided {
     success: bool,
 }
 
-/// Releases a held post, or refuses it: then its author alone goes on seeing it. The author gets a notice `moderation`. Not about one's own post.
-/// For moderators.
+/// Releases a held post, or refuses it: then its author alone goes on seeing it. The author gets a notice `moderation`, and auth adds the decision
+/// to its audit. Not about one's own post. For moderators.
 #[utoipa::path(
     post,
     path = "/admin/decideHeldFeed",
@@ -180,13 +208,14 @@ pub async fn decide_held_feed(
         moderator: &moderator.account,
         is_released: asked.accepted,
     };
-    let notice = |author: &Account, date: PostDate, _: Option<&HeldComment>| {
+    let events = |author: &Account, date: PostDate, _: Option<&HeldComment>| {
         let data = json!({ "action": action(asked.accepted), "kind": "post", "date": i64::from(date) });
-        vec![notice(&app, author, data)]
+        let content = ModeratedContent::Post { date: date.into() };
+        vec![notice(&app, author, data), decided(&app, author, &release, content)]
     };
     let outcome = app
         .store
-        .decide_post(asked.post_id, &version, &release, &notice, app.now())
+        .decide_post(asked.post_id, &version, &release, &events, app.now())
         .await?;
     answer(&app, outcome)
 }
@@ -216,9 +245,12 @@ pub async fn decide_held_comment(
     // A writer who has resigned meanwhile has no comment any more.
     let nickname = app.names.nicknames_of(&[writer]).await?.pop().flatten();
     let nickname = nickname.ok_or(Error::NothingHeld)?;
-    let notice = |writer: &Account, _: PostDate, held: Option<&HeldComment>| {
+    let events = |writer: &Account, _: PostDate, held: Option<&HeldComment>| {
         let data = json!({ "action": action(asked.accepted), "kind": "comment", "commentId": asked.comment_id });
-        let mut notices = vec![notice(&app, writer, data)];
+        let content = ModeratedContent::Comment {
+            comment: asked.comment_id,
+        };
+        let mut events = vec![notice(&app, writer, data), decided(&app, writer, &release, content)];
         if let Some(held) = held.filter(|held| asked.accepted && held.author != held.writer) {
             let commented = Commented {
                 author: &held.author,
@@ -227,13 +259,13 @@ pub async fn decide_held_comment(
                 comment: held.id,
                 writer,
             };
-            notices.push(comment::notice(&app, &commented));
+            events.push(comment::notice(&app, &commented));
         }
-        notices
+        events
     };
     let outcome = app
         .store
-        .decide_comment(asked.comment_id, &release, &notice, app.now())
+        .decide_comment(asked.comment_id, &release, &events, app.now())
         .await?;
     answer(&app, outcome)
 }
@@ -248,6 +280,21 @@ fn notice(app: &App, receiver: &Account, data: serde_json::Value) -> Outgoing {
         topic: "moderation".to_owned(),
         data,
         about: None,
+    };
+    Envelope::new(event, &app.context).to_outgoing()
+}
+
+/// The event by which auth adds the decision to its audit.
+fn decided(app: &App, author: &Account, release: &Release<'_>, content: ModeratedContent) -> Outgoing {
+    let event = ModerationApplied {
+        author: author.clone(),
+        service: app.context.service.to_owned(),
+        order: EventId(app.context.entropy.uuid()),
+        decision: Some(ReviewDecision {
+            moderator: release.moderator.clone(),
+            accepted: release.is_released,
+            content,
+        }),
     };
     Envelope::new(event, &app.context).to_outgoing()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
-use sosohappy_events::types::{NoticeRaised, Role};
+use sosohappy_events::types::{ModeratedContent, ModerationApplied, NoticeRaised, ReviewDecision, Role};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ on_both_engines!(
     a_private_post_waits_until_it_is_shown,
     a_comment_with_a_word_is_told_when_it_is_released,
     moderators_alone_decide_and_not_about_themselves,
+    what_waits_too_long_is_late,
 );
 
 const DATE: &str = "2023090513248392";
@@ -57,6 +58,22 @@ impl Feed {
         let (_, body) = self.post(who, "findDayFeed", &day).await;
         serde_json::from_str::<Value>(&body).unwrap()["isHidden"] == true
     }
+}
+
+/// The decision of which auth has been told.
+async fn decision(bed: &Bed, author: &Person) -> ReviewDecision {
+    let mut records = bed
+        .bus
+        .read(&[Topic::ModerationApplied], Start::Earliest)
+        .await
+        .unwrap();
+    let record = timeout(PATIENCE, records.next()).await.expect("auth is told").unwrap();
+    let applied = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
+    assert_eq!(
+        (applied.author, applied.service.as_str()),
+        (author.account.clone(), sosohappy_feed::SERVICE)
+    );
+    applied.decision.expect("nobody ordered it")
 }
 
 async fn people(bed: &Bed) -> (Person, Person, Person) {
@@ -102,6 +119,14 @@ async fn a_post_with_a_word_is_its_authors_alone_until_it_is_released(bed: Bed) 
         notice.data,
         json!({ "action": "released", "kind": "post", "date": 2_023_090_513_248_392_i64 })
     );
+    let expected = ReviewDecision {
+        moderator: moderator.account.clone(),
+        accepted: true,
+        content: ModeratedContent::Post {
+            date: 2_023_090_513_248_392,
+        },
+    };
+    assert_eq!(decision(&bed, &kim).await, expected);
     eventually("the view shows it", async || {
         (feed.view(&lee, &kim, DATE).await.0 == 200).then_some(())
     })
@@ -130,6 +155,7 @@ async fn a_decision_is_about_what_the_moderator_has_read(bed: Bed) {
 
     let read = feed.held(&moderator, "admin/heldFeed").await.remove(0);
     assert_eq!(feed.decide(&moderator, &read, false).await.0, 200);
+    assert!(!decision(&bed, &kim).await.accepted);
     assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
     // Saved again, what was refused stays refused.
     feed.write(&kim, "도박", "public").await;
@@ -195,6 +221,14 @@ async fn a_comment_with_a_word_is_told_when_it_is_released(bed: Bed) {
         code(&feed.post(&moderator, "admin/decideHeldComment", &decision).await),
         problem(404, "nothing-held")
     );
+    let expected = ReviewDecision {
+        moderator: moderator.account.clone(),
+        accepted: true,
+        content: ModeratedContent::Comment {
+            comment: id.parse().unwrap(),
+        },
+    };
+    assert_eq!(decision(&bed, &lee).await, expected);
     let mut told = Vec::new();
     while told.len() < 2 {
         let record = timeout(PATIENCE, notices.next())
@@ -234,4 +268,51 @@ async fn moderators_alone_decide_and_not_about_themselves(bed: Bed) {
         code(&feed.decide(&moderator, &forged, true).await),
         problem(409, "held-content-changed")
     );
+}
+
+async fn what_waits_too_long_is_late(bed: Bed) {
+    let feed = Feed::start_with(&bed, &[WORDS[0], ("review.deadline", "1s")]).await;
+    let (kim, lee, moderator) = people(&bed).await;
+    feed.write(&kim, "도박", "public").await;
+    // Nobody reviews a private post.
+    feed.write(&lee, "도박", "private").await;
+    feed.write(&moderator, "바다", "public").await;
+    let comment = [
+        ("srcNickname", "lee"),
+        ("nickname", "mod"),
+        ("date", DATE),
+        ("text", "spam!"),
+    ];
+    assert_eq!(feed.post(&lee, "saveComment", &comment).await.0, 200);
+    let counted = async || {
+        let metrics = feed
+            .client
+            .get(feed.running.at("/actuator/prometheus"))
+            .send()
+            .await
+            .unwrap();
+        let metrics = metrics.text().await.unwrap();
+        ["feed_held_waiting", "feed_held_late"].map(|name| {
+            let line = metrics.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.rsplit(' ').next())
+                .unwrap_or_default()
+                .to_owned()
+        })
+    };
+    eventually("both are late", async || (counted().await == ["2", "2"]).then_some(())).await;
+    let held = feed.held(&moderator, "admin/heldFeed").await;
+    let comments = feed.held(&moderator, "admin/heldComment").await;
+    for waiting in [&held[0], &comments[0]] {
+        assert!(
+            waiting["isLate"] == true && waiting["ageSeconds"].as_i64() >= Some(1),
+            "{waiting}"
+        );
+        let time = |name: &str| -> jiff::Timestamp { waiting[name].as_str().unwrap().parse().unwrap() };
+        assert_eq!(time("dueAt").duration_since(time("heldAt")).as_secs(), 1);
+    }
+    assert_eq!(feed.decide(&moderator, &held[0], true).await.0, 200);
+    let id = comments[0]["commentId"].to_string();
+    let decision = [("commentId", id.as_str()), ("accepted", "false")];
+    assert_eq!(feed.post(&moderator, "admin/decideHeldComment", &decision).await.0, 200);
+    eventually("nothing waits", async || (counted().await == ["0", "0"]).then_some(())).await;
 }

@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::post_events::Told;
 use super::{Query, Row, SqlStore, account, date, engine, instant, likes, read_list};
 use crate::domain::{Cursor, PageFrom};
-use crate::store::{HeldComment, HeldPost, Release, ReleaseNotice, Reviewed, Reviews};
+use crate::store::{Held, HeldComment, HeldPost, Release, ReleaseEvents, Reviewed, Reviews};
 
 #[async_trait]
 impl Reviews for SqlStore {
@@ -42,6 +42,22 @@ impl Reviews for SqlStore {
         rows.iter().map(held_comment).collect()
     }
 
+    async fn held(&self, late_before: Timestamp) -> Result<Held, StoreError> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS waiting, COUNT(CASE WHEN held_since < ? THEN 1 END) AS late FROM ( \
+             SELECT r.waiting_since AS held_since FROM post_review r JOIN post p ON p.id = r.post_id \
+             WHERE r.waiting_since IS NOT NULL AND p.friend_date IS NOT NULL \
+             UNION ALL SELECT waiting_since FROM comment_review WHERE waiting_since IS NOT NULL) held",
+        )
+        .bind(late_before.as_millisecond())
+        .fetch_one(self.database.reader())
+        .await?;
+        Ok(Held {
+            waiting: row.try_get("waiting")?,
+            late: row.try_get("late")?,
+        })
+    }
+
     async fn held_comment_writer(&self, comment: i64) -> Result<Option<Account>, StoreError> {
         let row = sqlx::query(
             "SELECT c.account FROM comment_review r JOIN post_comment c ON c.id = r.comment_id \
@@ -58,7 +74,7 @@ impl Reviews for SqlStore {
         post: i64,
         version: &[u8],
         release: &Release<'_>,
-        notice: ReleaseNotice<'_>,
+        events: ReleaseEvents<'_>,
         now: Timestamp,
     ) -> Result<Reviewed, StoreError> {
         retrying(async || {
@@ -85,7 +101,7 @@ impl Reviews for SqlStore {
             if release.is_released {
                 self.tell(&mut tx, &[post], &PostChange::Restored.into(), now).await?;
             }
-            for record in notice(&author, date(&row)?, None) {
+            for record in events(&author, date(&row)?, None) {
                 engine::enqueue(&mut tx, &record, now).await?;
             }
             tx.commit().await?;
@@ -98,7 +114,7 @@ impl Reviews for SqlStore {
         &self,
         comment: i64,
         release: &Release<'_>,
-        notice: ReleaseNotice<'_>,
+        events: ReleaseEvents<'_>,
         now: Timestamp,
     ) -> Result<Reviewed, StoreError> {
         retrying(async || {
@@ -134,7 +150,7 @@ impl Reviews for SqlStore {
                 };
                 self.tell(&mut tx, &[post], &told, now).await?;
             }
-            for record in notice(&held.writer, held.date, Some(&held)) {
+            for record in events(&held.writer, held.date, Some(&held)) {
                 engine::enqueue(&mut tx, &record, now).await?;
             }
             tx.commit().await?;
