@@ -99,6 +99,7 @@ def fleet(given):
             # New settings are published by the operator, and a canary runs until the operator stops it.
             "SOSOHAPPY_CONFIG__CANARY__HOLD": "true",
             "SOSOHAPPY_CONFIG__CANARY__WATCH": "10m",
+            "SOSOHAPPY_FEED__REVIEW__WORDS": "followers",
         }
         log = Path(folder) / "fleet.log"
         with log.open("w") as written:
@@ -257,7 +258,7 @@ REFUSED_TOKEN = """
 """
 
 
-# A person reports another one: returns the nickname of the reported person.
+# A person reports another one, whose post a word of the list holds: returns the nickname of the reported person.
 REPORT = """
     const done = arguments[0]
     const run = async () => {
@@ -271,6 +272,8 @@ REPORT = """
             people.push(session)
         }
         const [seller, buyer] = people
+        const { stamp } = await import('/dates.js')
+        await seller.savePost({ weather: 'sunny', happiness: 3, text: 'Buy followers', date: stamp(), isPublic: true, categoryList: ['shopping'] }, [])
         await buyer.api.post('/auth-service/report', { nickname: seller.nickname, reason: 'spam', text: 'sells followers' })
         for (const session of people) for (const socket of session.sockets) socket.close()
         return seller.nickname
@@ -288,11 +291,22 @@ def moderate(page):
     page.one("[data-panel='sign-in'] input[type='email']").send_keys("admin@example.com" + Keys.ENTER)
     page.one("[data-panel='role'] button").click()
     panel = lambda name, selector, text=None: page.one(f"[data-panel='{name}'] {selector}", text)
+
+    def refreshed():
+        """Loads the lists again. Feed's decisions come to auth by an event."""
+        page.one("main button", "Refresh").click()
+        time.sleep(0.5)
+        return True
+
     panel("reports", "tr", nickname)
     page.look("moderation")
     panel("reports", "button", "Warn").click()
     panel("reports", ".fine")
     panel("audit", "tr", nickname)
+    panel("held", "tr", nickname)
+    panel("held", "button", "Release").click()
+    panel("held", ".fine")
+    page.wait("the decision is in the audit", lambda: refreshed() and "releaseHeld" in panel("audit", "tbody").text)
     panel("suspension", "input").send_keys(nickname)
     panel("suspension", "button", "Suspend").click()
     page.wait("the suspension is in the audit", lambda: "suspend" in panel("audit", "tbody").text)
@@ -311,7 +325,7 @@ def moderate(page):
     page.one("[data-panel='sign-in']")
     page.one("nav a[href='#phones']").click()
     page.one(".phone")
-    say(f"moderation: {nickname} was reported, warned, suspended and restored, and the audit is intact")
+    say(f"moderation: {nickname} was reported, warned, suspended and restored, a held post was released, and the audit is intact")
 
 
 def drive(page, photo, traced):

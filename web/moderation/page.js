@@ -6,7 +6,7 @@ import { isOperator, json } from '../operations/api.js'
 import { Card, Table } from '../operations/parts.js'
 import { Failure, useAction, useLoaded } from '../phone/parts.js'
 import { SignIn } from '../phone/sign-in.js'
-import { Session } from '../session.js'
+import { Session, pictureUrl } from '../session.js'
 import { useStore } from '../store.js'
 import { html, useState } from '../view.js'
 
@@ -24,6 +24,15 @@ const session = new Moderator(0)
 const when = (/** @type {string} */ time) => new Date(time).toLocaleString(language.code)
 const get = (/** @type {string} */ call) => session.api.get(`/auth-service/admin/${call}`)
 
+/** The oldest posts or comments that wait for a decision. @param {string} call */
+const getHeld = (call) => session.api.get(`/feed-service/admin/${call}`, { size: '25' })
+
+/** The time until a deadline. @param {{ isLate: boolean, dueAt: string }} one */
+function due(one) {
+  const t = texts().moderation
+  return one.isLate ? html`<b class="warn">${t.late}</b>` : t.due(Math.floor((Date.parse(one.dueAt) - Date.now()) / 3_600_000))
+}
+
 /** A list for admins only; empty for moderators. @param {string} call */
 const forAdmins = (call) => get(call).catch((error) => (error instanceof ApiError && error.code === 'role-required' ? null : Promise.reject(error)))
 
@@ -36,12 +45,42 @@ function Reports({ reports, resolve, busy }) {
     one.reason,
     one.reporter ?? '–',
     one.text || '–',
-    one.isLate ? html`<b class="warn">${t.late}</b>` : t.due(Math.floor((Date.parse(one.dueAt) - Date.now()) / 3_600_000)),
+    due(one),
     Object.keys(t.actions).map((action) => html`<button type="button" class="link" disabled=${busy} onClick=${() => resolve('resolveReport', { report: one.report, action })}>${t.actions[action]}</button>`),
   ])
   return html`
     <${Card} id="reports" title=${t.reports}>
       ${rows.length === 0 ? html`<p class="fine">${t.noReports}</p>` : html`<${Table} label=${t.reports} head=${t.reportColumns.split('|')} rows=${rows} />`}
+    <//>
+  `
+}
+
+/**
+ * Posts and comments with a word of the list, which others see once they are released.
+ * @param {{ posts: any[], comments: any[], decide: (call: string, fields: any) => void, busy: boolean }} properties
+ */
+function Held({ posts, comments, decide, busy }) {
+  const t = texts().moderation
+  const pictures = (/** @type {(number | string)[]} */ ids) =>
+    ids.length === 0 ? '–' : ids.map((id, index) => [index > 0 && ', ', html`<a href=${pictureUrl(id)} target="_blank" rel="noreferrer">${t.picture(index + 1)}</a>`])
+  const decisions = (/** @type {string} */ call, /** @type {any} */ fields) =>
+    [true, false].map(
+      (accepted) => html`<button type="button" class="link" disabled=${busy} onClick=${() => decide(call, { ...fields, accepted })}>${accepted ? t.release : t.refuse}</button>`,
+    )
+  const rows = [
+    ...posts.map((one) => [
+      one.nickname,
+      `post ${one.date}`,
+      [one.text, ...one.categoryList, one.weather].filter(Boolean).join(' · '),
+      pictures(one.imageIdList),
+      due(one),
+      decisions('decideHeldFeed', { postId: one.postId, version: one.version }),
+    ]),
+    ...comments.map((one) => [one.nickname, `comment ${one.commentId}`, one.text, '–', due(one), decisions('decideHeldComment', { commentId: one.commentId })]),
+  ]
+  return html`
+    <${Card} id="held" title=${t.held}>
+      ${rows.length === 0 ? html`<p class="fine">${t.noHeld}</p>` : html`<${Table} label=${t.held} head=${t.heldColumns.split('|')} rows=${rows} />`}
     <//>
   `
 }
@@ -101,18 +140,25 @@ function Panels() {
   const t = texts().moderation
   const { busy, failure, run } = useAction()
   const loaded = useLoaded(async () => {
-    const [reports, applications, audit] = await Promise.all([get('reports'), forAdmins('roleApplications'), forAdmins('audit')])
-    return { reports, applications, audit }
+    const [reports, posts, comments, applications, audit] = await Promise.all([
+      get('reports'),
+      getHeld('heldFeed'),
+      getHeld('heldComment'),
+      forAdmins('roleApplications'),
+      forAdmins('audit'),
+    ])
+    return { reports, posts, comments, applications, audit }
   }, [])
-  const resolve = (/** @type {string} */ call, /** @type {any} */ fields) => run(async () => {
-    await session.api.post(`/auth-service/admin/${call}`, fields)
+  const post = (/** @type {string} */ service) => (/** @type {string} */ call, /** @type {any} */ fields) => run(async () => {
+    await session.api.post(`/${service}/admin/${call}`, fields)
     loaded.reload()
   })
+  const resolve = post('auth-service')
   const grant = () => run(async () => {
     await json('auth-service/auth-service/grantRole', 'POST', { account: session.account, role: 'admin' })
     loaded.reload()
   })
-  const { reports, applications, audit } = loaded.value ?? { reports: EMPTY, applications: null, audit: null }
+  const { reports, posts, comments, applications, audit } = loaded.value ?? { reports: EMPTY, posts: EMPTY, comments: EMPTY, applications: null, audit: null }
   return html`
     <div class="choices">
       <b>${session.account}</b>
@@ -129,6 +175,7 @@ function Panels() {
         `
       : html`
           <${Reports} reports=${reports.content} resolve=${resolve} busy=${busy} />
+          <${Held} posts=${posts.content} comments=${comments.content} decide=${post('feed-service')} busy=${busy} />
           <${Suspension} resolve=${resolve} busy=${busy} />
           ${applications && html`<${Applications} applications=${applications.content} resolve=${resolve} busy=${busy} />`}
           ${audit && html`<${Audit} audit=${audit} />`}
