@@ -51,7 +51,7 @@ enum Command {
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
     Flood,
-    /// Measure pages, saves and statistics of feed with a million posts
+    /// Measure pages, saves and statistics of feed with a million posts, beside their statements alone
     Feed {
         /// The posts in the database
         #[arg(long, default_value_t = 1_000_000)]

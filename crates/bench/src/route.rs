@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::bare::Bare;
 use crate::report::{Report, Row};
 
-const CONNECTIONS: usize = 16;
-const ROUND: Duration = Duration::from_secs(2);
+pub const CONNECTIONS: usize = 16;
+pub const ROUND: Duration = Duration::from_secs(2);
 pub const ROUNDS: usize = 5;
 
 /// Serves the baseline: a static body without middleware.
@@ -70,6 +70,11 @@ pub fn median(mut rates: Vec<f64>) -> f64 {
 /// Measures the requests per second over keep-alive connections, each request with these header lines.
 pub async fn rate(port: u16, path: &str, headers: &str) -> anyhow::Result<f64> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n");
+    rate_of(port, move || request.clone()).await
+}
+
+/// As [`rate`], for requests that are made one by one.
+pub async fn rate_of(port: u16, request: impl Fn() -> String + Clone + Send + 'static) -> anyhow::Result<f64> {
     let began = Instant::now();
     let answered =
         try_join_all((0..CONNECTIONS).map(|_| tokio::spawn(request_repeatedly(port, request.clone(), began)))).await?;
@@ -79,10 +84,10 @@ pub async fn rate(port: u16, path: &str, headers: &str) -> anyhow::Result<f64> {
 
 /// Sends requests until the round ends, and returns their number. The client does as little work as possible: it parses only the first
 /// response, and expects the same length of all others.
-async fn request_repeatedly(port: u16, request: String, began: Instant) -> anyhow::Result<u32> {
+async fn request_repeatedly(port: u16, request: impl Fn() -> String + Send, began: Instant) -> anyhow::Result<u32> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
     connection.set_nodelay(true)?;
-    connection.write_all(request.as_bytes()).await?;
+    connection.write_all(request().as_bytes()).await?;
     let mut first = vec![0; 4096];
     let length = connection.read(&mut first).await?;
     let head = String::from_utf8_lossy(&first[..length]);
@@ -93,7 +98,7 @@ async fn request_repeatedly(port: u16, request: String, began: Instant) -> anyho
     let mut answer = vec![0; length];
     let mut answered = 0;
     while began.elapsed() < ROUND {
-        connection.write_all(request.as_bytes()).await?;
+        connection.write_all(request().as_bytes()).await?;
         connection
             .read_exact(&mut answer)
             .await
