@@ -1,6 +1,8 @@
 //! The ports to feed's tables and the outcomes a caller must tell apart. Adapters: `SQLite` and `MySQL`, over one text of statements.
 
 pub mod imports;
+#[cfg(test)]
+mod migration_tests;
 mod mysql;
 mod sqlite;
 #[cfg(test)]

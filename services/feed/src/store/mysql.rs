@@ -7,6 +7,8 @@ mod sql;
 use sosohappy_store::mysql as engine;
 use sqlx::migrate::Migrator;
 
+#[cfg(test)]
+pub(super) use sql::first_release::serve_first_release;
 pub(super) use sql::open;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/mysql");

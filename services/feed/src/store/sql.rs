@@ -12,6 +12,9 @@ mod drafts;
 mod erasures;
 #[path = "sql/exports.rs"]
 mod exports;
+#[cfg(test)]
+#[path = "sql/first_release.rs"]
+pub(super) mod first_release;
 #[path = "sql/friends.rs"]
 mod friends;
 #[path = "sql/idempotency.rs"]

@@ -6,6 +6,8 @@ mod sql;
 use sosohappy_store::sqlite as engine;
 use sqlx::migrate::Migrator;
 
+#[cfg(test)]
+pub(super) use sql::first_release::serve_first_release;
 pub(super) use sql::open;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
