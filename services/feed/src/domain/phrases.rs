@@ -93,6 +93,17 @@ mod tests {
     }
 
     #[test]
+    fn every_category_of_the_app_has_a_phrase() {
+        let categories = [
+            "beer", "books", "coffee", "cook", "dessert", "drive", "exercise", "food", "friends", "game", "home",
+            "love", "movie", "music", "nature", "ott", "pet", "picture", "sea", "shopping", "sleep", "study", "trip",
+            "youtube",
+        ];
+        let phrases: std::collections::BTreeSet<_> = categories.map(stem).into_iter().flatten().collect();
+        assert_eq!(phrases.len(), categories.len(), "each has its own");
+    }
+
+    #[test]
     fn a_file_has_more_phrases() {
         let phrases = Phrases::parse(r#"{"낮잠": "낮잠 자", "coffee": "커피 내리"}"#).unwrap();
         assert_eq!(phrases.both("낮잠", "coffee"), "낮잠 자고 커피 내리기");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use sosohappy_events::types::{AccountStateChanged, NicknameSet, Relation, RelationChanged, State};
-use sosohappy_events::{Envelope, Event};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_events::{Envelope, Event, Topic};
+use sosohappy_testkit::{Bed, HeldBus, Person, eventually, on_both_engines};
 
 use super::{Feed, code, problem};
 
@@ -15,6 +15,7 @@ on_both_engines!(
     events_in_any_order_leave_one_state,
     a_suspended_author_is_not_shown_until_restored,
     a_name_that_another_takes_names_the_other_at_once,
+    people_write_and_read_while_auth_and_the_bus_are_unavailable,
 );
 
 const PUBLIC: &str = "2023090512000000";
@@ -307,4 +308,45 @@ async fn a_name_that_another_takes_names_the_other_at_once(bed: Bed) {
         ..kim
     };
     assert!(feed.likers(&kim, PUBLIC).await.is_empty());
+}
+
+/// The token registry and the directory know who acts, and events wait in the outbox.
+async fn people_write_and_read_while_auth_and_the_bus_are_unavailable(bed: Bed) {
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let bus = HeldBus::unpublished(bed.bus.clone(), Topic::Post);
+    let without_auth = [("access.auth-url", "http://127.0.0.1:9")];
+    let feed = Feed::serve_on(&bed, bus.clone(), bed.context.clock.clone(), &without_auth).await;
+    let feed = feed.ready().await;
+    for who in [&kim, &lee] {
+        let day = [("nickname", who.nickname.as_str()), ("date", PUBLIC)];
+        eventually("the topics have brought the person", async || {
+            (feed.post(who, "findDayFeed", &day).await.0 == 200).then_some(())
+        })
+        .await;
+    }
+    feed.save(&kim, PUBLIC, "3", "sea").await;
+    assert_eq!(feed.sees(&lee).await.len(), 1);
+    assert_eq!(feed.like(&lee, &kim, PUBLIC).await.1, r#"{"like":true}"#);
+    let comment = [
+        ("srcNickname", "lee"),
+        ("nickname", "kim"),
+        ("date", PUBLIC),
+        ("text", "축하해"),
+    ];
+    assert_eq!(feed.post(&lee, "saveComment", &comment).await.0, 200);
+    assert_eq!(feed.likers(&kim, PUBLIC).await, ["lee"]);
+    assert_eq!(
+        code(&feed.view(&lee, &kim, PUBLIC).await),
+        problem(404, "no-such-post"),
+        "the view is fed by events alone"
+    );
+
+    bus.release();
+    eventually("the events are published and applied", async || {
+        let (status, body) = feed.view(&lee, &kim, PUBLIC).await;
+        let view: Value = serde_json::from_str(&body).unwrap();
+        (status == 200 && view["likeCount"] == 1 && view["commentCount"] == 1).then_some(())
+    })
+    .await;
 }

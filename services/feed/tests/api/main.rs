@@ -29,6 +29,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
+use sosohappy_bus::Bus;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running};
@@ -75,13 +76,17 @@ impl Feed {
     }
 
     async fn serve_at(bed: &Bed, clock: Arc<dyn Clock>, more: &[(&str, &str)]) -> Self {
+        Self::serve_on(bed, bed.bus.clone(), clock, more).await
+    }
+
+    async fn serve_on(bed: &Bed, bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, more: &[(&str, &str)]) -> Self {
         let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
         let context = Context {
             clock,
             ..bed.context(sosohappy_feed::SERVICE)
         };
         context.settings.attach(&settings);
-        let service = sosohappy_feed::build(settings, context, bed.bus.clone()).await;
+        let service = sosohappy_feed::build(settings, context, bus).await;
         let running = Running::serve(service.unwrap()).await;
         Self {
             running,
