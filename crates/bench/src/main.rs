@@ -22,21 +22,35 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use sosohappy_common::run::{block_on, finish};
 use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{EngineSet, Ports};
 
-use crate::report::Report;
+use crate::report::{Others, Report};
 
 /// Measures the fleet and its baselines in the same run
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Measure only these figures of the table; the page keeps its other rows
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    only: Vec<Part>,
     /// The page to write the figures to
     #[arg(long, global = true, default_value = "docs/performance.md", value_name = "FILE")]
     report: PathBuf,
+}
+
+/// Figures of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Access,
+    Route,
+    Config,
+    Start,
+    Like,
+    Message,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,28 +100,46 @@ fn main() -> ExitCode {
         Some(Command::Sessions) => block_on(sessions::run(&arguments.report)),
         Some(Command::Sockets) => block_on(sockets::run(&arguments.report)),
         Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
-        None => block_on(measure(arguments.report)),
+        None => block_on(measure(&arguments.report, &arguments.only)),
     };
     finish("bench", outcome)
 }
 
-async fn measure(file: PathBuf) -> anyhow::Result<()> {
+/// Measures these parts, or all where none is named.
+async fn measure(file: &Path, only: &[Part]) -> anyhow::Result<()> {
     let executable = std::env::current_exe()?;
     let binaries = executable.parent().unwrap_or(Path::new("."));
     let mut report = Report::default();
-    access::measure(&mut report).await?;
-    route::measure(&mut report, binaries).await?;
-    config::measure(&mut report, binaries).await?;
-    start::measure(&mut report, binaries).await?;
-    like::measure(&mut report, binaries, EngineSet::Embedded).await?;
-    message::measure(&mut report, binaries, EngineSet::Embedded).await?;
-    if EngineSet::real_is_there() {
-        like::measure(&mut report, binaries, EngineSet::Real).await?;
-        message::measure(&mut report, binaries, EngineSet::Real).await?;
+    let is_named = |part: Part| only.is_empty() || only.contains(&part);
+    if is_named(Part::Access) {
+        access::measure(&mut report).await?;
     }
-    report.write(&file)?;
-    sockets::run(&file).await?;
-    sessions::run(&file).await
+    if is_named(Part::Route) {
+        route::measure(&mut report, binaries).await?;
+    }
+    if is_named(Part::Config) {
+        config::measure(&mut report, binaries).await?;
+    }
+    if is_named(Part::Start) {
+        start::measure(&mut report, binaries).await?;
+    }
+    for set in [EngineSet::Embedded, EngineSet::Real] {
+        if set == EngineSet::Real && !EngineSet::real_is_there() {
+            continue;
+        }
+        if is_named(Part::Like) {
+            like::measure(&mut report, binaries, set).await?;
+        }
+        if is_named(Part::Message) {
+            message::measure(&mut report, binaries, set).await?;
+        }
+    }
+    if !only.is_empty() {
+        return report.write(file, Others::Kept);
+    }
+    report.write(file, Others::Dropped)?;
+    sockets::run(file).await?;
+    sessions::run(file).await
 }
 
 /// Days on which an author has a post to be liked: a like again is no second notice, so each like is of another post.

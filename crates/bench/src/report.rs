@@ -33,43 +33,102 @@ impl Report {
 
     /// Returns the table of figures, and why some miss their targets.
     pub fn table(&self) -> String {
-        let mut text = String::from(
-            "| what | measured | baseline in the same run | target | |\n| --- | --- | --- | --- | --- |\n",
-        );
-        for Row {
-            what,
-            measured,
-            baseline,
-            target,
-            met,
-            ..
-        } in &self.0
-        {
-            let verdict = if *met { "met" } else { "**missed**" };
-            let line = format!("| {what} | {measured} | {baseline} | {target} | {verdict} |\n");
-            text.push_str(&line);
-        }
-        for missed in self.0.iter().filter(|row| !row.met) {
-            let reason = format!("\n**{}**, missed: {}\n", missed.what, missed.why);
-            text.push_str(&reason);
-        }
-        text
+        table(&self.0.iter().map(Line::from).collect::<Vec<_>>())
     }
 
     /// Writes the table of figures, and keeps the page's other sections.
-    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, file: &Path, others: Others) -> anyhow::Result<()> {
+        let old = read(file)?;
+        let (known, sections) = old.split_once("\n## ").unzip();
+        let mut lines = match others {
+            Others::Kept => Line::all_of(known.unwrap_or(&old)),
+            Others::Dropped => Vec::new(),
+        };
+        for row in &self.0 {
+            let line = Line::from(row);
+            match lines.iter_mut().find(|known| known.what == line.what) {
+                Some(known) => *known = line,
+                None => lines.push(line),
+            }
+        }
         let mut text = format!(
             "# Performance\n\nWritten by `make bench`, not by hand: each figure and its baseline come from one run, interleaved, on one \
              machine with two cores. Ratios hold from machine to machine, absolute times do not.\n\n{}",
-            self.table()
+            table(&lines)
         );
         // Sections of other commands follow the table.
-        if let Some((_, sections)) = read(file)?.split_once("\n## ") {
+        if let Some(sections) = sections {
             write!(text, "\n## {sections}")?;
         }
         std::fs::write(file, text)?;
         println!("written to {}", file.display());
         Ok(())
+    }
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text =
+        String::from("| what | measured | baseline in the same run | target | |\n| --- | --- | --- | --- | --- |\n");
+    for line in lines {
+        text.extend([line.row.as_str(), "\n"]);
+    }
+    for missed in lines.iter().filter_map(|line| line.missed.as_ref()) {
+        text.extend(["\n", missed.as_str(), "\n"]);
+    }
+    text
+}
+
+/// What becomes of rows of the page that were not measured in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    Kept,
+    Dropped,
+}
+
+/// A row of the page.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    what: String,
+    row: String,
+    /// The paragraph about a missed target.
+    missed: Option<String>,
+}
+
+impl From<&Row> for Line {
+    fn from(row: &Row) -> Self {
+        let Row {
+            what,
+            measured,
+            baseline,
+            target,
+            met,
+            why,
+        } = row;
+        let verdict = if *met { "met" } else { "**missed**" };
+        Self {
+            what: what.clone(),
+            row: format!("| {what} | {measured} | {baseline} | {target} | {verdict} |"),
+            missed: (!met).then(|| format!("**{what}**, missed: {why}")),
+        }
+    }
+}
+
+impl Line {
+    /// Reads the rows of a table as it was written.
+    fn all_of(table: &str) -> Vec<Self> {
+        let rows = table.lines().filter(|line| line.starts_with("| "));
+        // The head and the rule below it.
+        rows.skip(2)
+            .map(|row| {
+                let what = row.trim_start_matches("| ").split(" | ").next().unwrap_or_default();
+                let about = format!("**{what}**, missed: ");
+                Self {
+                    what: what.to_owned(),
+                    row: row.to_owned(),
+                    missed: table.lines().find(|line| line.starts_with(&about)).map(str::to_owned),
+                }
+            })
+            .collect()
     }
 }
 
@@ -129,4 +188,54 @@ pub fn ratio(one: Duration, other: Duration) -> f64 {
 
 pub fn millis(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(rows: &[(&str, &str, bool)]) -> Report {
+        let row = |(what, measured, met): &(&str, &str, bool)| Row {
+            what: (*what).to_owned(),
+            measured: (*measured).to_owned(),
+            baseline: "—".to_owned(),
+            target: "≤ 2 ms",
+            met: *met,
+            why: "two commits.",
+        };
+        Report(rows.iter().map(row).collect())
+    }
+
+    #[test]
+    fn a_run_of_some_parts_keeps_the_other_rows_and_sections() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("performance.md");
+        report(&[("like, p50", "3 ms", false), ("message", "1 ms", true)])
+            .write(&file, Others::Dropped)
+            .unwrap();
+        write_section(&file, "Import", "| target | time |\n| --- | --- |\n| SQLite | 3 s |").unwrap();
+        report(&[("message", "4 ms", false), ("socket", "1 ms", true)])
+            .write(&file, Others::Kept)
+            .unwrap();
+        let page = std::fs::read_to_string(&file).unwrap();
+        let rows: Vec<_> = page.lines().filter(|line| line.contains("≤ 2 ms")).collect();
+        assert_eq!(
+            rows,
+            [
+                "| like, p50 | 3 ms | — | ≤ 2 ms | **missed** |",
+                "| message | 4 ms | — | ≤ 2 ms | **missed** |",
+                "| socket | 1 ms | — | ≤ 2 ms | met |",
+            ]
+        );
+        assert!(page.contains("\n**like, p50**, missed: two commits.\n\n**message**, missed: two commits.\n"));
+        assert!(
+            page.ends_with("\n## Import\n\n| target | time |\n| --- | --- |\n| SQLite | 3 s |\n"),
+            "{page}"
+        );
+        report(&[("message", "1 ms", true)])
+            .write(&file, Others::Dropped)
+            .unwrap();
+        let page = std::fs::read_to_string(&file).unwrap();
+        assert!(!page.contains("like, p50") && page.contains("## Import"), "{page}");
+    }
 }
