@@ -560,7 +560,7 @@ pub async fn note_decision(
             Ok(()) => {}
             // A duplicate: the entry goes with the transaction.
             Err(StoreError::Conflict(rule)) if rule == PRIMARY => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Error::Store(error)),
         }
         tx.note_applied(applied.order, at).await?;
         Ok(tx.commit().await?)

@@ -61,7 +61,7 @@ impl Feed {
 }
 
 /// The decision of which auth has been told.
-async fn decision(bed: &Bed, author: &Person) -> ReviewDecision {
+async fn told_to_auth(bed: &Bed, author: &Person) -> ReviewDecision {
     let mut records = bed
         .bus
         .read(&[Topic::ModerationApplied], Start::Earliest)
@@ -126,7 +126,7 @@ async fn a_post_with_a_word_is_its_authors_alone_until_it_is_released(bed: Bed) 
             date: 2_023_090_513_248_392,
         },
     };
-    assert_eq!(decision(&bed, &kim).await, expected);
+    assert_eq!(told_to_auth(&bed, &kim).await, expected);
     eventually("the view shows it", async || {
         (feed.view(&lee, &kim, DATE).await.0 == 200).then_some(())
     })
@@ -155,7 +155,7 @@ async fn a_decision_is_about_what_the_moderator_has_read(bed: Bed) {
 
     let read = feed.held(&moderator, "admin/heldFeed").await.remove(0);
     assert_eq!(feed.decide(&moderator, &read, false).await.0, 200);
-    assert!(!decision(&bed, &kim).await.accepted);
+    assert!(!told_to_auth(&bed, &kim).await.accepted);
     assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
     // Saved again, what was refused stays refused.
     feed.write(&kim, "도박", "public").await;
@@ -228,7 +228,7 @@ async fn a_comment_with_a_word_is_told_when_it_is_released(bed: Bed) {
             comment: id.parse().unwrap(),
         },
     };
-    assert_eq!(decision(&bed, &lee).await, expected);
+    assert_eq!(told_to_auth(&bed, &lee).await, expected);
     let mut told = Vec::new();
     while told.len() < 2 {
         let record = timeout(PATIENCE, notices.next())
