@@ -57,7 +57,8 @@ async fn an_older_replica_writes_while_a_newer_one_migrates(bed: Bed) {
 
     let own = store.own(&kim.account, Days::ALL).await.unwrap();
     let dates: BTreeSet<i64> = own.iter().map(|post| post.date.into()).collect();
-    assert_eq!(dates, BTreeSet::from_iter(left.iter().copied()));
+    let expected: BTreeSet<i64> = left.iter().copied().collect();
+    assert_eq!(dates, expected);
     for post in &own {
         let seen = (post.text.as_str(), post.happiness, post.likers.len(), post.visibility);
         assert_eq!(seen, ("second", 4, 1, Visibility::Public));
