@@ -11,7 +11,7 @@ import { useStore } from '../store.js'
 import { html, useState } from '../view.js'
 
 const REASONS = ['harassment', 'hate', 'violence', 'sexualContent', 'unlawfulImagery', 'selfHarm', 'spam', 'impersonation', 'privacy', 'other']
-const EMPTY = { content: [] }
+const EMPTY = { content: /** @type {any[]} */ ([]) }
 
 /** A session that shows no notices and messages: it opens no sockets. */
 class Moderator extends Session {
@@ -56,11 +56,13 @@ function Reports({ reports, resolve, busy }) {
 }
 
 /**
- * Posts and comments with a word of the list, which others see once they are released.
- * @param {{ posts: any[], comments: any[], decide: (call: string, fields: any) => void, busy: boolean }} properties
+ * Posts and comments with a word of the list, which others see once they are released. They are loaded after the other lists, each time those are.
+ * @param {{ loaded: any, decide: (call: string, fields: any) => void, busy: boolean }} properties
  */
-function Held({ posts, comments, decide, busy }) {
+function Held({ loaded, decide, busy }) {
   const t = texts().moderation
+  const held = useLoaded(async () => (loaded ? Promise.all([getHeld('heldFeed'), getHeld('heldComment')]) : [EMPTY, EMPTY]), [loaded])
+  const [posts, comments] = (held.value ?? [EMPTY, EMPTY]).map((list) => list.content)
   const pictures = (/** @type {(number | string)[]} */ ids) =>
     ids.length === 0 ? '–' : ids.map((id, index) => [index > 0 && ', ', html`<a href=${pictureUrl(id)} target="_blank" rel="noreferrer">${t.picture(index + 1)}</a>`])
   const decisions = (/** @type {string} */ call, /** @type {any} */ fields) =>
@@ -68,7 +70,7 @@ function Held({ posts, comments, decide, busy }) {
       (accepted) => html`<button type="button" class="link" disabled=${busy} onClick=${() => decide(call, { ...fields, accepted })}>${accepted ? t.release : t.refuse}</button>`,
     )
   const rows = [
-    ...posts.map((one) => [
+    ...posts.map((/** @type {any} */ one) => [
       one.nickname,
       `post ${one.date}`,
       [one.text, ...one.categoryList, one.weather].filter(Boolean).join(' · '),
@@ -76,10 +78,11 @@ function Held({ posts, comments, decide, busy }) {
       due(one),
       decisions('decideHeldFeed', { postId: one.postId, version: one.version }),
     ]),
-    ...comments.map((one) => [one.nickname, `comment ${one.commentId}`, one.text, '–', due(one), decisions('decideHeldComment', { commentId: one.commentId })]),
+    ...comments.map((/** @type {any} */ one) => [one.nickname, `comment ${one.commentId}`, one.text, '–', due(one), decisions('decideHeldComment', { commentId: one.commentId })]),
   ]
   return html`
     <${Card} id="held" title=${t.held}>
+      <${Failure} text=${held.failure} />
       ${rows.length === 0 ? html`<p class="fine">${t.noHeld}</p>` : html`<${Table} label=${t.held} head=${t.heldColumns.split('|')} rows=${rows} />`}
     <//>
   `
@@ -140,14 +143,8 @@ function Panels() {
   const t = texts().moderation
   const { busy, failure, run } = useAction()
   const loaded = useLoaded(async () => {
-    const [reports, posts, comments, applications, audit] = await Promise.all([
-      get('reports'),
-      getHeld('heldFeed'),
-      getHeld('heldComment'),
-      forAdmins('roleApplications'),
-      forAdmins('audit'),
-    ])
-    return { reports, posts, comments, applications, audit }
+    const [reports, applications, audit] = await Promise.all([get('reports'), forAdmins('roleApplications'), forAdmins('audit')])
+    return { reports, applications, audit }
   }, [])
   const post = (/** @type {string} */ service) => (/** @type {string} */ call, /** @type {any} */ fields) => run(async () => {
     await session.api.post(`/${service}/admin/${call}`, fields)
@@ -158,7 +155,7 @@ function Panels() {
     await json('auth-service/auth-service/grantRole', 'POST', { account: session.account, role: 'admin' })
     loaded.reload()
   })
-  const { reports, posts, comments, applications, audit } = loaded.value ?? { reports: EMPTY, posts: EMPTY, comments: EMPTY, applications: null, audit: null }
+  const { reports, applications, audit } = loaded.value ?? { reports: EMPTY, applications: null, audit: null }
   return html`
     <div class="choices">
       <b>${session.account}</b>
@@ -175,7 +172,7 @@ function Panels() {
         `
       : html`
           <${Reports} reports=${reports.content} resolve=${resolve} busy=${busy} />
-          <${Held} posts=${posts.content} comments=${comments.content} decide=${post('feed-service')} busy=${busy} />
+          <${Held} loaded=${loaded.value} decide=${post('feed-service')} busy=${busy} />
           <${Suspension} resolve=${resolve} busy=${busy} />
           ${applications && html`<${Applications} applications=${applications.content} resolve=${resolve} busy=${busy} />`}
           ${audit && html`<${Audit} audit=${audit} />`}
