@@ -356,6 +356,7 @@ impl Feed {
     /// Saves the viewer's January of 2025: a post a day, each with as many categories as it can have.
     async fn save_month(&self) -> anyhow::Result<()> {
         let categories: Vec<String> = (0..24).map(|number| format!("c{number}")).collect();
+        let categories = categories.join(",");
         for day in 1..=31 {
             let date = format!("202501{day:02}12000000");
             let form = [
@@ -363,7 +364,7 @@ impl Feed {
                 ("date", &date),
                 ("weather", "sunny"),
                 ("happiness", "5"),
-                ("categoryList", &categories.join(",")),
+                ("categoryList", &categories),
                 ("text", "as long as most"),
                 ("isPublic", "false"),
             ];
