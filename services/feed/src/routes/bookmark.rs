@@ -69,7 +69,8 @@ pub async fn update_bookmark(
     Ok(Json(BookmarkUpdated { bookmark }))
 }
 
-/// Lists the posts that the caller has bookmarked and still sees, the latest bookmark first.
+/// Lists the posts that the caller has bookmarked and still sees, the latest bookmark first. Those of others with a word that the caller has muted
+/// are left out.
 #[utoipa::path(
     get,
     path = "/findBookmark",
@@ -91,8 +92,9 @@ pub async fn find_bookmark(
         .bookmarks(&caller.account, app.today(), paging.from, paging.rows())
         .await?;
     let authors: Vec<Account> = saved.iter().map(|saved| saved.post.author.clone()).collect();
-    let names = app.nicknames_of(&authors).await?;
-    let rows = saved.into_iter().zip(names).collect();
+    let (names, muted) = tokio::join!(app.nicknames_of(&authors), app.muted_words.of(&caller.account));
+    let now = app.now();
+    let rows = saved.into_iter().zip(names?).collect();
     Ok(Json(Slice::build(
         rows,
         &paging,
@@ -101,6 +103,11 @@ pub async fn find_bookmark(
             date: saved.saved_at,
             id: saved.post.id,
         },
-        |(saved, name)| name.map(|nickname| OtherFeed::new(nickname, saved.post)),
+        |(saved, name)| {
+            if saved.post.author != caller.account && muted.is_in(&saved.post.text, now) {
+                return None;
+            }
+            name.map(|nickname| OtherFeed::new(nickname, saved.post))
+        },
     )))
 }

@@ -47,6 +47,11 @@ async fn muted_words_are_not_listed_until_they_expire(bed: Bed) {
         let (status, body) = feed.post(who, "saveComment", &comment).await;
         assert_eq!(status, 200, "{body}");
     }
+    for date in [DAY, "2023090612000000"] {
+        let bookmark = [("srcNickname", "lee"), ("nickname", "kim"), ("date", date)];
+        let (status, body) = feed.post(&lee, "updateBookmark", &bookmark).await;
+        assert_eq!(status, 200, "{body}");
+    }
     let others = [("nickname", "lee")];
     let of_kim = [("srcNickname", "lee"), ("dstNickname", "kim")];
     let comments = [("srcNickname", "lee"), ("nickname", "kim"), ("date", DAY)];
@@ -59,6 +64,7 @@ async fn muted_words_are_not_listed_until_they_expire(bed: Bed) {
         "muted words are asked for before the first page"
     );
     assert_eq!(texts(&feed, &lee, "findUserFeed", &of_kim).await, ["Class of 2023"]);
+    assert_eq!(texts(&feed, &lee, "findBookmark", &others).await, ["Class of 2023"]);
     assert_eq!(
         texts(&feed, &lee, "findComment", &comments).await,
         ["스포일러?", "좋아요"],
