@@ -229,6 +229,7 @@ pub trait Notices: Debug + Send + Sync {
     async fn withdraw_all(&self, withdrawn: &[(EventId, Timestamp)], now: Timestamp) -> Result<(), StoreError>;
 
     /// Withdraws one notice as [`Notices::withdraw_all`] does.
+    #[cfg(test)]
     async fn withdraw(&self, notice: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
         self.withdraw_all(&[(notice, at)], now).await
     }
