@@ -1,9 +1,12 @@
 """Compares the documents with the repository: the crates of docs/architecture.md with their dependencies, tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
-docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, and links to files and headings."""
+docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, the diffs of docs/contributing, and links to files and headings."""
 
 import json
 import re
+import subprocess
+import tempfile
 import tomllib
+from pathlib import Path
 
 from common import ROOT, SERVICES, check, finish, settings
 from queries import DASHBOARDS
@@ -105,6 +108,33 @@ def tour(sources):
     return tests, metrics
 
 
+def diffs():
+    """Checks that the diffs of docs/contributing are of this tree; returns their number of lines.
+
+    Those of the example service give its folder when they are applied to nothing, so that its build and its tests are theirs. Each line that the
+    one of an event adds is in the file, as far as its match arm: later topics change what follows.
+    """
+    folder = ROOT / "docs/contributing"
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples/tally").rglob("*") if path.is_file()}
+    with tempfile.TemporaryDirectory() as empty:
+        for name in ("service.diff", "endpoint.diff"):
+            applied = subprocess.run(["git", "apply", folder / name], cwd=empty, capture_output=True, text=True)
+            check(applied.returncode == 0, f"{name} does not apply: {applied.stderr.strip()}")
+        made = {path.relative_to(empty).as_posix(): path.read_text() for path in Path(empty).rglob("*") if path.is_file()}
+    check(set(made) == files, f"the diffs of examples/tally and the folder differ by {sorted(set(made) ^ files)}")
+    for name in sorted(set(made) & files):
+        check(made[name] == (ROOT / name).read_text(), f"{name} is not what the diffs of docs/contributing make")
+    text = (folder / "event.diff").read_text()
+    for name, body in re.findall(r"^\+\+\+ b/(\S+)\n(.*?)(?=^diff |\Z)", text, re.MULTILINE | re.DOTALL):
+        if check((ROOT / name).exists(), f"event.diff: there is no {name}"):
+            present = (ROOT / name).read_text()
+            added = re.findall(r"^\+(.*)$", body, re.MULTILINE)
+            # The number of topics grows.
+            missing = [line for line in added if line.split("=>")[0].strip() not in present and "[Self; " not in line]
+            check(not missing, f"event.diff: {name} has no {missing[:3]}")
+    return sum(len(path.read_text().splitlines()) for path in folder.glob("*.diff"))
+
+
 def main():
     sources = {path: path.read_text() for path in [*ROOT.glob("crates/**/*.rs"), *ROOT.glob("services/**/*.rs")]}
     tests = {name for text in sources.values() for name in re.findall(r"\bfn ([a-z0-9_]+)\(", text)}
@@ -124,9 +154,10 @@ def main():
     panels, keys = runbook()
     toured, metrics = tour(sources)
     counted = crates()
+    shown = diffs()
     finish(
         f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
-        f"{links()} links, {counted} crates, all valid"
+        f"{links()} links, {counted} crates, {shown} lines of diffs, all valid"
     )
 
 

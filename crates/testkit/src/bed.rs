@@ -148,10 +148,12 @@ impl Bed {
                     .map_or_else(|| sqlite(service), |real| real.mongodb_url(service));
                 settings.push((if service == "dm" { "messages.url" } else { "inbox.url" }, url));
             }
-            _ => settings.extend([
+            "config" => settings.extend([
                 ("source.url", format!("file:{folder}/config")),
                 ("state.folder", format!("{folder}/config-state")),
             ]),
+            // A service without a database.
+            _ => {}
         }
         if service == "auth" {
             settings.push(("sign-in.proof", "none".to_owned()));
