@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use opentelemetry::trace::TraceContextExt as _;
 use tracing::Span;
+use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::clock::Entropy;
@@ -15,6 +16,9 @@ use crate::telemetry;
 tokio::task_local! {
     static CURRENT: Correlation;
 }
+
+/// Bytes of a `traceparent` of version 00.
+const LENGTH: usize = 55;
 
 /// The ids that a request passes to its events, and an event to the work of its consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +39,45 @@ impl Correlation {
         }
     }
 
+    /// Creates the correlation and the span of a client's frame: in the trace of the `traceparent` that came with it, in a new one without a valid
+    /// one. `topic` is of a few: it is a field of log lines.
+    #[must_use]
+    pub fn of_frame(
+        service: &'static str,
+        topic: &str,
+        traceparent: Option<&str>,
+        entropy: &dyn Entropy,
+    ) -> (Self, Span) {
+        let mut frame = Self::begin(entropy);
+        // Longer ones are of later versions, whose ends a client could fill with anything.
+        let given = traceparent.filter(|text| text.len() == LENGTH && TraceParent::parse(text).is_some());
+        if let Some(given) = given {
+            frame.traceparent = Some(given.into());
+        }
+        let (request_id, trace_id) = (&*frame.id, frame.trace_id());
+        if !telemetry::exports() {
+            let span = tracing::info_span!("frame", service, request_id, trace_id, topic);
+            return (frame, span);
+        }
+        let span = tracing::info_span!(
+            "frame",
+            service,
+            request_id,
+            trace_id = Empty,
+            topic,
+            otel.kind = "server"
+        );
+        if let Some(given) = given {
+            continue_trace(&span, given);
+        }
+        let exported = exported_trace_id(&span);
+        span.record("trace_id", exported.as_deref().or(trace_id));
+        (frame, span)
+    }
+
     /// Returns the trace id of the trace context, which is valid; `None` without one.
-    pub(crate) fn trace_id(&self) -> Option<&str> {
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
         self.traceparent.as_deref()?.get(TRACE_ID)
     }
 
@@ -58,6 +99,13 @@ pub fn correlation() -> Option<Correlation> {
         current.traceparent = Some(exported.into());
     }
     Some(current)
+}
+
+/// Returns the id of the trace that a span is exported in; `None` where spans are not exported.
+fn exported_trace_id(span: &Span) -> Option<String> {
+    let context = span.context();
+    let exported = context.span().span_context().clone();
+    exported.is_valid().then(|| exported.trace_id().to_string())
 }
 
 /// Returns the trace context of the current span, if spans are exported.
@@ -159,6 +207,23 @@ mod tests {
         assert_eq!(parsed.trace_id, &made[TRACE_ID]);
         assert!(made.ends_with("-00"), "{made}");
         assert_ne!(made, new_traceparent(&crate::clock::SystemEntropy));
+    }
+
+    #[test]
+    fn a_frame_is_in_the_trace_of_its_client() {
+        let of =
+            |traceparent| Correlation::of_frame("test-service", "message", traceparent, &crate::clock::SystemEntropy).0;
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let given = format!("00-{trace}-00f067aa0ba902b7-01");
+        let frame = of(Some(given.as_str()));
+        assert_eq!(frame.traceparent.as_deref(), Some(given.as_str()));
+        assert_eq!(frame.trace_id(), Some(trace));
+        let longer = format!("cc{}-{}", &given[2..], "x".repeat(16_000));
+        for other in [None, Some(""), Some(trace), Some(longer.as_str())] {
+            let frame = of(other);
+            assert!(frame.trace_id().is_some_and(|id| id != trace), "{frame:?}");
+            assert_eq!(frame.id.len(), 32);
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use axum::extract::ws::Utf8Bytes;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 use sosohappy_access::{Caller, Revocations};
+use sosohappy_common::correlation::correlation;
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::{Live, schema, valid};
 use sosohappy_common::{Account, Context};
@@ -406,12 +407,13 @@ impl Hub {
         queued
     }
 
-    /// Makes the version 2 sockets of the account here read the store for frames after those that they have written.
+    /// Makes the version 2 sockets of the account here read the store for frames after those that they have written. Their writing is part of the
+    /// trace of the current request or event.
     pub fn signal(&self, account: &Account) {
         let connections = self.0.connections.read();
         let sockets = connections.accounts.get(account).into_iter().flatten();
         for socket in sockets.filter(|socket| socket.version == Version::Two) {
-            socket.mailbox.signal(Signal::Stored);
+            socket.mailbox.signal(Signal::Stored, correlation());
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
+use sosohappy_common::correlation::Correlation;
 use tokio::sync::Notify;
 
 use crate::{Close, OnShown};
@@ -20,6 +21,8 @@ struct State {
     frames: VecDeque<Queued>,
     ping: bool,
     signal: Option<Signal>,
+    /// Of the newest signal that has one.
+    cause: Option<Correlation>,
     closing: Option<Close>,
 }
 
@@ -50,7 +53,8 @@ pub(crate) enum Signal {
 pub(crate) enum Next {
     Ping,
     Frame(Queued),
-    Signal(Signal),
+    /// With the request or event that caused it.
+    Signal(Signal, Option<Correlation>),
     Close(Close),
     Nothing,
 }
@@ -76,10 +80,11 @@ impl Mailbox {
     }
 
     /// The store may have numbered frames that were not written.
-    pub fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal, cause: Option<Correlation>) {
         {
             let mut state = self.state.lock();
             state.signal = state.signal.max(Some(signal));
+            state.cause = cause.or_else(|| state.cause.take());
         }
         self.changed.notify_one();
     }
@@ -111,7 +116,7 @@ impl Mailbox {
         if let Some(signal) = state.signal.take()
             && state.closing.is_none()
         {
-            return Next::Signal(signal);
+            return Next::Signal(signal, state.cause.take());
         }
         state.closing.map_or(Next::Nothing, Next::Close)
     }
@@ -138,8 +143,10 @@ mod tests {
         match mailbox.take() {
             Next::Ping => "ping".to_owned(),
             Next::Frame(queued) => queued.frame.to_string(),
-            Next::Signal(Signal::Stored) => "stored".to_owned(),
-            Next::Signal(Signal::Look) => "look".to_owned(),
+            Next::Signal(Signal::Stored, cause) => {
+                cause.map_or_else(|| "stored".to_owned(), |cause| format!("stored by {}", cause.id))
+            }
+            Next::Signal(Signal::Look, _) => "look".to_owned(),
             Next::Close(reason) => reason.label().to_owned(),
             Next::Nothing => "nothing".to_owned(),
         }
@@ -178,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn tells_of_what_came_before_the_wait() {
         let mailbox = Mailbox::default();
-        mailbox.signal(Signal::Look);
+        mailbox.signal(Signal::Look, None);
         mailbox.ping();
         mailbox.changed().await;
         assert_eq!(taken(&mailbox), "ping");
@@ -191,10 +198,25 @@ mod tests {
         for signals in [[Signal::Stored, Signal::Look], [Signal::Look, Signal::Stored]] {
             let mailbox = Mailbox::default();
             for signal in signals {
-                mailbox.signal(signal);
+                mailbox.signal(signal, None);
             }
             assert_eq!(taken(&mailbox), "stored");
             assert_eq!(taken(&mailbox), "nothing");
         }
+    }
+
+    #[test]
+    fn a_signal_has_the_newest_cause() {
+        let cause = |id: &str| Correlation {
+            id: id.into(),
+            traceparent: None,
+        };
+        let mailbox = Mailbox::default();
+        mailbox.signal(Signal::Stored, Some(cause("r-1")));
+        mailbox.signal(Signal::Stored, Some(cause("r-2")));
+        mailbox.signal(Signal::Look, None);
+        assert_eq!(taken(&mailbox), "stored by r-2");
+        mailbox.signal(Signal::Stored, None);
+        assert_eq!(taken(&mailbox), "stored");
     }
 }

@@ -9,7 +9,10 @@ use futures::SinkExt as _;
 use futures::future::BoxFuture;
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
+use sosohappy_common::correlation::{Correlation, continue_trace};
 use sosohappy_common::faults::Fault;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Registration, Socket};
@@ -179,8 +182,8 @@ async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
 /// The service's work on one frame.
 type Work<'a> = BoxFuture<'a, Result<Option<String>, Close>>;
 
-/// The reading of numbered frames from the store.
-type Pull<'a> = BoxFuture<'a, Page>;
+/// The reading of numbered frames from the store, with the span of their writing.
+type Pull<'a> = BoxFuture<'a, (Page, Span)>;
 
 /// How far a version 2 socket has read the store.
 struct Reading {
@@ -191,6 +194,8 @@ struct Reading {
     /// The signal since the store was asked. One is set from the start: frames that were stored between the handshake and the socket's
     /// registration in the hub gave none.
     signal: Option<Signal>,
+    /// The request or event that caused the signal.
+    cause: Option<Correlation>,
 }
 
 impl From<Stream> for Reading {
@@ -199,6 +204,7 @@ impl From<Stream> for Reading {
             after: stream.after,
             greeting: stream.greeting(),
             signal: Some(Signal::Look),
+            cause: None,
         }
     }
 }
@@ -296,9 +302,9 @@ impl<'a, P: Protocol> Session<'a, P> {
                     }
                     Err(end) => return end,
                 },
-                page = done(&mut pull), if pull.is_some() => {
+                (page, span) = done(&mut pull), if pull.is_some() => {
                     pull = None;
-                    if let Err(end) = self.write_page(page).await {
+                    if let Err(end) = self.write_page(page, &span).await {
                         return end;
                     }
                 }
@@ -328,9 +334,12 @@ impl<'a, P: Protocol> Session<'a, P> {
     fn pull(&mut self) -> Option<Pull<'a>> {
         let stream = self.stream.as_mut()?;
         let signal = stream.signal.take()?;
+        let cause = stream.cause.take();
+        let span = cause.map_or_else(Span::none, |cause| write_span(self.hub.0.context.service, &cause));
+        let reading = span.clone();
         let (protocol, caller, after) = (self.protocol, &self.known.caller, stream.after);
         let entropy = &self.hub.0.context.entropy;
-        Some(Box::pin(async move {
+        let read = async move {
             let mut pause = RETRY.0;
             loop {
                 let page = match signal {
@@ -338,7 +347,7 @@ impl<'a, P: Protocol> Session<'a, P> {
                     Signal::Stored => protocol.page(caller, after).await,
                 };
                 match page {
-                    Ok(page) => return page,
+                    Ok(page) => return (page, span),
                     // The service logs the cause.
                     Err(problem) => tracing::debug!(?problem, "reading frames from the store failed; retrying"),
                 }
@@ -346,12 +355,14 @@ impl<'a, P: Protocol> Session<'a, P> {
                 tokio::time::sleep(pause + pause * permille / 1000).await;
                 pause = (pause * 2).min(RETRY.1);
             }
-        }))
+        };
+        Some(Box::pin(read.instrument(reading)))
     }
 
-    async fn write_page(&mut self, page: Page) -> Result<(), End> {
+    async fn write_page(&mut self, page: Page, span: &Span) -> Result<(), End> {
         let within = self.known.limits.write_timeout;
         let written = page.frames.len();
+        span.record("frames", written);
         for numbered in page.frames {
             self.hub.0.metrics.frames_out.inc();
             self.confirmations.wrote_numbered(numbered.seq, numbered.on_shown);
@@ -456,9 +467,10 @@ impl<'a, P: Protocol> Session<'a, P> {
                     Message::Text(queued.frame)
                 }
                 Next::Ping => Message::Ping(self.confirmations.ping()),
-                Next::Signal(signal) => {
+                Next::Signal(signal, cause) => {
                     if let Some(stream) = &mut self.stream {
                         stream.signal = stream.signal.max(Some(signal));
+                        stream.cause = cause.or_else(|| stream.cause.take());
                     }
                     continue;
                 }
@@ -560,6 +572,21 @@ impl<'a, P: Protocol> Session<'a, P> {
         let within = if end.is_gentle() { GENTLE } else { FAREWELL };
         stopped.run_until_cancelled(tokio::time::timeout(within, rest)).await;
     }
+}
+
+/// Returns the span of reading numbered frames and writing them to a socket, below what caused it.
+fn write_span(service: &'static str, cause: &Correlation) -> Span {
+    let span = tracing::info_span!(
+        "write",
+        service,
+        request_id = &*cause.id,
+        trace_id = cause.trace_id(),
+        frames = Empty
+    );
+    if let Some(traceparent) = &cause.traceparent {
+        continue_trace(&span, traceparent);
+    }
+    span
 }
 
 /// Returns the `error` frame that answers a client's frame of version 2.

@@ -83,6 +83,9 @@ pub struct Incoming {
     pub id: Option<String>,
     #[serde(default)]
     pub seq: Option<i64>,
+    /// The W3C trace context of the client. What the frame causes is part of that trace.
+    #[serde(default)]
+    pub traceparent: Option<String>,
     #[serde(default)]
     pub data: Value,
 }

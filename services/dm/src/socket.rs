@@ -19,6 +19,7 @@ use sosohappy_events::{Envelope, Mixed};
 use sosohappy_realtime::stream::{self, Incoming};
 use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Protocol, SocketId, Stream, Version};
 use sosohappy_store::{Directory, StoreError};
+use tracing::Instrument as _;
 
 use crate::domain::{
     Admission, Changed, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
@@ -114,10 +115,8 @@ impl Protocol for DmProtocol {
     }
 
     async fn frame(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
-        // Each frame is a request of its own.
-        let correlation = Correlation::begin(&*self.context.entropy);
         match origin.version() {
-            Version::One => match correlation.scope(self.take(caller, origin, text)).await {
+            Version::One => match self.traced("message", None, self.take(caller, origin, text)).await {
                 Ok(()) => Ok(None),
                 Err(NotTaken::Refused(refusal)) => {
                     self.metrics.refused(refusal);
@@ -127,7 +126,8 @@ impl Protocol for DmProtocol {
             },
             Version::Two => {
                 let frame = Incoming::parse(text).ok_or(Close::BadFrame)?;
-                match correlation.scope(self.take_typed(caller, origin, &frame)).await {
+                let work = self.take_typed(caller, origin, &frame);
+                match self.traced(&frame.topic, frame.traceparent.as_deref(), work).await {
                     Ok(answer) => Ok(answer),
                     Err(NotTaken::Refused(refusal)) => {
                         self.metrics.refused(refusal);
@@ -175,6 +175,13 @@ pub struct Draft {
 }
 
 impl DmProtocol {
+    /// Runs the work on a frame as a request of its own, in the trace of its client if it names one.
+    async fn traced<T>(&self, topic: &str, traceparent: Option<&str>, work: impl Future<Output = T>) -> T {
+        let (service, entropy) = (self.context.service, &*self.context.entropy);
+        let (correlation, span) = Correlation::of_frame(service, typed::known(topic), traceparent, entropy);
+        correlation.scope(work).instrument(span).await
+    }
+
     /// An accepted message is not answered: the published app expects no answer.
     async fn take(&self, caller: &Caller, origin: Origin<'_>, text: &str) -> Result<(), NotTaken> {
         let frame = Frame::parse(text).ok_or(NotTaken::Closed(Close::BadFrame))?;
@@ -369,7 +376,8 @@ impl DmProtocol {
                 return Err(Refusal::ReplyUnknown.into());
             }
         }
-        let is_held = self.requests.admit(&message.sender, &message.receiver).await? == Admission::Held;
+        let admit = self.requests.admit(&message.sender, &message.receiver);
+        let is_held = admit.instrument(tracing::info_span!("admit")).await? == Admission::Held;
         let stored_at = self.context.clock.now();
         let message = NewMessage {
             repeat_key: draft.client_key.is_none().then(|| RepeatKey::of(&message)),
@@ -421,7 +429,8 @@ impl DmProtocol {
                 let (stored_at, is_pushed_later) = (message.stored_at, message.push_due.is_some());
                 event(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
             };
-            match self.store.keep(&message, &event).await {
+            let store = self.store.keep(&message, &event);
+            match store.instrument(tracing::info_span!("store")).await {
                 Ok(Outcome::Stored) => break,
                 Ok(Outcome::Repeated) => {
                     self.metrics.resent.inc();

@@ -101,6 +101,7 @@ async fn operators_use_the_entry_with_their_token() {
 
     a_sign_out_is_traced_through_the_services(&fleet).await;
     a_like_is_traced_to_its_push(&fleet).await;
+    a_message_is_traced_to_its_frame(&fleet).await;
     publish_a_record_that_cannot_be_read(&mut fleet).await;
     let listed = async |fleet: &Cluster| operated(fleet, Method::GET, "dead-letters", None).await;
     let letters = eventually("the record is a dead letter", async || {
@@ -234,6 +235,60 @@ async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
             "{name} of {service}: {found:?}"
         );
     }
+}
+
+/// From the frame of the sender, which begins the trace, to its writing to a socket of the receiver.
+async fn a_message_is_traced_to_its_frame(fleet: &Cluster) {
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let mut sockets = Vec::new();
+    for name in ["sender", "receiver"] {
+        let mut phone =
+            Phone::new(Addresses::behind(&entry), &format!("{name}@example.com"), "kakao").expect("a phone");
+        phone.sign_in().await.expect("signs in");
+        let picture = sosohappy_fleet::demo::picture(2);
+        phone.set_profile(name, "hello", &picture).await.expect("has a profile");
+        let opened = eventually("the socket opens", async || phone.resume_dm(0).await.ok());
+        sockets.push(opened.await);
+    }
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let message = json!({
+        "topic": "message",
+        "id": "message-of-sender",
+        "traceparent": format!("00-{trace}-00f067aa0ba902b7-01"),
+        "data": {"receiver": "receiver", "text": "by the bridge"},
+    });
+    eventually("the message is accepted", async || {
+        sockets[0].send(&message).await.expect("the socket is open");
+        loop {
+            let answer = sockets[0].text().await.expect("an answer");
+            let answer: Value = serde_json::from_str(&answer).expect("JSON");
+            match answer["topic"].as_str() {
+                Some("accepted") => return Some(()),
+                Some("error" | "rejected") => return None,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    while !sockets[1].text().await.expect("a frame").contains("by the bridge") {}
+    let found = eventually("the frames are written", async || {
+        let path = format!("dm-service/actuator/traces/{trace}");
+        let found = operated(fleet, Method::GET, &path, None).await;
+        let spans = found["spans"].as_array().expect("spans").clone();
+        let has = |name: &str| spans.iter().any(|span| span["name"] == name);
+        let steps = ["frame", "admit", "store", "publish", "consume", "write"];
+        steps.into_iter().all(has).then_some(spans)
+    })
+    .await;
+    assert_eq!(
+        (&found[0]["name"], &found[0]["traceId"]),
+        (&json!("frame"), &json!(trace))
+    );
+    let shown = format!("{found:?}");
+    assert!(
+        !shown.contains("bridge") && !shown.contains('@'),
+        "no personal data: {shown}"
+    );
 }
 
 /// Writes a malformed record to the journal while the fleet is down.

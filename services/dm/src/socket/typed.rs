@@ -67,6 +67,14 @@ pub enum Target {
     Room(String),
 }
 
+/// Returns a topic that clients send; `unknown` for a text of theirs.
+pub fn known(topic: &str) -> &str {
+    match topic {
+        "message" | "read" | "typing" => topic,
+        _ => "unknown",
+    }
+}
+
 /// Returns the one of the two that is given.
 pub fn target(receiver: Option<String>, room: Option<String>) -> Result<Target, NotTaken> {
     match (receiver, room) {
