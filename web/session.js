@@ -20,10 +20,26 @@ import { likeKey, messageKey, wire } from './wire.js'
  * @property {boolean} [isLiked] others' posts only
  */
 
-/** @typedef {{ sender: string, receiver: string, date: number, text: string }} Message */
-/** @typedef {{ liker: string, date: number }} Like */
+/**
+ * @typedef {object} Message
+ * @property {string} sender
+ * @property {string} receiver
+ * @property {number} date
+ * @property {string} text
+ * @property {number} [number] in the conversation; of frames
+ * @property {number} [seq] in the stream of the account; of frames
+ * @property {string} [id] of the frame that sends it
+ * @property {'sending' | 'stored' | 'refused'} [state] of one's own message in this session
+ */
+
+/** @typedef {{ topic: string, who: string, date?: number }} Notice */
+/** Up to which number the other person's devices have shown one's messages, and the person has read them. @typedef {{ delivered?: number, read?: number }} Marks */
+
+/** Milliseconds until a frame that was given up is sent again. */
+const AGAIN = 1_000
 
 const hex = (/** @type {ArrayBuffer} */ bytes) => Array.from(new Uint8Array(bytes), (byte) => byte.toString(16).padStart(2, '0')).join('')
+const random = (/** @type {number} */ bytes) => hex(crypto.getRandomValues(new Uint8Array(bytes)).buffer)
 
 /** The state of a phone and the operations of the app. */
 export class Session extends Store {
@@ -36,11 +52,17 @@ export class Session extends Store {
     this.nickname = ''
     this.account = ''
     this.online = false
-    /** @type {Like[]} newest first */
-    this.likes = []
+    /** @type {Notice[]} newest first */
+    this.notices = []
     this.unread = { notices: 0, messages: 0 }
     /** Frames of this session, newest last. @type {Message[]} */
     this.messages = []
+    /** Frames of messages that are not answered, by their ids. @type {Map<string, any>} */
+    this.unanswered = new Map()
+    /** By nickname. @type {Map<string, Marks>} */
+    this.marks = new Map()
+    /** Up to which frame each person's messages are reported as read. @type {Map<string, number>} */
+    this.reported = new Map()
     /** Profile photos by nickname. @type {Map<string, Promise<string | null>>} */
     this.photos = new Map()
     /** @type {Socket[]} */
@@ -49,7 +71,7 @@ export class Session extends Store {
 
   /** Challenge, authorize code, sign-in. @param {string} email @param {string} provider */
   async signIn(email, provider) {
-    const verifier = hex(crypto.getRandomValues(new Uint8Array(10)).buffer)
+    const verifier = random(10)
     const digest = await crypto.subtle.digest('SHA-512', new TextEncoder().encode(verifier))
     const { body } = await this.api.open('/auth-service/getAuthorizeCode', { codeChallenge: hex(digest) })
     const signedIn = await this.api.open('/auth-service/signIn', {
@@ -87,32 +109,81 @@ export class Session extends Store {
       this.online = this.sockets.every((socket) => socket.socket?.readyState === WebSocket.OPEN)
       this.changed()
     }
+    const sendAgain = (/** @type {boolean} */ online) => {
+      if (online) for (const frame of this.unanswered.values()) this.sockets[0].send(frame)
+      report()
+    }
     this.sockets = [
-      new Socket(this.api, '/dm-service/connect-dm', this.nickname, (frame) => this.receiveMessage(frame), report),
+      new Socket(this.api, '/dm-service/connect-dm', this.nickname, (frame) => this.receiveMessage(frame), sendAgain),
       new Socket(this.api, '/notice-service/connect-notice', this.nickname, (frame) => this.receiveNotice(frame), report),
     ]
   }
 
-  /** @param {Message} message */
-  receiveMessage(message) {
-    if (!message.sender) return undefined
-    this.messages = [...this.messages, message]
-    this.unread.messages += 1
+  /** @param {{ topic: string, id?: string, seq?: number, data: any }} frame */
+  receiveMessage({ topic, id, seq, data }) {
+    if (topic === 'accepted' || topic === 'rejected' || topic === 'error') this.answered(topic, id)
+    if (topic === 'receipt' && data.sender === this.nickname) {
+      const marks = this.marks.get(data.reader)
+      this.marks.set(data.reader, { ...marks, [data.state]: Math.max(data.number, marks?.[/** @type {keyof Marks} */ (data.state)] ?? 0) })
+      this.changed()
+    }
+    if (topic !== 'message' || data.roomId) return undefined
+    const { sender, receiver, date, text, number } = data
+    /** @type {Message} */
+    const message = { sender, receiver, date, text, number, seq }
     const key = messageKey(message)
+    const known = this.messages.find((one) => messageKey(one) === key)
+    this.messages = known ? this.messages.map((one) => (one === known ? { ...one, number, seq } : one)) : [...this.messages, message]
+    if (sender === this.nickname) {
+      // One's own messages come on each of one's devices.
+      this.changed()
+      return undefined
+    }
+    if (!known) this.unread.messages += 1
     const tap = wire.arrived('message', key)
     this.changed()
     return { tap, key }
   }
 
-  /** @param {{ topic: string, data: Like }} notice */
-  receiveNotice(notice) {
-    if (notice.topic !== 'like') return undefined
-    this.likes = [notice.data, ...this.likes]
-    this.unread.notices += 1
-    const key = likeKey(notice.data.liker, notice.data.date)
-    const tap = wire.arrived('like', key)
+  /** Handles the answer to a frame of a message. @param {string} topic @param {string | undefined} id */
+  answered(topic, id) {
+    const frame = this.unanswered.get(id ?? '')
+    if (!frame) return
+    if (topic === 'error') {
+      setTimeout(() => this.unanswered.has(frame.id) && this.sockets[0]?.send(frame), AGAIN)
+      return
+    }
+    this.unanswered.delete(frame.id)
+    const state = topic === 'accepted' ? 'stored' : 'refused'
+    this.messages = this.messages.map((one) => (one.id === frame.id ? { ...one, state } : one))
     this.changed()
-    return { tap, key }
+  }
+
+  /** Returns how far one's own message has come. @param {Message} message @returns {'sending' | 'stored' | 'refused' | 'delivered' | 'read' | undefined} */
+  markOf({ receiver, number, state }) {
+    const marks = this.marks.get(receiver)
+    const isIn = (/** @type {number | undefined} */ mark) => number !== undefined && mark !== undefined && number <= mark
+    if (isIn(marks?.read)) return 'read'
+    return isIn(marks?.delivered) ? 'delivered' : state
+  }
+
+  /** Reports that the messages of a person were read. @param {string} other */
+  readMessagesOf(other) {
+    const seq = Math.max(0, ...this.messages.filter((message) => message.sender === other).map((message) => message.seq ?? 0))
+    if (seq <= (this.reported.get(other) ?? 0)) return
+    if (this.sockets[0]?.send({ topic: 'read', seq, data: { receiver: other } })) this.reported.set(other, seq)
+  }
+
+  /** @param {{ topic: string, data: any }} frame */
+  receiveNotice({ topic, data }) {
+    const who = data.liker ?? data.commenter ?? data.follower
+    if (!who) return undefined
+    this.notices = [{ topic, who, date: data.date }, ...this.notices]
+    this.unread.notices += 1
+    const key = topic === 'like' ? likeKey(who, data.date) : undefined
+    const tap = key && wire.arrived('like', key)
+    this.changed()
+    return { tap: tap || undefined, key }
   }
 
   /** Marks what a screen shows as read. @param {'notices' | 'messages'} which */
@@ -122,11 +193,15 @@ export class Session extends Store {
     this.changed()
   }
 
-  /** Sends a message. Returns it, or null while the socket is not open. @param {string} receiver @param {string} text */
+  /** Sends a message, again until it is answered. Returns it, or null while the socket is not open. @param {string} receiver @param {string} text */
   say(receiver, text) {
-    const message = { sender: this.nickname, receiver, date: stamp(), text }
+    const [id, date] = [random(8), stamp()]
+    /** @type {Message} */
+    const message = { id, sender: this.nickname, receiver, date, text, state: 'sending' }
+    const frame = { topic: 'message', id, traceparent: `00-${random(16)}-${random(8)}-01`, data: { receiver, text, date } }
     wire.tapped(messageKey(message))
-    if (!this.sockets[0]?.send(message)) return null
+    if (!this.sockets[0]?.send(frame)) return null
+    this.unanswered.set(id, frame)
     this.messages = [...this.messages, message]
     this.changed()
     return message
@@ -174,8 +249,44 @@ export class Session extends Store {
   /** Likes a post or takes the like back. Returns whether it is liked now. @param {Post} post @returns {Promise<boolean>} */
   async like(post) {
     if (!post.isLiked) wire.tapped(likeKey(this.nickname, post.date))
-    const fields = { srcNickname: this.nickname, nickname: post.nickname, date: post.date }
-    return (await this.api.post('/feed-service/updateLike', fields)).like
+    return (await this.api.post('/feed-service/updateLike', this.named(post))).like
+  }
+
+  /** The names of a post in calls of others. @param {Post} post */
+  named(post) {
+    return { srcNickname: this.nickname, nickname: post.nickname, date: post.date }
+  }
+
+  /** Saves a post for oneself, or no longer. Returns whether it is saved now. @param {Post} post @returns {Promise<boolean>} */
+  async bookmark(post) {
+    return (await this.api.post('/feed-service/updateBookmark', this.named(post))).bookmark
+  }
+
+  /** The newest saved posts. @returns {Promise<Post[]>} */
+  async bookmarks() {
+    return (await this.api.get('/feed-service/findBookmark', { nickname: this.nickname })).content
+  }
+
+  /** @param {Post} post @returns {Promise<{ commentId: number, nickname: string, text: string }[]>} */
+  async comments(post) {
+    return (await this.api.get('/feed-service/findComment', this.named(post))).content
+  }
+
+  /** @param {Post} post @param {string} text */
+  comment(post, text) {
+    return this.api.post('/feed-service/saveComment', { ...this.named(post), text })
+  }
+
+  /** The nicknames of the people whom this one follows, the newest first. @returns {Promise<string[]>} */
+  async following() {
+    const { content } = await this.api.get('/auth-service/findFollowing')
+    return content.map((/** @type {{ nickname: string }} */ person) => person.nickname)
+  }
+
+  /** @param {string} nickname @param {boolean} followed */
+  setFollowed(nickname, followed) {
+    const fields = { srcNickname: this.nickname, dstNickname: nickname }
+    return this.api.post(`/auth-service/${followed ? 'follow' : 'unfollow'}`, fields)
   }
 
   /** @param {number} date */
@@ -230,9 +341,12 @@ export class Session extends Store {
     this.nickname = ''
     this.account = ''
     this.online = false
-    this.likes = []
+    this.notices = []
     this.unread = { notices: 0, messages: 0 }
     this.messages = []
+    this.unanswered = new Map()
+    this.marks = new Map()
+    this.reported = new Map()
     this.photos = new Map()
     this.sockets = []
     this.changed()

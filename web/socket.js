@@ -1,4 +1,4 @@
-/** A socket to dm or notice that reconnects. */
+/** A socket to dm or notice, with frames of version 2, that reconnects. */
 
 import { parse } from './json.js'
 import { wire } from './wire.js'
@@ -31,6 +31,8 @@ export class Socket {
     this.report = report
     this.pause = FIRST_PAUSE
     this.ended = false
+    /** The highest number of a frame that was shown. */
+    this.seen = 0
     /** @type {WebSocket | null} */
     this.socket = null
     /** @type {number | undefined} */
@@ -41,7 +43,7 @@ export class Socket {
   connect() {
     const tokens = this.api.tokens
     if (this.ended || !tokens) return
-    const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${this.path}?nickname=${encodeURIComponent(this.nickname)}`
+    const url = `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}${this.path}?${new URLSearchParams({ nickname: this.nickname, v: '2', ...(this.seen > 0 && { since: String(this.seen) }) })}`
     const bearer = tokens.access.replace(/^Bearer /, '')
     const socket = new WebSocket(url, [SUBPROTOCOL, `bearer.${base64url(bearer)}`, `email.${base64url(tokens.account)}`])
     const row = { phone: this.api.phone, method: 'WS', path: this.path }
@@ -55,7 +57,12 @@ export class Socket {
     }
     socket.onmessage = (event) => {
       const text = String(event.data)
-      wire.add({ ...row, kind: 'received', text, ...this.receive(parse(text)) })
+      const frame = parse(text)
+      wire.add({ ...row, kind: 'received', text, ...this.receive(frame) })
+      if (frame.seq > this.seen) {
+        this.seen = frame.seq
+        this.send({ topic: 'ack', seq: frame.seq })
+      }
     }
     socket.onclose = async (event) => {
       if (opened) wire.add({ ...row, kind: 'closed', status: event.code })
@@ -74,7 +81,9 @@ export class Socket {
     const key = wire.takeTap()
     if (this.socket?.readyState !== WebSocket.OPEN) return false
     const text = JSON.stringify(frame)
-    wire.add({ phone: this.api.phone, method: 'WS', path: this.path, kind: 'sent', text, key })
+    // The trace that the frame begins is found by its id, as that of a request by the request id.
+    const requestId = frame.traceparent?.split('-')[1]
+    wire.add({ phone: this.api.phone, method: 'WS', path: this.path, kind: 'sent', text, key, requestId })
     this.socket.send(text)
     return true
   }

@@ -33,7 +33,7 @@ function WireRow({ row }) {
   const what = html`<span class="service ${service}">${service}</span>${call}`
   const failed = request && row.status !== 200
   return html`
-    <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}" title=${row.requestId && `x-request-id: ${row.requestId}`}>
+    <li class="row ${row.kind} ${failed ? 'failed' : ''} ${row.tap === undefined ? '' : 'caused'}" title=${row.requestId && `${request ? 'x-request-id' : 'trace'}: ${row.requestId}`}>
       <span class="who phone-${row.phone}" title=${t.phone(row.phone)}><span class="hidden">${t.phone(row.phone)}</span><span aria-hidden="true">${row.phone}</span></span>
       <span class="method">${request ? row.method : ARROWS[row.kind] + t[row.kind]}</span>
       ${row.requestId
@@ -54,7 +54,7 @@ function Traced({ row }) {
   useEffect(() => {
     import('./operations/trace.js').then((module) => setView(() => module.Trace))
   }, [])
-  return view && html`<${view} key=${row.id} row=${row} frame=${row.key && wire.rows.find((one) => one.kind === 'received' && one.key === row.key)} />`
+  return view && html`<${view} key=${row.id} row=${row} frame=${row.key && wire.rows.find((one) => one.kind === 'received' && one.key === row.key && one.phone !== row.phone)} />`
 }
 
 export function WirePanel() {

@@ -14,7 +14,7 @@ const KEPT = 200
  * @property {string} path without query
  * @property {number} [status] HTTP status, or the code a socket was closed with
  * @property {number} [ms] from the request to its response
- * @property {string} [requestId] by which the services' logs name the request
+ * @property {string} [requestId] by which the services' logs and spans are found: of a frame its trace id
  * @property {string} [text] content of a frame
  * @property {number} [tap] milliseconds from the tap on another phone to this frame
  * @property {string} [key] what names the frame that this request causes, or this frame

@@ -4,6 +4,7 @@ import { moment } from '../dates.js'
 import { language, texts } from '../i18n/index.js'
 import { iconOf } from '../icons.js'
 import { html, useEffect, useId, useRef, useState } from '../view.js'
+import { messageKey } from '../wire.js'
 import { Avatar, Failure, useLoaded } from './parts.js'
 
 /** @param {number} date */
@@ -45,12 +46,19 @@ function Conversation({ session, other, back }) {
   const [failure, setFailure] = useState('')
   const end = useRef(/** @type {HTMLElement | null} */ (null))
   const loaded = useLoaded(() => session.history(other), [other])
-  const known = new Set((loaded.value ?? []).map((message) => `${message.sender} ${message.date}`))
-  const recent = session.messages.filter((message) => [message.sender, message.receiver].includes(other) && !known.has(`${message.sender} ${message.date}`))
-  const messages = [...(loaded.value ?? []), ...recent]
+  // Messages of this session say how far they have come.
+  const recent = new Map(session.messages.filter((message) => [message.sender, message.receiver].includes(other)).map((message) => [messageKey(message), message]))
+  const history = loaded.value ?? []
+  const known = new Set(history.map(messageKey))
+  const messages = [...history.map((message) => recent.get(messageKey(message)) ?? message), ...[...recent.values()].filter((message) => !known.has(messageKey(message)))]
   useEffect(() => {
+    session.readMessagesOf(other)
     if (end.current) end.current.scrollTop = end.current.scrollHeight
   }, [messages.length])
+  const marked = (/** @type {import('../session.js').Message} */ message) => {
+    const mark = message.sender === session.nickname && session.markOf(message)
+    return mark && html` · <span data-mark=${mark}>${t.marks[mark]}</span>`
+  }
   const submit = (/** @type {Event} */ event) => {
     event.preventDefault()
     const sent = session.say(other, text.trim())
@@ -68,7 +76,7 @@ function Conversation({ session, other, back }) {
         ${messages.map(
           (message) => html`
             <p key="${message.sender} ${message.date}" class="bubble ${message.sender === session.nickname ? 'own' : ''}">
-              <span>${message.text}</span><time>${timeText(message.date)}</time>
+              <span>${message.text}</span><time>${timeText(message.date)}${marked(message)}</time>
             </p>
           `,
         )}

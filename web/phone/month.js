@@ -5,6 +5,7 @@ import { language, texts } from '../i18n/index.js'
 import { face, iconOf } from '../icons.js'
 import { HappinessPlot } from '../plot.js'
 import { html, useState } from '../view.js'
+import { Comments } from './comments.js'
 import { Failure, useAction, useLoaded } from './parts.js'
 import { PostCard } from './post.js'
 import { WEATHERS } from './today.js'
@@ -100,6 +101,7 @@ export function Month({ session }) {
             <span class="badge">${post.isPublic ? t.public : t.private}</span>
             <button type="button" class="link" onClick=${() => change(() => session.togglePublic(post.date))}>${post.isPublic ? t.makePrivate : t.makePublic}</button>
             <button type="button" class="link" onClick=${() => change(() => session.deletePost(post.date))}>${t.delete}</button>
+            ${post.isPublic && html`<${Comments} session=${session} post=${post} />`}
           <//>
         `,
       )}
