@@ -2,7 +2,7 @@
 
 import { Store } from '../store.js'
 import { SERVICES, json, text } from './api.js'
-import { firing, parse, requests, sum } from './metrics.js'
+import { History, conditions, parse, requests, sum } from './metrics.js'
 
 /** @typedef {import('./metrics.js').Reading} Reading */
 
@@ -12,13 +12,16 @@ const KEPT = 300
 /** Lists change rarely: they are read every fifth time. */
 const LISTS = 5
 
-/** @typedef {{ first: Reading, now: Reading | null, at: number, rate: (number | null)[], p95: (number | null)[] }} Service */
+/** @typedef {{ now: Reading | null, at: number, rate: (number | null)[], p95: (number | null)[] }} Service */
 
 export class Fleet extends Store {
   constructor() {
     super()
     /** @type {Map<string, Service>} */
     this.services = new Map()
+    this.history = new History()
+    /** @type {import('./metrics.js').Firing[]} */
+    this.alerts = []
     /** Times of the plots, in seconds. @type {number[]} */
     this.times = []
     /** @type {any} */
@@ -56,6 +59,8 @@ export class Fleet extends Store {
     const lists = this.turn % LISTS === 0 ? [this.readLists()] : []
     this.turn += 1
     const results = await Promise.allSettled([...SERVICES.map((service) => this.readService(service)), this.readSettings(), ...lists])
+    const at = Date.now()
+    this.alerts = this.history.hold(conditions(this.services, this.history, at), at)
     this.failure = results.flatMap((result) => (result.status === 'rejected' ? [result.reason.message] : []))[0] ?? ''
     this.changed()
   }
@@ -66,11 +71,11 @@ export class Fleet extends Store {
     let now = null
     try {
       now = parse(await text(`${name}/actuator/prometheus`))
+      this.history.add(name, now, Date.now())
     } finally {
       const at = performance.now()
       const measured = before?.now && now ? requests(before.now, now, (at - before.at) / 1000) : { rate: null, p95: null }
       this.services.set(name, {
-        first: before?.first ?? now ?? new Map(),
         now,
         at,
         rate: [...(before?.rate ?? []), measured.rate].slice(-KEPT),
@@ -102,10 +107,6 @@ export class Fleet extends Store {
   /** Resolves dead letters. @param {string[]} ids @param {'replayed' | 'discarded'} resolution */
   resolve(ids, resolution) {
     return this.change('dead-letters', 'POST', { ids, resolution })
-  }
-
-  get alerts() {
-    return firing(this.services)
   }
 
   /** The sum of a metric of a service; null where it has none. @param {string} service @param {string} metric @param {Record<string, string>} [labels] */

@@ -1,4 +1,4 @@
-/** The metrics of the services as the page reads them, and the alerts whose conditions hold now. */
+/** The metrics of the services as the page reads them, their history while it is open, and the alerts whose conditions hold. */
 
 /** @typedef {{ labels: Record<string, string>, value: number }} Sample */
 /** One reading of a service: samples by metric. @typedef {Map<string, Sample[]>} Reading */
@@ -20,13 +20,15 @@ export function parse(text) {
   return reading
 }
 
-/** The samples of a metric with these labels. @param {Reading | undefined} reading @param {string} name @param {Record<string, string>} [labels] */
+/** Labels that a sample must have, each with one of the values between `|`. @typedef {Record<string, string>} Labels */
+
+/** The samples of a metric with these labels. @param {Reading | undefined} reading @param {string} name @param {Labels} [labels] */
 function samples(reading, name, labels = {}) {
-  const wanted = Object.entries(labels)
-  return (reading?.get(name) ?? []).filter((sample) => wanted.every(([label, value]) => sample.labels[label] === value))
+  const wanted = Object.entries(labels).map(([label, values]) => /** @type {const} */ ([label, values.split('|')]))
+  return (reading?.get(name) ?? []).filter((sample) => wanted.every(([label, values]) => values.includes(sample.labels[label])))
 }
 
-/** Their sum; null where the service has none. @param {Reading | undefined} reading @param {string} name @param {Record<string, string>} [labels] */
+/** Their sum; null where the service has none. @param {Reading | undefined} reading @param {string} name @param {Labels} [labels] */
 export function sum(reading, name, labels) {
   const found = samples(reading, name, labels)
   return found.length === 0 ? null : found.reduce((total, sample) => total + sample.value, 0)
@@ -57,13 +59,14 @@ export function requests(before, now, seconds) {
 
 /**
  * Conditions of alerts that compare a present value, each with its bound and how long it has to hold: as in
- * monitoring/prometheus/rules/alerts.yml, with which scripts/check-console compares them. The others need a history.
- * @type {[alert: string, metric: string, labels: Record<string, string>, above: number, holds: string][]}
+ * monitoring/prometheus/rules/alerts.yml, with which scripts/check-console compares all tables of this file.
+ * @type {[alert: string, metric: string, labels: Labels, above: number, holds: string][]}
  */
 export const ALERTS = [
   ['OutboxOld', 'outbox_oldest_seconds', {}, 30, '2m'],
   ['ConsumerLag', 'events_consumer_lag_records', {}, 1000, '10m'],
   ['ResignationUnfinished', 'auth_resignation_oldest_seconds', {}, 3600, '10m'],
+  ['ReportsLate', 'auth_reports_late', {}, 0, '10m'],
   ['AuthHeartbeatsMissing', 'access_heartbeat_age_seconds', {}, 30, '5m'],
   ['SocketsNearLimit', 'sosohappy_sockets_open', {}, 16000, '5m'],
   ['PushCredentialBroken', 'notice_push_credential_broken', {}, 0, '2m'],
@@ -73,25 +76,139 @@ export const ALERTS = [
   ['SettingsWaitForRestart', 'settings_needing_restart', {}, 0, '1h'],
 ]
 
-/** Counters of which any increase is an alert. */
-export const COUNTED = [
-  ['DeadLetters', 'events_dead_letters_total'],
-  ['OutboxRefused', 'outbox_refused_total'],
-  ['OutboxQuarantined', 'outbox_quarantined_total'],
-  ['ScheduledMessagesQuarantined', 'dm_scheduled_messages_quarantined_total'],
+/**
+ * Conditions of alerts that compare how much a counter has increased within a time.
+ * @type {[alert: string, metric: string, labels: Labels, within: string, above: number, holds: string][]}
+ */
+export const INCREASES = [
+  ['DeadLetters', 'events_dead_letters_total', {}, '30m', 0, ''],
+  ['OutboxRefused', 'outbox_refused_total', {}, '30m', 0, ''],
+  ['OutboxQuarantined', 'outbox_quarantined_total', {}, '30m', 0, ''],
+  ['ScheduledMessagesQuarantined', 'dm_scheduled_messages_quarantined_total', {}, '30m', 0, ''],
+  ['CorruptData', 'events_consumed_total', { outcome: 'corrupt' }, '30m', 0, ''],
+  ['CorruptData', 'http_server_requests_seconds_count', { status: '500' }, '30m', 0, ''],
+  ['ErrorsLogged', 'logback_events_total', { level: 'error' }, '15m', 20, '5m'],
+  ['BackgroundTaskFails', 'auth_task_failures_total', {}, '15m', 3, '15m'],
+  ['CredentialStuffing', 'auth_sign_ins_slowed_total', {}, '10m', 20, '5m'],
+  ['RefreshTokenReused', 'auth_reissues_total', { outcome: 'reused' }, '1h', 10, ''],
+  ['PushTokensForeign', 'notice_push_tokens_dropped_total', { reason: 'foreign' }, '1h', 0, ''],
+  ['CanaryRolledBack', 'config_canaries_total', { outcome: 'rolled-back' }, '15m', 0, ''],
 ]
 
-/** Without a value the service does not answer. @typedef {{ alert: string, service: string, value: number | null, holds: string }} Firing */
+/**
+ * Conditions of alerts that compare the part of a counter's increases with some labels, within each of these times. Of the last one the part is over
+ * `parts`, and the whole over `wholes`.
+ * @type {[alert: string, metric: string, labels: Labels, within: string[], above: number, parts: number, wholes: number, holds: string][]}
+ */
+export const RATIOS = [
+  ['AvailabilityFastBurn', 'http_server_requests_seconds_count', { outcome: 'SERVER_ERROR' }, ['5m', '1h'], 0.0144, 10, 0, '2m'],
+  ['SignInsRefused', 'auth_sign_ins_total', { outcome: 'refused|limited' }, ['15m'], 0.5, 0, 20, '10m'],
+  ['SlowReadersCut', 'sosohappy_sockets_closed_total', { reason: 'too-slow' }, ['10m'], 0.2, 20, 0, '10m'],
+  ['PushesLost', 'notice_pushes_total', { outcome: 'refused|given-up' }, ['1h'], 0.05, 0, 50, '15m'],
+]
+
+const UNITS = { s: 1_000, m: 60_000, h: 3_600_000 }
+/** Milliseconds between two points of a counter, and how long points are kept: the longest time of a condition. */
+const SPACING = 10_000
+const KEPT = UNITS.h
+/** Ended alerts that are kept. */
+const MOST_ENDED = 20
+
+/** Milliseconds of `90s`, `5m` or `1h`; 0 of an empty text. @param {string} text */
+const millis = (text) => (text ? Number.parseInt(text, 10) * UNITS[/** @type {keyof typeof UNITS} */ (text.at(-1))] : 0)
+
+/** A counter of a service: its newest value, and its increases since it was first read. @typedef {{ value: number, total: number, points: [at: number, total: number][] }} Counter */
+/** @typedef {{ alert: string, service: string, since: number, until: number }} Ended times in milliseconds */
+/** Without a value the service does not answer. @typedef {{ alert: string, service: string, value: number | null, holds: string }} Condition */
+/** A condition, since when it holds, and whether it has held for long enough. @typedef {Condition & { since: number, fires: boolean }} Firing */
+
+/** What the page has read while it was open: increases of counters, and since when conditions hold. */
+export class History {
+  constructor() {
+    /** @type {Map<string, Counter>} */
+    this.counters = new Map()
+    /** @type {Set<string>} */
+    this.services = new Set()
+    /** @type {Map<string, Firing>} */
+    this.holding = new Map()
+    /** Alerts that fired and do no longer, newest first. @type {Ended[]} */
+    this.ended = []
+  }
+
+  /** Adds a reading. @param {string} service @param {Reading} reading @param {number} at milliseconds */
+  add(service, reading, at) {
+    for (const [, metric, labels] of INCREASES) this.count(service, reading, at, metric, labels)
+    for (const [, metric, labels] of RATIOS) {
+      this.count(service, reading, at, metric, labels)
+      this.count(service, reading, at, metric, {})
+    }
+    this.services.add(service)
+  }
+
+  /** @param {string} service @param {Reading} reading @param {number} at @param {string} metric @param {Labels} labels */
+  count(service, reading, at, metric, labels) {
+    const found = samples(reading, metric, labels).filter((sample) => !sample.labels.uri?.startsWith('/actuator'))
+    if (found.length === 0) return
+    const value = found.reduce((total, sample) => total + sample.value, 0)
+    const key = keyOf(service, metric, labels)
+    let counter = this.counters.get(key)
+    if (!counter) {
+      // A series that appears later begins at 0; one that is there from the start has an unknown past.
+      const known = this.services.has(service) ? 0 : value
+      counter = { value: known, total: 0, points: [[at, 0]] }
+      this.counters.set(key, counter)
+    }
+    // A lower value is that of a restarted process.
+    counter.total += value >= counter.value ? value - counter.value : value
+    counter.value = value
+    const newest = counter.points[counter.points.length - 1]
+    if (at - newest[0] >= SPACING) counter.points.push([at, counter.total])
+    while (counter.points.length > 1 && counter.points[1][0] <= at - KEPT) counter.points.shift()
+  }
+
+  /**
+   * Returns the increase of a counter within a time, as far as it was read; 0 for one that was not.
+   * @param {string} service @param {string} metric @param {Labels} labels @param {string} within @param {number} at
+   */
+  increase(service, metric, labels, within, at) {
+    const counter = this.counters.get(keyOf(service, metric, labels))
+    if (!counter) return 0
+    const begin = at - millis(within)
+    const before = counter.points.findLast(([time]) => time <= begin) ?? counter.points[0]
+    return counter.total - before[1]
+  }
+
+  /** Notes since when conditions hold; returns them, those that fire first. @param {Condition[]} conditions @param {number} at @returns {Firing[]} */
+  hold(conditions, at) {
+    /** @type {Map<string, Firing>} */
+    const holding = new Map()
+    for (const condition of conditions) {
+      const key = `${condition.alert} ${condition.service}`
+      const since = this.holding.get(key)?.since ?? at
+      holding.set(key, { ...condition, since, fires: at - since >= millis(condition.holds) })
+    }
+    for (const [key, { alert, service, since, fires }] of this.holding) {
+      if (fires && !holding.has(key)) this.ended = [{ alert, service, since, until: at }, ...this.ended].slice(0, MOST_ENDED)
+    }
+    this.holding = holding
+    return [...holding.values()].sort((one, other) => Number(other.fires) - Number(one.fires))
+  }
+}
+
+/** @param {string} service @param {string} metric @param {Labels} labels */
+const keyOf = (service, metric, labels) => JSON.stringify([service, metric, labels])
 
 /**
- * Returns the alerts whose conditions hold in the newest readings.
- * @param {Map<string, { first: Reading, now: Reading | null }>} services
- * @returns {Firing[]}
+ * Returns the conditions that hold now.
+ * @param {Map<string, { now: Reading | null }>} services
+ * @param {History} history
+ * @param {number} at milliseconds
+ * @returns {Condition[]}
  */
-export function firing(services) {
-  /** @type {Firing[]} */
+export function conditions(services, history, at) {
+  /** @type {Condition[]} */
   const found = []
-  for (const [service, { first, now }] of services) {
+  for (const [service, { now }] of services) {
     const add = (/** @type {string} */ alert, /** @type {number | null} */ value, holds = '') => found.push({ alert, service, value, holds })
     if (now === null) {
       add('ServiceDown', null, '1m')
@@ -101,9 +218,14 @@ export function firing(services) {
       const value = Math.max(...samples(now, metric, labels).map((sample) => sample.value))
       if (value > above) add(alert, value, holds)
     }
-    for (const [alert, metric] of COUNTED) {
-      const increase = (sum(now, metric) ?? 0) - (sum(first, metric) ?? 0)
-      if (increase > 0) add(alert, increase)
+    for (const [alert, metric, labels, within, above, holds] of INCREASES) {
+      const increase = history.increase(service, metric, labels, within, at)
+      if (increase > above) add(alert, increase, holds)
+    }
+    for (const [alert, metric, labels, times, above, parts, wholes, holds] of RATIOS) {
+      const each = times.map((within) => [history.increase(service, metric, labels, within, at), history.increase(service, metric, {}, within, at)])
+      const [part, whole] = each[each.length - 1]
+      if (part > parts && whole > wholes && each.every(([some, all]) => some > above * all)) add(alert, part / whole, holds)
     }
     if (sum(now, 'outbox_relay_leading') === 0) add('RelayMissing', 0, '2m')
   }

@@ -58,14 +58,24 @@ function Plots() {
 
 function Alerts() {
   const t = texts().ops
-  const alerts = fleet.alerts
+  const { alerts, history: { ended } } = fleet
+  const clock = (/** @type {number} */ time) => new Date(time).toLocaleTimeString(language.code)
   return html`
     <${Card} id="alerts" title=${t.alerts} hint=${t.alertsHint}>
       <div role="status">
         ${alerts.length === 0
           ? html`<p class="fine">${t.noAlerts}</p>`
-          : html`<ul>${alerts.map((one) => html`<li><b class="warn">${one.alert}</b> ${short(one.service)} ${shown(one.value)} <small>${one.holds}</small></li>`)}</ul>`}
+          : html`
+              <ul>
+                ${alerts.map(
+                  ({ alert, service, value, since, fires, holds }) => html`
+                    <li data-fires=${fires}><b class=${fires ? 'warn' : ''}>${alert}</b> ${short(service)} ${shown(value, value !== null && value < 1 ? 2 : 0)} <small>${fires ? t.fires(clock(since)) : t.pending(clock(since), holds)}</small></li>
+                  `,
+                )}
+              </ul>
+            `}
       </div>
+      ${ended.length > 0 && html`<h3>${t.ended}</h3><ul>${ended.map((one) => html`<li>${one.alert} ${short(one.service)} <small>${clock(one.since)} – ${clock(one.until)}</small></li>`)}</ul>`}
     <//>
   `
 }
