@@ -28,6 +28,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 SERVICES = ("config", "auth", "feed", "dm", "notice")
 PATIENCE = 60
+# Bytes of all files that the pages load, as the entry sends them to a browser. No page loads the texts of licences.
+LARGEST = 204_800
+WEB = Path(__file__).resolve().parents[2] / "web"
 # Milliseconds until the first text or picture is drawn; the target of the project is 300, a busy machine gets more.
 FIRST_PAINT = 1_000
 WIDE, NARROW = (1480, 960), (390, 844)
@@ -128,6 +131,23 @@ def wait_until_ready(url, process):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise TimeoutError(f"{url} is not ready within {PATIENCE} s") from None
             time.sleep(0.1)
+
+
+def weigh(address):
+    """Sums the bytes of all files of all pages, as they are sent to a browser."""
+    total = {}
+    for path in sorted(WEB.rglob("*")):
+        name = path.relative_to(WEB).as_posix()
+        if path.is_dir() or path.name.startswith("LICENSE.") or name == "jsconfig.json":
+            continue
+        request = urllib.request.Request(f"{address}/{name}", headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            part = "on demand" if name.startswith(("operations/", "moderation/")) else "first page"
+            total[part] = total.get(part, 0) + len(answer.read())
+    size = sum(total.values())
+    say(f"assets: {size:,} bytes as sent, of at most {LARGEST:,}: {', '.join(f'{part} {bytes:,}' for part, bytes in total.items())}")
+    if size > LARGEST:
+        findings.append(f"the assets are {size} bytes, more than {LARGEST}")
 
 
 class Page:
@@ -584,6 +604,7 @@ def run(address, operator, axe, folder):
 def main():
     given, axe, folder = sys.argv[1:]
     with fleet(given) as (address, operator):
+        weigh(address)
         run(address, operator, Path(axe).read_text(), Path(folder))
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flate2::read::GzDecoder;
 use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -340,6 +341,38 @@ async fn the_console_is_served(entry: &str) {
     );
     let posted = client.post(entry).send().await.expect("the entry answers");
     assert_eq!(posted.status(), StatusCode::NOT_FOUND);
+    the_console_is_compressed(entry).await;
+}
+
+async fn the_console_is_compressed(entry: &str) {
+    let client = sosohappy_common::tls::client();
+    let ask = async |accepted: &str, known: &str| {
+        let request = client
+            .get(format!("{entry}/vendor/uplot.js"))
+            .header("accept-encoding", accepted)
+            .header("if-none-match", known);
+        request.send().await.expect("the entry answers")
+    };
+    let plain = ask("gzip;q=0", "").await;
+    assert!(plain.headers().get("content-encoding").is_none());
+    assert_eq!(plain.headers()["vary"], "accept-encoding");
+    let tag = plain.headers()["etag"].to_str().expect("text").to_owned();
+    let plain = plain.bytes().await.expect("the file arrives");
+
+    let compressed = ask("gzip, br", &tag).await;
+    assert_eq!(
+        compressed.status(),
+        StatusCode::OK,
+        "the tag is of another representation"
+    );
+    assert_eq!(compressed.headers()["content-encoding"], "gzip");
+    let tag = compressed.headers()["etag"].to_str().expect("text").to_owned();
+    let compressed = compressed.bytes().await.expect("the file arrives");
+    assert!(compressed.len() < plain.len() / 2, "{} bytes", compressed.len());
+    let mut read = Vec::new();
+    std::io::Read::read_to_end(&mut GzDecoder::new(&compressed[..]), &mut read).expect("gzip");
+    assert_eq!(read, plain);
+    assert_eq!(ask("gzip", &tag).await.status(), StatusCode::NOT_MODIFIED);
 }
 
 async fn management_and_config_are_not_reachable(port: u16) {
