@@ -1,9 +1,10 @@
 """Drives two phones of the console and its pages of operators and moderators in Chromium, and holds each page to axe-core.
 
-usage: run.py FLEET AXE FOLDER
+usage: run.py FLEET AXE FOLDER SECONDS
 
 FLEET is the address of a running fleet's entry, or the program, which is started then; AXE is the file axe.min.js; screenshots go
-to FOLDER. The other pages are driven on a fleet that was started here: its settings and accounts change.
+to FOLDER; SECONDS is how long a clone of the repository and its set-up took, 0 for not timed. The other pages are driven on a fleet that was started
+here: its settings and accounts change.
 """
 
 import contextlib
@@ -49,7 +50,12 @@ FLAGS = (
 THEMES = ("light", "dark")
 AXE_OPTIONS = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
+# Seconds from `git clone` to the first like, the build aside.
+NEWCOMER = 300
+
 findings = []
+# Seconds of what a newcomer waits for, in this order.
+waited = {}
 
 
 def say(text):
@@ -105,11 +111,13 @@ def fleet(given):
             "SOSOHAPPY_FEED__REVIEW__WORDS": "followers",
         }
         log = Path(folder) / "fleet.log"
+        began = time.monotonic()
         with log.open("w") as written:
             process = subprocess.Popen([given, "run", "--data", Path(folder) / "data"], stdout=written, stderr=subprocess.STDOUT, env=environment)
         try:
             for name in SERVICES:
                 wait_until_ready(f"http://127.0.0.1:{ports[name]}/actuator/health/readiness", process)
+            waited["start of the fleet"] = time.monotonic() - began
             yield f"http://127.0.0.1:{ports['entry']}", operator
         except BaseException:
             print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
@@ -348,11 +356,22 @@ def moderate(page):
     say(f"moderation: {nickname} was reported, warned, suspended and restored, a held post was released, and the audit is intact")
 
 
+def newcomer():
+    """Says how long the way from `git clone` to the first like takes, the build aside, if all of it was timed."""
+    if len(waited) < 3:
+        return
+    total = sum(waited.values())
+    say(f"a newcomer's way to the first like, the build aside: {total:.0f} s ({', '.join(f'{part} {seconds:.1f}' for part, seconds in waited.items())})")
+    if total > NEWCOMER:
+        findings.append(f"the way to the first like takes {total:.0f} s, more than {NEWCOMER}")
+
+
 def drive(page, photo, traced):
     counts = page.browser.execute_async_script(REFUSED_TOKEN)
     assert counts == [2, 1, 2], f"403, re-issues, 200: {counts}"
     say("two requests with a refused token were sent again after one re-issue")
     one, two = Phone(page, 1), Phone(page, 2)
+    began = time.monotonic()
     page.look("sign-in")
     for phone in (one, two):
         phone.sign_in()
@@ -388,15 +407,30 @@ def drive(page, photo, traced):
     page.wait("the photos are shown to others", lambda: page.browser.execute_script(loaded))
     page.look("month-and-others")
     say(f"{one.nickname} sees the month's plot: {one.one('.plot').get_attribute('aria-label')}")
-    two.click(f"{post} .heart")
+    by_keyboard(page, f"[data-phone='2'] {post} .heart")
     one.one("[data-tab='notices'] .unread")
     one.tab("notices")
     one.one(".notice", two.nickname)
     took = page.one(".wire .tap").text
+    waited["two phones to the like"] = time.monotonic() - began
+    newcomer()
     page.look("like")
     say(f"{two.nickname} liked it; the notice reached {one.nickname} {took}")
     if traced:
-        trace(page)
+        trace(page, "like", ".row.request button.call", "updateLike", ("publish noticeLike", "consume noticeLike", "frame on the other"))
+
+    two.click(f"{post} [data-action='comments']")
+    two.one(f"{post} .comments .hint")
+    two.fill(f"{post} .comments input", "What a view")
+    two.click(f"{post} .comments button")
+    two.one(f"{post} .comments li", "What a view")
+    for action in ("bookmark", "follow"):
+        two.click(f"{post} [data-action='{action}']")
+        two.one(f"{post} [data-action='{action}'][aria-pressed='true']")
+    one.one(".notice", "commented on your day")
+    one.one(".notice", "follows you")
+    page.look("comment")
+    say(f"{two.nickname} commented, bookmarked and followed; the notices of two of these reached {one.nickname}")
 
     two.open_conversation(one)
     two.say("Where is that?")
@@ -406,8 +440,13 @@ def drive(page, photo, traced):
     one.one(".bubble", "Where is that?")
     one.say("By the bridge. Come along tomorrow!")
     two.one(".bubble:not(.own)", "Come along tomorrow!")
+    for phone in (one, two):
+        phone.one(".bubble.own [data-mark='read']")
     page.look("messages")
-    say(f"a message each way; the answer came {page.one('.wire .tap').text}")
+    say(f"a message each way, both read; the answer came {page.one('.wire .tap').text}")
+    if traced:
+        steps = ("frame message", "admit", "store", "publish directMessage", "consume directMessage", "write", "frame on the other")
+        trace(page, "message", ".row.sent button.call", "connect-dm", steps)
 
     page.one("button[lang='ko']").click()
     page.one(".wire h2", "오가는 것들")
@@ -463,20 +502,33 @@ def drive(page, photo, traced):
     say(f"{two.nickname} left, and the conversation is gone; {one.nickname} signed out")
 
 
-def trace(page):
-    """Follows the newest like through the services; the operator token was given before."""
-    page.one(".row.request button.call", "updateLike").click()
+def by_keyboard(page, selector):
+    """Walks to an element with the tab key, checks that its focus is seen, and presses it."""
+    for _ in range(400):
+        active = page.browser.switch_to.active_element
+        if page.browser.execute_script("return arguments[0].matches(arguments[1])", active, selector):
+            ring = page.browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active)
+            assert ring != "none", f"the focus of {selector} is not seen"
+            active.send_keys(Keys.SPACE)
+            return
+        active.send_keys(Keys.TAB)
+    raise LookupError(f"{selector} is not reached with the tab key")
+
+
+def trace(page, name, row, call, expected):
+    """Follows the newest request or frame of a call through the services; the operator token was given before."""
+    page.one(row, call).click()
 
     def steps():
         page.one(".trace button", "Refresh").click()
-        page.wait("the trace is loaded", lambda: "request" in page.one(".trace ol").text)
+        page.wait("the trace is loaded", lambda: expected[0] in page.one(".trace ol").text)
         return page.one(".trace ol").text
 
-    page.wait("the like is published and consumed", lambda: all(step in steps() for step in ("publish noticeLike", "consume noticeLike", "frame on the other")))
+    page.wait(f"the {name} has come through the services", lambda: all(step in steps() for step in expected))
     names = [line for line in page.one(".trace ol").text.splitlines() if line]
     assert names[0].startswith("phone") and names[-1].startswith("phone"), names
-    page.look("trace")
-    say(f"trace of the like: {'; '.join(names)}")
+    page.look(f"trace-{name}")
+    say(f"trace of the {name}: {'; '.join(names)}")
     page.one(".trace button", "Close").click()
 
 
@@ -535,6 +587,30 @@ def operate(page, operator):
     page.one(".phone")
 
 
+def break_down(page):
+    """Switches a fault on and off: the phones say what they meet, and go on after it. The operator token was given before."""
+
+    def switch(value, status):
+        page.one("nav a[href='#operations']").click()
+        page.one("[data-panel='flags']")
+        fields = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
+        for field, text in zip(fields, ("fault.errors", value)):
+            field.clear()
+            field.send_keys(text)
+        page.one("[data-panel='flags'] button").click()
+        script = "const done = arguments[0]; fetch('/auth-service/sessions').then((answer) => done(answer.status), String)"
+        page.wait(f"auth answers {status}", lambda: page.browser.execute_async_script(script) == status)
+        page.one("nav a[href='#phones']").click()
+
+    phone = Phone(page, 1)
+    switch("true", 503)
+    phone.one("input[type='email']").send_keys(Keys.ENTER)
+    phone.one(".failure", "did not work")
+    page.look("fault")
+    switch("", 403)
+    say("a fault: with fault.errors the sign-in fails and says so; without it, auth answers as before")
+
+
 def refreshed(phone, selector):
     """Opens others' posts anew, and returns whether the loaded ones include that."""
     phone.tab("notices")
@@ -588,6 +664,7 @@ def run(address, operator, axe, folder):
             if operator:
                 operate(page, operator)
                 moderate(page)
+                break_down(page)
             drive(page, photo, traced=operator)
             findings.extend(f"the browser says: {entry}" for entry in page.log())
             if shifted := browser.execute_script(shift):
@@ -602,7 +679,9 @@ def run(address, operator, axe, folder):
 
 
 def main():
-    given, axe, folder = sys.argv[1:]
+    given, axe, folder, seconds = sys.argv[1:]
+    if int(seconds):
+        waited["clone and set-up"] = int(seconds)
     with fleet(given) as (address, operator):
         weigh(address)
         run(address, operator, Path(axe).read_text(), Path(folder))
