@@ -510,6 +510,8 @@ def by_keyboard(page, selector):
             ring = page.browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active)
             assert ring != "none", f"the focus of {selector} is not seen"
             active.send_keys(Keys.SPACE)
+            # The walk has scrolled through the rows.
+            page.browser.execute_script("document.querySelector('.rows').scrollTop = 0")
             return
         active.send_keys(Keys.TAB)
     raise LookupError(f"{selector} is not reached with the tab key")
@@ -532,8 +534,22 @@ def trace(page, name, row, call, expected):
     page.one(".trace button", "Close").click()
 
 
-def operate(page, operator):
-    """Drives the page of operators."""
+def live(page, operator, address, fleet):
+    """Lets a few people live in the fleet for a while, and finds their promises on the page of operators, which it opens."""
+    environment = os.environ | {"SOSOHAPPY_OPERATOR_TOKEN": operator.token}
+    command = [fleet, "demo", "--url", address, "--console", address, "--people", "4", "--rate", "5", "--for", "5"]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True)
+    open_operations(page, operator)
+    page.one("[data-panel='crowd']", "4 people")
+    page.one("[data-panel='crowd']", "over")
+    said, _ = demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == 0, said
+    page.look("crowd")
+    say(f"a living system: {page.one('[data-panel=crowd] .hint').text}")
+
+
+def open_operations(page, operator):
+    """Opens the page of operators, which refuses a forged token."""
     page.one("nav a[href='#operations']").click()
     for token in ("a forged token", operator.token):
         field = page.one("#operator-token")
@@ -542,6 +558,10 @@ def operate(page, operator):
         if token != operator.token:
             page.one(".failure", "credential is required")
             page.look("operator-token")
+
+
+def operate(page, operator):
+    """Drives the page of operators."""
     panel = lambda name, selector, text=None: page.one(f"[data-panel='{name}'] {selector}", text)
     rows = lambda name: page.browser.execute_script("return [...document.querySelectorAll(`[data-panel='${arguments[0]}'] tbody tr`)].map((r) => r.innerText)", name)
     page.wait("all services are up", lambda: sum("UP" in row for row in rows("services")) == len(SERVICES))
@@ -639,7 +659,7 @@ def paints(page, address):
             return
 
 
-def run(address, operator, axe, folder):
+def run(address, operator, given, axe, folder):
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -662,6 +682,7 @@ def run(address, operator, axe, folder):
             photo = Path(profile) / "photo.png"
             photo.write_bytes(photo_png())
             if operator:
+                live(page, operator, address, given)
                 operate(page, operator)
                 moderate(page)
                 break_down(page)
@@ -684,7 +705,7 @@ def main():
         waited["clone and set-up"] = int(seconds)
     with fleet(given) as (address, operator):
         weigh(address)
-        run(address, operator, Path(axe).read_text(), Path(folder))
+        run(address, operator, given, Path(axe).read_text(), Path(folder))
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)
     if findings:

@@ -54,6 +54,12 @@ const texts = {
     discard: 'Discard',
     replayAll: (count) => `Replay ${count}`,
     pushes: 'Pushes by outcome',
+    crowd: 'A living system',
+    noCrowd: 'Nobody lives here: make demo ARGS="--people 50 --rate 20" lets fifty people in.',
+    crowdLine: (people, rate, seconds, isOver, at) => `${people} people, ${rate} acts a second, for ${seconds} s${isOver ? '; over' : ''}. Reported at ${at}`,
+    crowdCalls: ({ calls, failed, lost, reconnects, outOfOrder }) => `${calls} calls, ${failed} failed and were repeated, ${lost} answers not awaited, ${reconnects} reconnects, ${outOfOrder} frames out of order`,
+    crowdColumns: 'Promise|Acknowledged|Seen|Twice',
+    kinds: { posts: 'Posts in the diary', likes: 'Likes shown to the author', messages: 'Messages shown to the receiver' },
   },
   moderation: {
     hint: 'For moderators and admins. Sign in with such an account.',

@@ -32,6 +32,8 @@ export class Fleet extends Store {
     this.resignations = { count: 0, content: [] }
     /** @type {{ count: number, content: any[] }} */
     this.letters = { count: 0, content: [] }
+    /** The newest report of `fleet demo --people`. @type {any} */
+    this.crowd = null
     /** The error of the newest reading. */
     this.failure = ''
     this.turn = 0
@@ -58,7 +60,7 @@ export class Fleet extends Store {
     this.times = [...this.times, Date.now() / 1000].slice(-KEPT)
     const lists = this.turn % LISTS === 0 ? [this.readLists()] : []
     this.turn += 1
-    const results = await Promise.allSettled([...SERVICES.map((service) => this.readService(service)), this.readSettings(), ...lists])
+    const results = await Promise.allSettled([...SERVICES.map((service) => this.readService(service)), this.readSettings(), this.readCrowd(), ...lists])
     const at = Date.now()
     this.alerts = this.history.hold(conditions(this.services, this.history, at), at)
     this.failure = results.flatMap((result) => (result.status === 'rejected' ? [result.reason.message] : []))[0] ?? ''
@@ -86,6 +88,10 @@ export class Fleet extends Store {
 
   async readSettings() {
     this.settings = await json('config-service/config-service/convergence')
+  }
+
+  async readCrowd() {
+    this.crowd = await json('crowd')
   }
 
   async readLists() {

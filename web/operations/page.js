@@ -172,6 +172,28 @@ function Pushes() {
   `
 }
 
+function Crowd() {
+  const t = texts().ops
+  const crowd = fleet.crowd
+  const kinds = /** @type {const} */ (['posts', 'likes', 'messages'])
+  // A post is looked for in the diary at the end.
+  const rows = crowd && kinds.map((kind) => {
+    const { acknowledged, seen, doubled } = crowd.summary[kind]
+    return [t.kinds[kind], acknowledged, kind === 'posts' && !crowd.isOver ? '–' : seen, doubled]
+  })
+  return html`
+    <${Card} id="crowd" title=${t.crowd}>
+      ${crowd
+        ? html`
+            <p>${t.crowdLine(crowd.people, crowd.rate, crowd.seconds, crowd.isOver, when(crowd.reportedAt))}</p>
+            <p class="hint">${t.crowdCalls(crowd.summary)}</p>
+            <${Table} label=${t.crowd} head=${t.crowdColumns.split('|')} rows=${rows} />
+          `
+        : html`<p class="fine">${t.noCrowd}</p>`}
+    <//>
+  `
+}
+
 function Panels() {
   useStore(fleet)
   useEffect(() => fleet.watch(), [])
@@ -185,6 +207,7 @@ function Panels() {
       <${Pushes} />
       <${Services} />
       <${Plots} />
+      <${Crowd} />
       <${Settings} change=${change} busy=${busy} />
       <${Flags} change=${change} busy=${busy} />
       <${Resignations} />

@@ -56,8 +56,8 @@ export function Others({ session, talkTo, blocked }) {
             <button type="button" class="round" aria-label=${t.messageTo(post.nickname)} onClick=${() => talkTo(post.nickname)}>${iconOf('messages')}</button>
             <button type="button" class="round" data-action="bookmark" aria-pressed=${saved.has(keyOf(post))} aria-label=${t.bookmark(post.nickname)} onClick=${() => bookmark(post)}>${iconOf('bookmark')}</button>
             <button type="button" class="round" data-action="follow" aria-pressed=${followed.has(post.nickname)} aria-label=${t.follow(post.nickname)} onClick=${() => follow(post.nickname)}>${iconOf('follow')}</button>
-            <button type="button" class="round last" aria-label=${t.block(post.nickname)} onClick=${() => block(post.nickname)}>${iconOf('block')}</button>
             <${Comments} session=${session} post=${post} />
+            <button type="button" class="round last" aria-label=${t.block(post.nickname)} onClick=${() => block(post.nickname)}>${iconOf('block')}</button>
           <//>
         `,
       )}

@@ -15,7 +15,7 @@ use sosohappy_events::mixed::bus_settings;
 use sosohappy_events::types::Role;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
-use sosohappy_fleet::people::Crowd;
+use sosohappy_fleet::people::{Console, Crowd};
 use sosohappy_fleet::secrets::Secrets;
 use sosohappy_fleet::{
     acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views, topics,
@@ -173,6 +173,17 @@ struct Demo {
     /// Seconds after which the people stop
     #[arg(long = "for", value_name = "SECONDS", requires = "people")]
     seconds: Option<u64>,
+    /// The local entry whose page of operators shows the people; needs the operator token
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8880",
+        requires = "people"
+    )]
+    console: String,
+    /// The folder of the fleet's data, whose operator token is used unless `SOSOHAPPY_OPERATOR_TOKEN` is set
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
 }
 
 impl Demo {
@@ -182,10 +193,12 @@ impl Demo {
             rate: self.rate,
             length: self.seconds.map(Duration::from_secs),
         });
+        let token = Secrets::operator_token(&self.data);
+        let console = token.map(|token| Console::new(&self.console, token));
         let addresses = self.addresses()?;
         match crowd {
             None => demo::run(addresses).await,
-            Some(crowd) => people::run(addresses, crowd).await,
+            Some(crowd) => people::run(addresses, crowd, console).await,
         }
     }
 

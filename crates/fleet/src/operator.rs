@@ -5,6 +5,8 @@
 //! | `/{service}/…` | that service under the rest of the path, management (`/actuator`) and the config service included |
 //! | `GET /dead-letters` | the launcher: dead letters without a resolution |
 //! | `POST /dead-letters` | the launcher: replays or discards them |
+//! | `GET /crowd` | the launcher: the newest report of `fleet demo --people`; `null` without one |
+//! | `POST /crowd` | the launcher: takes such a report |
 //!
 //! Every call needs the operator token in `Authorization: Bearer`. A browser sends neither this header nor a cookie by itself, so that
 //! another site cannot make it call. The launcher serves this API on the local entry only; no load balancer routes to it.
@@ -20,15 +22,18 @@ use axum::routing::{any, get};
 use axum::{Json, Router};
 use http::{StatusCode, header, uri};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sosohappy_bus::Bus;
 use sosohappy_common::Problem;
+use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_common::http::credential;
 use sosohappy_events::Header;
 
 use crate::dead_letters::{self, Filter, Letter, LetterId, Resolution};
 use crate::entry::Services;
+use crate::people::CrowdReport;
 
 /// The first segment of all paths.
 pub const PREFIX: &str = "/operator";
@@ -48,18 +53,21 @@ pub struct Operators {
 struct App {
     services: Services,
     bus: Arc<dyn Bus>,
+    crowd: Arc<Mutex<Option<ShownCrowd>>>,
 }
 
 /// Returns the routes, each with [`PREFIX`].
 pub(crate) fn routes(services: Services, operators: Operators) -> Router {
     let routes = Router::new()
         .route("/dead-letters", get(list_dead_letters).post(resolve_dead_letters))
+        .route("/crowd", get(show_crowd).post(report_crowd))
         .route("/{service}/{*path}", any(forward))
         .route_layer(from_fn_with_state(operators.token, credential::require))
         .route_layer(from_fn(bearer_only));
     let app = App {
         services,
         bus: operators.bus,
+        crowd: Arc::default(),
     };
     Router::new().nest(PREFIX, routes).with_state(app)
 }
@@ -192,4 +200,27 @@ async fn find(app: &App, filter: &Filter) -> Result<Vec<Letter>, Problem> {
 fn unavailable(error: anyhow::Error) -> Problem {
     tracing::warn!(error = format!("{error:#}"), "dead letters unavailable");
     Problem::unavailable()
+}
+
+/// The newest report of a crowd.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownCrowd {
+    reported_at: Timestamp,
+    #[serde(flatten)]
+    report: CrowdReport,
+}
+
+async fn show_crowd(State(app): State<App>) -> Json<Option<ShownCrowd>> {
+    Json(app.crowd.lock().clone())
+}
+
+async fn report_crowd(
+    State(app): State<App>,
+    body: Result<Json<CrowdReport>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Json(report) = body.map_err(|error| Problem::invalid_parameter(error.body_text()))?;
+    let reported_at = SystemClock.now();
+    *app.crowd.lock() = Some(ShownCrowd { reported_at, report });
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -3,6 +3,7 @@
 
 mod ledger;
 mod person;
+mod report;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -17,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{Addresses, Phone};
 use crate::demo::picture;
-use ledger::Ledger;
+use ledger::{Ledger, Summary};
 use person::Person;
+pub use report::{Console, CrowdReport};
 
 /// How often a line of counts is printed.
 const REPORT: Duration = Duration::from_secs(5);
@@ -40,8 +42,21 @@ pub struct Crowd {
     pub length: Option<Duration>,
 }
 
-/// Runs a crowd against a running fleet. Returns an error if something that was acknowledged is missing, or is there twice.
-pub async fn run(addresses: Addresses, crowd: Crowd) -> anyhow::Result<()> {
+impl Crowd {
+    fn report(self, began: Instant, is_over: bool, summary: Summary) -> CrowdReport {
+        CrowdReport {
+            people: self.people,
+            rate: self.rate.get(),
+            seconds: began.elapsed().as_secs(),
+            is_over,
+            summary,
+        }
+    }
+}
+
+/// Runs a crowd against a running fleet, and reports its counts to the console. Returns an error if something that was acknowledged is missing, or is
+/// there twice.
+pub async fn run(addresses: Addresses, crowd: Crowd, console: Option<Console>) -> anyhow::Result<()> {
     ensure!(crowd.people >= 2, "at least two people are needed");
     let ledger = Arc::new(Ledger::default());
     let people = sign_in(&addresses, crowd.people).await?;
@@ -56,7 +71,7 @@ pub async fn run(addresses: Addresses, crowd: Crowd) -> anyhow::Result<()> {
         .collect();
 
     let began = Instant::now();
-    act(&people, crowd, &ledger, began).await;
+    act(&people, crowd, &ledger, began, console.as_ref()).await;
     settle(&ledger).await;
     for person in &people {
         person.count_posts().await.context("reading the posts at the end")?;
@@ -67,6 +82,9 @@ pub async fn run(addresses: Addresses, crowd: Crowd) -> anyhow::Result<()> {
     }
 
     let summary = ledger.summary();
+    if let Some(console) = &console {
+        console.send(&crowd.report(began, true, summary.clone())).await;
+    }
     println!("{summary}");
     ensure!(summary.is_kept(), "a promise is broken");
     Ok(())
@@ -103,7 +121,7 @@ async fn enter(phone: &mut Phone, nickname: &str, photo: &[u8]) -> anyhow::Resul
 }
 
 /// Has random people act at the rate, whether or not earlier acts have ended, until the time is over or Ctrl-C.
-async fn act(people: &[Arc<Person>], crowd: Crowd, ledger: &Arc<Ledger>, began: Instant) {
+async fn act(people: &[Arc<Person>], crowd: Crowd, ledger: &Arc<Ledger>, began: Instant, console: Option<&Console>) {
     let entropy: &dyn Entropy = &SystemEntropy;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / crowd.rate.get());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -126,7 +144,13 @@ async fn act(people: &[Arc<Person>], crowd: Crowd, ledger: &Arc<Ledger>, began: 
                 }
                 break;
             }
-            _ = report.tick() => println!("{:>6} s  {}", began.elapsed().as_secs(), ledger.line()),
+            _ = report.tick() => {
+                println!("{:>6} s  {}", began.elapsed().as_secs(), ledger.line());
+                if let Some(console) = console.cloned() {
+                    let report = crowd.report(began, false, ledger.summary());
+                    acts.spawn(async move { console.send(&report).await });
+                }
+            }
             _ = ticks.tick() => {
                 let one = usize::try_from(entropy.u64() % people.len() as u64).unwrap_or(0);
                 let person = people[one].clone();

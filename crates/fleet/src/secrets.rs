@@ -21,6 +21,15 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
+    /// Returns the operator token as [`Secrets::find`] does, and generates none; `None` where there is none.
+    #[must_use]
+    pub fn operator_token(data: &Path) -> Option<String> {
+        let given = std::env::var("SOSOHAPPY_OPERATOR_TOKEN").ok();
+        let kept = || std::fs::read_to_string(data.join("operator-token")).ok();
+        let token = given.filter(|token| !token.is_empty()).or_else(kept)?;
+        Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+    }
+
     /// Reads `SOSOHAPPY_SERVICE_TOKEN` and `SOSOHAPPY_OPERATOR_TOKEN`, else the files `service-token` and `operator-token` of the data
     /// folder (mode 0600), which it generates if they are missing.
     pub fn find(data: &Path) -> anyhow::Result<Self> {

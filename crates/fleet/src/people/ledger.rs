@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::Column;
 
@@ -12,7 +13,8 @@ use super::Column;
 pub type Like = (String, i64, String);
 
 /// Counts of one kind of promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Promise {
     pub acknowledged: usize,
     /// Of these, seen where they belong.
@@ -28,7 +30,8 @@ impl Promise {
 }
 
 /// The counts of a whole run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Summary {
     pub calls: usize,
     /// Calls without an answer, or with one that is no success; they were repeated.

@@ -1,7 +1,9 @@
 //! The local entry in front of a running fleet: everything of the app through one address, the operator's API with the operator token,
 //! and nothing else.
 
+use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +15,7 @@ use sosohappy_common::Context;
 use sosohappy_common::settings::Events;
 use sosohappy_events::{Outgoing, Topic};
 use sosohappy_fleet::app::{Addresses, NewPost, Phone};
+use sosohappy_fleet::people::{self, Console, Crowd};
 use sosohappy_testkit::{Cluster, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -100,6 +103,7 @@ async fn operators_use_the_entry_with_their_token() {
     let flag = json!({"name": "flags.new-year", "value": "true"});
     operated(&fleet, Method::POST, "config-service/actuator/busenv", Some(flag)).await;
 
+    a_crowd_is_reported(&fleet).await;
     a_sign_out_is_traced_through_the_services(&fleet).await;
     a_like_is_traced_to_its_push(&fleet).await;
     a_message_is_traced_to_its_frame(&fleet).await;
@@ -143,6 +147,42 @@ async fn operators_use_the_entry_with_their_token() {
     .await;
     assert_eq!(resolve(json!([again]), "discarded").await, StatusCode::OK);
     assert_eq!(listed(&fleet).await, json!({"count": 0, "content": []}));
+}
+
+/// `fleet demo --people` reports its counts; the newest report is shown.
+async fn a_crowd_is_reported(fleet: &Cluster) {
+    assert_eq!(operated(fleet, Method::GET, "crowd", None).await, Value::Null);
+    let crowd = Crowd {
+        people: 2,
+        rate: const { NonZeroU32::new(5).unwrap() },
+        length: Some(Duration::from_secs(1)),
+    };
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let console = Console::new(&entry, fleet.operator_token.clone());
+    let run = people::run(Addresses::behind(&entry), crowd, Some(console));
+    run.await.expect("every promise is kept");
+    let shown = operated(fleet, Method::GET, "crowd", None).await;
+    assert_eq!(
+        (&shown["people"], &shown["isOver"]),
+        (&json!(2), &json!(true)),
+        "{shown}"
+    );
+    let summary = &shown["summary"];
+    assert!(
+        shown["reportedAt"].is_string() && summary["calls"].as_u64() > Some(0),
+        "{shown}"
+    );
+    assert_eq!(
+        summary["messages"]["acknowledged"], summary["messages"]["seen"],
+        "{shown}"
+    );
+    let (status, problem) = fleet.operate(Method::POST, "crowd", Some(json!({"people": -1}))).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{problem}");
+    assert_eq!(
+        operated(fleet, Method::GET, "crowd", None).await,
+        shown,
+        "a refused report changes nothing"
+    );
 }
 
 /// Each process keeps the spans of a request, of the publishing of its events, and of their consumption.

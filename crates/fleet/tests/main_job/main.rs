@@ -74,7 +74,7 @@ async fn a_crowd_keeps_its_promises_over_a_kill() {
         fleet.kill("fleet");
         fleet.restart("fleet").await;
     };
-    let (kept, ()) = tokio::join!(people::run(addresses, crowd), killed);
+    let (kept, ()) = tokio::join!(people::run(addresses, crowd, None), killed);
     kept.expect("every promise is kept");
 }
 
