@@ -13,6 +13,6 @@ fn main() -> ExitCode {
     run(program, async |settings: Live<Settings>, context| {
         let current = settings.get();
         let bus = sosohappy_bus::open_in_fleet(&current.events, &current.fleet, &context).await?;
-        Ok(build(&settings, context, bus))
+        anyhow::Ok(build(&settings, context, bus))
     })
 }
