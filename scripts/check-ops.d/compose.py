@@ -59,7 +59,8 @@ def main():
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
     builder = re.search(r"^FROM (\S+) AS tools$", dockerfile, re.MULTILINE)[1]
     check(container["image"] == builder, f"devcontainer.json has {container['image']}, the Dockerfile builds with {builder}")
-    check(container["forwardPorts"] == sorted(SERVICES.values()), f"devcontainer.json forwards {container['forwardPorts']}")
+    # The console, and the services.
+    check(container["forwardPorts"] == [8880, *sorted(SERVICES.values())], f"devcontainer.json forwards {container['forwardPorts']}")
     for name, port in SERVICES.items():
         service, known = services[name], settings(name)
         for variable in service["environment"]:

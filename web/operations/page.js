@@ -204,12 +204,12 @@ function Panels() {
       <h2 class="hidden">${texts().page.operations}</h2>
       <${Failure} text=${failure || fleet.failure} />
       <${Alerts} />
-      <${Pushes} />
+      <${Crowd} />
       <${Services} />
       <${Plots} />
-      <${Crowd} />
       <${Settings} change=${change} busy=${busy} />
       <${Flags} change=${change} busy=${busy} />
+      <${Pushes} />
       <${Resignations} />
       <${DeadLetters} run=${run} busy=${busy} />
     </main>
