@@ -23,6 +23,7 @@ import zlib
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -168,7 +169,7 @@ class Page:
         self.shots = 0
 
     def wait(self, what, holds):
-        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.05, ignored_exceptions=(LookupError,)).until(lambda _: holds(), what)
+        return WebDriverWait(self.browser, PATIENCE, poll_frequency=0.05, ignored_exceptions=(LookupError, StaleElementReferenceException)).until(lambda _: holds(), what)
 
     def one(self, selector, text=None, within=None):
         """Waits for a displayed element, and returns it."""
@@ -587,10 +588,7 @@ def operate(page, operator):
     page.wait("the fleet converges", lambda: "every instance runs it" in panel("settings", ".hint").text)
     say(f"operations: {panel('settings', '.hint').text}")
 
-    flag, value = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
-    flag.send_keys("new-year")
-    value.send_keys("75%" + Keys.ENTER)
-    page.wait("the flag is sent", lambda: panel("flags", "button").is_enabled())
+    set_flag(page, "new-year", "75%")
     assert page.browser.execute_script("return !document.querySelector('.failure').textContent"), page.one(".failure").text
 
     page.size(*NARROW)
@@ -607,28 +605,62 @@ def operate(page, operator):
     page.one(".phone")
 
 
+def set_flag(page, flag, value):
+    """Sets a flag on the open page of operators; an empty value removes it."""
+    page.one("[data-panel='flags']")
+    fields = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
+    for field, text in zip(fields, (flag, value)):
+        # By keys: the page is drawn again every two seconds, and brings back what was cleared without an event.
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(Keys.BACKSPACE, text)
+        assert field.get_attribute("value") == text, field.get_attribute("value")
+    button = page.one("[data-panel='flags'] button")
+    page.wait("the page is not busy", button.is_enabled)
+    button.click()
+    page.wait("the flag is sent", button.is_enabled)
+
+
 def break_down(page):
-    """Switches a fault on and off: the phones say what they meet, and go on after it. The operator token was given before."""
+    """Switches faults on and off: phones and operators see what they do. The operator token was given before."""
 
     def switch(value, status):
         page.one("nav a[href='#operations']").click()
-        page.one("[data-panel='flags']")
-        fields = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
-        for field, text in zip(fields, ("fault.errors", value)):
-            field.clear()
-            field.send_keys(text)
-        page.one("[data-panel='flags'] button").click()
+        set_flag(page, "fault.errors", value)
         script = "const done = arguments[0]; fetch('/auth-service/sessions').then((answer) => done(answer.status), String)"
         page.wait(f"auth answers {status}", lambda: page.browser.execute_async_script(script) == status)
-        page.one("nav a[href='#phones']").click()
 
     phone = Phone(page, 1)
     switch("true", 503)
+    page.one("nav a[href='#phones']").click()
     phone.one("input[type='email']").send_keys(Keys.ENTER)
     phone.one(".failure", "did not work")
     page.look("fault")
     switch("", 403)
     say("a fault: with fault.errors the sign-in fails and says so; without it, auth answers as before")
+
+    letters = lambda: page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='letters'] tbody tr")
+    set_flag(page, "fault.poison-record", "true")
+    deadline = time.monotonic() + 2 * PATIENCE
+    # The switch is read after it was sent, and the list of dead letters every ten seconds.
+    while not letters():
+        assert time.monotonic() < deadline, "no record was rejected"
+        page.browser.execute_async_script(REPORT)
+        with contextlib.suppress(TimeoutException):
+            WebDriverWait(page.browser, 15).until(lambda _: letters())
+    page.one("[data-panel='alerts'] li[data-fires='true']", "DeadLetters")
+    page.look("dead-letters")
+    found = len(letters())
+    set_flag(page, "fault.poison-record", "")
+
+    def replayed():
+        for button in page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='letters'] > button"):
+            if button.is_enabled():
+                page.browser.execute_script("arguments[0].click()", button)
+        return not letters() and page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='letters'] .fine")
+
+    page.wait("all dead letters are replayed", replayed)
+    say(f"a fault: with fault.poison-record {found} records became dead letters and an alert; without it, all were replayed")
+    page.one("nav a[href='#phones']").click()
 
 
 def refreshed(phone, selector):
