@@ -13,6 +13,7 @@ from pathlib import Path
 LABELS = r"\{ ?((?:\w+: '[^']*')?(?:, \w+: '[^']*')*) ?\}"
 PRESENT = re.compile(rf"^  \['(\w+)', '(\w+)', {LABELS}, (\d+), '(\w+)'\],$", re.MULTILINE)
 INCREASES = re.compile(rf"^  \['(\w+)', '(\w+)', {LABELS}, '(\w+)', (\d+), '(\w*)'\],$", re.MULTILINE)
+RATES = re.compile(rf"^  \['(\w+)', '(\w+)', {LABELS}, '(\w+)', (0\.\d+), '(\w*)'\],$", re.MULTILINE)
 RATIOS = re.compile(rf"^  \['(\w+)', '(\w+)', {LABELS}, \[('\w+'(?:, '\w+')*)\], ([\d.]+), (\d+), (\d+), '(\w+)'\],$", re.MULTILINE)
 SELECTOR = r"(?:\{[^}]*\})?"
 
@@ -50,6 +51,8 @@ def main():
         check(name, holds, labels, rf"(?:{names}){SELECTOR}\)? > {bound} ")
     for name, metric, labels, within, bound, holds in INCREASES.findall(page):
         check(name, holds, labels, rf"increase\({metric}{SELECTOR}\[{within}\]\)\) > {bound}\b")
+    for name, metric, labels, within, bound, holds in RATES.findall(page):
+        check(name, holds, labels, rf"rate\({metric}{SELECTOR}\[{within}\]\)\) > {re.escape(bound)}(?:\s|$)")
     for name, metric, labels, times, bound, parts, wholes, holds in RATIOS.findall(page):
         times = re.findall(r"\w+", times)
         bounds = [rf"{re.escape(bound)}\b"]

@@ -68,6 +68,15 @@ test('errors are counted within 15 minutes', () => {
   assert.deepEqual(page.read(errors(21), 15 * MINUTE), [])
 })
 
+test('a rate is that of five minutes', () => {
+  const page = new Page()
+  const lost = (count) => `access_introspections_total{outcome="unavailable"} ${count}\n`
+  page.read(lost(0), MINUTE)
+  assert.deepEqual(page.read(lost(30)), [], '0.1 a second')
+  assert.deepEqual(page.read(lost(60), MINUTE), [['AuthUnreachable', 0.2, false]])
+  assert.deepEqual(page.read(lost(60), 5 * MINUTE), [])
+})
+
 test('a ratio needs enough of both, within all its times', () => {
   const page = new Page()
   const requests = (errors, others) =>

@@ -96,6 +96,15 @@ export const INCREASES = [
 ]
 
 /**
+ * Conditions of alerts that compare the increase of a counter a second.
+ * @type {[alert: string, metric: string, labels: Labels, within: string, above: number, holds: string][]}
+ */
+export const RATES = [
+  ['AuthUnreachable', 'access_introspections_total', { outcome: 'unavailable' }, '5m', 0.1, '5m'],
+  ['AuthUnreachable', 'access_auth_calls_rejected_total', {}, '5m', 0.1, '5m'],
+]
+
+/**
  * Conditions of alerts that compare the part of a counter's increases with some labels, within each of these times. Of the last one the part is over
  * `parts`, and the whole over `wholes`.
  * @type {[alert: string, metric: string, labels: Labels, within: string[], above: number, parts: number, wholes: number, holds: string][]}
@@ -137,7 +146,7 @@ export class History {
 
   /** Adds a reading. @param {string} service @param {Reading} reading @param {number} at milliseconds */
   add(service, reading, at) {
-    for (const [, metric, labels] of INCREASES) this.count(service, reading, at, metric, labels)
+    for (const [, metric, labels] of [...INCREASES, ...RATES]) this.count(service, reading, at, metric, labels)
     for (const [, metric, labels] of RATIOS) {
       this.count(service, reading, at, metric, labels)
       this.count(service, reading, at, metric, {})
@@ -221,6 +230,10 @@ export function conditions(services, history, at) {
     for (const [alert, metric, labels, within, above, holds] of INCREASES) {
       const increase = history.increase(service, metric, labels, within, at)
       if (increase > above) add(alert, increase, holds)
+    }
+    for (const [alert, metric, labels, within, above, holds] of RATES) {
+      const rate = (1_000 * history.increase(service, metric, labels, within, at)) / millis(within)
+      if (rate > above) add(alert, rate, holds)
     }
     for (const [alert, metric, labels, times, above, parts, wholes, holds] of RATIOS) {
       const each = times.map((within) => [history.increase(service, metric, labels, within, at), history.increase(service, metric, {}, within, at)])
