@@ -114,7 +114,8 @@ impl Mixed {
         !self.is_read_by_spring(Topic::Resign)
     }
 
-    /// Returns whether a Spring notice reads `directMessage`, which it takes for pushes keyed by push token.
+    /// Returns whether a Spring notice reads `noticeLike` and `directMessage`, and pushes each record. It takes the key of `directMessage`
+    /// for a push token. Our notice asks once, when it starts: a change in between would divide the records of one offset range.
     #[must_use]
     pub fn pushes_by_spring_notice(&self) -> bool {
         self.is_read_by_spring(Topic::DirectMessage)

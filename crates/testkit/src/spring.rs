@@ -23,7 +23,7 @@ use sosohappy_events::{Outgoing, Topic};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::eventually;
+use crate::{Offsets, eventually};
 
 pub use auth::SpringAuth;
 pub use dm::SpringDm;
@@ -41,6 +41,8 @@ struct Host {
     tasks: JoinSet<()>,
     stalls: Arc<AtomicUsize>,
     tokens: Tokens,
+    /// The next offsets of the listeners. A record is handled after its offset is counted, without a wait in between.
+    offsets: Arc<Mutex<Offsets>>,
 }
 
 /// The access token of each account: one at a time.
@@ -71,7 +73,14 @@ impl Host {
             tasks: JoinSet::new(),
             stalls: Arc::default(),
             tokens: Tokens::default(),
+            offsets: Arc::default(),
         }
+    }
+
+    /// Stops the listeners and the server, and returns the offsets that the consumer group has committed then.
+    async fn stop(&mut self) -> Offsets {
+        self.tasks.shutdown().await;
+        self.offsets.lock().clone()
     }
 
     /// Serves the routes on a free port. Any other path is answered with 403, as by the security filter of a Spring service.
@@ -101,11 +110,8 @@ impl Host {
         // A topic that was just created may have no leader yet.
         let read = async || self.bus.read(&[topic], start).await.ok();
         let mut reader = eventually("the topic can be read", read).await;
-        let (bus, stalls) = (self.bus.clone(), self.stalls.clone());
+        let (bus, stalls, offsets) = (self.bus.clone(), self.stalls.clone(), self.offsets.clone());
         self.tasks.spawn(async move {
-            // The next offset of each partition. After an error the reader is opened again and starts at an earlier record: records that were
-            // handled before are skipped.
-            let mut next: HashMap<i32, i64> = HashMap::new();
             loop {
                 let Ok(record) = reader.next().await else {
                     match bus.read(&[topic], from).await {
@@ -114,11 +120,17 @@ impl Host {
                     }
                     continue;
                 };
-                let expected = next.entry(record.partition).or_default();
-                if record.offset < *expected {
+                // After an error the reader is opened again and starts at an earlier record: records that were handled before are skipped.
+                let is_new = {
+                    let mut offsets = offsets.lock();
+                    let next = offsets.entry((topic, record.partition)).or_default();
+                    let is_new = record.offset >= *next;
+                    *next = (*next).max(record.offset + 1);
+                    is_new
+                };
+                if !is_new {
                     continue;
                 }
-                *expected = record.offset + 1;
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let key = record.key.as_deref().map(text).unwrap_or_default();
                 match record.value.as_deref().map(text) {

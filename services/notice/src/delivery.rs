@@ -91,6 +91,8 @@ pub struct Delivery {
     pub started: Timestamp,
     /// When the inbox was created.
     pub born: Timestamp,
+    /// Whether the notice service was Spring's when this replica started: likes and messages are pushed by it then.
+    pub is_beside_spring: bool,
 }
 
 impl Delivery {
@@ -322,12 +324,15 @@ impl Delivery {
         self.queue_all(&[(push, wait)]).await
     }
 
-    /// Queues pushes that are due after a time, except those that are too old, or happened before this inbox was created: the legacy notice
-    /// service has pushed those.
+    /// Queues pushes that are due after a time, except those that are too old, or that a Spring notice pushes: likes and messages while one runs
+    /// beside this replica, and everything that happened before this inbox was created.
     async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
         let max_age = self.settings.get().push.max_age;
-        let is_due =
-            |push: &WaitingPush| push.occurred_at >= self.born && !is_older(push.occurred_at, max_age, push.queued_at);
+        let is_springs = |push: &WaitingPush| {
+            let is_read_by_spring = matches!(push.content, PushContent::Like { .. } | PushContent::Message { .. });
+            push.occurred_at < self.born || (self.is_beside_spring && is_read_by_spring)
+        };
+        let is_due = |push: &WaitingPush| !is_springs(push) && !is_older(push.occurred_at, max_age, push.queued_at);
         let due = pushes.iter().filter(|(push, _)| is_due(push));
         let due: Vec<(&WaitingPush, Timestamp)> = due.map(|(push, wait)| (*push, push.queued_at + *wait)).collect();
         if due.is_empty() {

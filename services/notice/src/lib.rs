@@ -107,6 +107,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         withdrawn: Arc::default(),
         started: context.clock.now(),
         born,
+        is_beside_spring: mixed.pushes_by_spring_notice(),
     };
     consumers::spawn(&bus, &delivery, relay);
     spawn_refresh(&context, bus, poll);

@@ -32,4 +32,5 @@ mod messages;
 mod moving;
 mod moving_accounts;
 mod moving_messages;
+mod moving_notices;
 mod posts;

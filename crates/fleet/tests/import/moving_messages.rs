@@ -48,7 +48,7 @@ async fn history(dm: &str, person: &Person, other: &str, before: i64) -> anyhow:
 }
 
 /// Sends a message, and returns whether its sender finds it in the history.
-async fn send(dm: &str, person: &Person, other: &str, date: i64, text: &str) -> bool {
+pub async fn send(dm: &str, person: &Person, other: &str, date: i64, text: &str) -> bool {
     let socket = dm.replacen("http", "ws", 1);
     let url = format!("{socket}/dm-service/connect-dm?nickname={}", person.nickname);
     let Ok(mut socket) = Socket::connect(&url, Some(person)).await else {
@@ -91,7 +91,7 @@ async fn write(gateway: Arc<Gateway>, person: Person, other: String) {
 }
 
 /// Everything that the receivers see.
-async fn shown(dm: &str, pairs: &[(Person, Person)]) -> BTreeSet<Stored> {
+pub async fn shown(dm: &str, pairs: &[(Person, Person)]) -> BTreeSet<Stored> {
     let mut all = BTreeSet::new();
     for (sender, receiver) in pairs {
         let mut before = NEWEST;

@@ -16,6 +16,7 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_events::Topic;
 
 use super::{Host, Sockets, Tokens};
+use crate::{Offsets, Person, eventually};
 
 /// The form of the author in the value of `noticeLike` that a version expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct SpringPush {
     pub token: String,
     pub title: String,
     pub body: String,
+    /// The value of the record that was pushed.
+    pub record: String,
 }
 
 /// A running Spring notice service.
@@ -39,6 +42,7 @@ pub struct SpringPush {
 pub struct SpringNotice {
     host: Host,
     people: People,
+    sockets: Sockets,
     pushes: Arc<Mutex<Vec<SpringPush>>>,
 }
 
@@ -49,11 +53,42 @@ struct People {
 }
 
 impl SpringNotice {
-    /// Starts the service in that version.
+    /// The topics whose records it pushes.
+    pub const PUSHED: [Topic; 2] = [Topic::NoticeLike, Topic::DirectMessage];
+
+    /// Starts the service in that version. It pushes what is published from then on.
     pub async fn start(bus: &Arc<dyn Bus>, form: LikeForm, start: Start) -> Self {
+        let mut service = Self::with_people(bus, start).await;
+        service.listen_to_events(form, Start::Latest).await;
+        service.serve().await;
+        service
+    }
+
+    /// Starts the service in that version at these offsets of [`SpringNotice::PUSHED`], as its consumer group has them. It pushes once it knows
+    /// these people.
+    pub async fn resume(bus: &Arc<dyn Bus>, form: LikeForm, offsets: &Offsets, people: &[Person]) -> Self {
+        let mut service = Self::with_people(bus, Start::Earliest).await;
+        service.host.offsets.lock().extend(offsets);
+        for person in people {
+            let known = async || service.knows(person.account.as_str(), &person.nickname).then_some(());
+            eventually("the service knows a person", known).await;
+        }
+        service.listen_to_events(form, Start::Earliest).await;
+        service.serve().await;
+        service
+    }
+
+    /// Stops the service and returns the offsets that its consumer group has committed on [`SpringNotice::PUSHED`].
+    pub async fn stop(&mut self) -> Offsets {
+        let mut offsets = self.host.stop().await;
+        offsets.retain(|(topic, _), _| Self::PUSHED.contains(topic));
+        offsets
+    }
+
+    /// Starts the listeners to tokens, nicknames, push tokens and resignations.
+    async fn with_people(bus: &Arc<dyn Bus>, start: Start) -> Self {
         let mut host = Host::new(bus.clone());
         let (people, sockets) = (People::default(), Sockets::default());
-        let pushes = Arc::<Mutex<Vec<SpringPush>>>::default();
         host.listen_to_tokens(start).await;
         let names = people.names.clone();
         host.listen(Topic::EmailAndNickname, start, move |account, nickname| {
@@ -74,29 +109,42 @@ impl SpringNotice {
             async {}
         })
         .await;
-        let known = people.clone();
-        let (shown, to_devices) = (sockets.clone(), pushes.clone());
-        host.listen(Topic::NoticeLike, Start::Latest, move |liker, value| {
+        Self {
+            host,
+            people,
+            sockets,
+            pushes: Arc::default(),
+        }
+    }
+
+    /// Starts the listeners to likes and messages.
+    async fn listen_to_events(&mut self, form: LikeForm, start: Start) {
+        let known = self.people.clone();
+        let (shown, to_devices) = (self.sockets.clone(), self.pushes.clone());
+        let listen = self.host.listen(Topic::NoticeLike, start, move |liker, value| {
             like(form, &known, &shown, &to_devices, &liker, &value);
             async {}
-        })
-        .await;
-        let to_devices = pushes.clone();
-        host.listen(Topic::DirectMessage, Start::Latest, move |token, value| {
+        });
+        listen.await;
+        let to_devices = self.pushes.clone();
+        let listen = self.host.listen(Topic::DirectMessage, start, move |token, value| {
             let message: Message = serde_json::from_str(&value).unwrap_or_default();
             to_devices.lock().push(SpringPush {
                 token,
                 title: message.sender,
                 body: message.text,
+                record: value,
             });
             async {}
-        })
-        .await;
+        });
+        listen.await;
+    }
+
+    async fn serve(&mut self) {
         let routes = Router::new()
             .route("/notice-service/connect-notice", get(connect))
-            .with_state((host.tokens.clone(), sockets));
-        host.serve(routes).await;
-        Self { host, people, pushes }
+            .with_state((self.host.tokens.clone(), self.sockets.clone()));
+        self.host.serve(routes).await;
     }
 
     /// Returns the base URL.
@@ -159,6 +207,7 @@ fn like(form: LikeForm, people: &People, sockets: &Sockets, pushes: &Mutex<Vec<S
         token,
         title: "소소해피".to_owned(),
         body: format!("{liker}님이 {nickname}님의 행복을 응원합니다🩷"),
+        record: value.to_owned(),
     });
 }
 

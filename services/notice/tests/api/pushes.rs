@@ -383,6 +383,45 @@ async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
     );
 }
 
+/// Before a Spring notice is replaced, and after it is back: it pushes likes and messages, and ours what only it knows. Records that are
+/// read again without it are pushed, because the Spring notice has not read them.
+async fn likes_and_messages_are_pushed_by_a_spring_notice(bed: Bed) {
+    let beside = replica(&bed, &[AT_ONCE, ("fleet.spring", "notice")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&beside, "deviceToken", 1).await;
+    let first_like = bed.publish(like(&lee, &kim, DATE)).await;
+    let first_message = bed.publish(message(&lee, &kim, false)).await;
+    applied(&beside, "noticeLike", 1).await;
+    applied(&beside, "directMessage", 1).await;
+    bed.publish(NoticeRaised {
+        receiver: kim.account.clone(),
+        topic: "comment".to_owned(),
+        data: serde_json::json!({ "commenter": "lee", "date": DATE, "commentId": 1 }),
+        about: Some(lee.account.clone()),
+    })
+    .await;
+    eventually("the comment is pushed", async || {
+        (pushes(&beside, "comment", "sent").await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(pushes(&beside, "like", "sent").await, 0);
+    assert_eq!(pushes(&beside, "message", "sent").await, 0);
+    beside.stop().await;
+
+    let notice = replica(&bed, &[AT_ONCE]).await;
+    bed.publish_again(&first_like).await;
+    bed.publish_again(&first_message).await;
+    eventually("the like is pushed", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    eventually("the message is pushed", async || {
+        (pushes(&notice, "message", "sent").await == 1).then_some(())
+    })
+    .await;
+}
+
 async fn without_a_device_nothing_is_sent(bed: Bed) {
     let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -430,5 +469,6 @@ on_both_engines!(
     who_is_there_gets_a_frame_and_no_push,
     a_message_that_dm_has_shown_is_not_pushed,
     what_happened_before_the_inbox_was_there_is_not_pushed,
+    likes_and_messages_are_pushed_by_a_spring_notice,
     without_a_device_nothing_is_sent,
 );
