@@ -6,12 +6,19 @@
 use std::path::PathBuf;
 
 use sosohappy_common::Context;
+use sqlx::{MySql, QueryBuilder};
 
 use crate::import::{self, Names, Report, service, source};
 
 mod accounts;
 mod messages;
 mod posts;
+
+/// Bytes of the values of one statement: a packet of the server is at least 16 MiB by default, and may be set lower.
+const STATEMENT_BYTES: usize = 1 << 20;
+
+/// Rows of one statement with a list of ids, or that inserts rows with few bytes.
+const ROWS: usize = 1000;
 
 /// The arguments of `fleet export spring`.
 #[derive(Debug, Clone)]
@@ -76,4 +83,45 @@ async fn export_all(
         messages::export(&mut report, &collection, &dm, options.dry_run).await?;
     }
     Ok(report)
+}
+
+/// Divides rows among statements of at most [`STATEMENT_BYTES`] each; a larger row has one of its own.
+fn statements<'a, T>(mut rows: &'a [T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &'a [T]> {
+    std::iter::from_fn(move || {
+        if rows.is_empty() {
+            return None;
+        }
+        let mut sum = 0;
+        let fitting = rows.iter().take_while(|&row| {
+            sum += bytes(row);
+            sum <= STATEMENT_BYTES
+        });
+        let (statement, rest) = rows.split_at(fitting.count().max(1));
+        rows = rest;
+        Some(statement)
+    })
+}
+
+/// Appends a list of ids in parentheses.
+fn push_ids(query: &mut QueryBuilder<MySql>, ids: &[i64]) {
+    query.push("(");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_a_bound_in_bytes() {
+        let sizes = |rows: &[usize]| -> Vec<usize> { statements(rows, |bytes| *bytes).map(<[_]>::len).collect() };
+        assert_eq!(sizes(&[]), [0; 0]);
+        assert_eq!(sizes(&[1; 100]), [100]);
+        assert_eq!(sizes(&[STATEMENT_BYTES, 1, STATEMENT_BYTES - 1, 1]), [1, 2, 1]);
+        assert_eq!(sizes(&[1, 2 * STATEMENT_BYTES, 1]), [1, 1, 1]);
+    }
 }

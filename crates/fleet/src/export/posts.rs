@@ -10,17 +10,12 @@ use sosohappy_feed::import::Importer;
 use sosohappy_media::ImageId;
 use sqlx::{MySql, MySqlPool, QueryBuilder, Transaction};
 
+use super::{ROWS, push_ids, statements};
 use crate::import::posts::{TABLE, read_some};
 use crate::import::{Names, Report, source};
 
 /// The number of posts of one page, which is written in one transaction.
 const PAGE: u32 = 100;
-
-/// Bytes of the texts of one statement: a packet of the server is at least 16 MiB by default, and may be set lower.
-const TEXT_BYTES: usize = 1 << 20;
-
-/// Rows of one statement that inserts many.
-const ROWS: usize = 1000;
 
 type Tx = Transaction<'static, MySql>;
 type Query = QueryBuilder<MySql>;
@@ -335,15 +330,7 @@ async fn by_name_and_date(tx: &mut Tx, posts: &[&Placed<'_>]) -> anyhow::Result<
 }
 
 async fn update(tx: &mut Tx, rows: &[&Row<'_>]) -> anyhow::Result<()> {
-    let mut rows = rows;
-    while !rows.is_empty() {
-        let mut bytes = 0;
-        let fits = |row: &&&Row<'_>| {
-            bytes += row.post.text.len();
-            bytes <= TEXT_BYTES
-        };
-        let (batch, rest) = rows.split_at(rows.iter().take_while(fits).count().max(1));
-        rows = rest;
+    for batch in statements(rows, |row| row.post.text.len()) {
         let mut query = Query::new("INSERT INTO feed (feed_id, date, happiness, is_public, nickname, weather, text) ");
         query.push_values(batch, |mut values, row| {
             values
@@ -407,13 +394,4 @@ async fn delete(tx: &mut Tx, table: &'static str, column: &'static str, ids: &[i
         query.build().execute(&mut **tx).await?;
     }
     Ok(())
-}
-
-fn push_ids(query: &mut Query, ids: &[i64]) {
-    query.push("(");
-    let mut list = query.separated(", ");
-    for id in ids {
-        list.push_bind(*id);
-    }
-    query.push(")");
 }

@@ -2,6 +2,7 @@ use reqwest::multipart::{Form, Part};
 use sosohappy_testkit::{Bed, Person, Running};
 
 use super::legacy::{Legacy, SECRET, Target, count, picture, token};
+use super::statements::CountedServer;
 
 async fn feed(bed: &Bed) -> Running {
     let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &[]).await;
@@ -200,4 +201,56 @@ async fn hidden_pictures_are_not_exported(bed: Bed) {
     );
 }
 
-on_both_targets!(writes_of_this_fleet_are_exported, hidden_pictures_are_not_exported);
+/// The rows of a page share statements: those of new and changed accounts, and those of new posts.
+async fn an_export_takes_as_many_statements_for_twenty_rows_as_for_two(bed: Bed) {
+    const PEOPLE: usize = 40;
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for number in 0..PEOPLE {
+        let nickname = format!("person{number}");
+        legacy.user(&format!("{nickname}@example.com+kakao"), &nickname).await;
+        legacy.post(&nickname, 2_023_090_513_248_392, 4).await;
+    }
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    target.import(&["--auth", &urls[0], "--feed", &urls[1]]);
+
+    let server = CountedServer::start().await;
+    let urls = urls.map(|url| server.url(&url));
+    let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
+    let mut statements = Vec::new();
+    for rows in [2, 20] {
+        legacy
+            .run_at_auth(&format!("DELETE FROM `user` ORDER BY user_id LIMIT {rows}"))
+            .await;
+        legacy
+            .run_at_auth(&format!(
+                "UPDATE `user` SET introduction = 'theirs' ORDER BY user_id DESC LIMIT {rows}"
+            ))
+            .await;
+        legacy
+            .run(format!("DELETE FROM feed ORDER BY feed_id LIMIT {rows}"))
+            .await;
+        let told = tokio::task::block_in_place(|| target.export(&arguments));
+        let counts = [
+            count(&told, "user", "created"),
+            count(&told, "user", "updated"),
+            count(&told, "feed", "created"),
+        ];
+        assert_eq!(counts, [rows; 3], "{told}");
+        statements.push(server.take());
+    }
+    println!("{statements:?} statements on {:?}", bed.set);
+    assert!(statements[0] > 0 && statements[0] == statements[1], "{statements:?}");
+    let addresses = "SELECT CAST(COUNT(DISTINCT email) AS CHAR) FROM `user`";
+    assert_eq!(legacy.text(addresses, true).await, PEOPLE.to_string());
+    assert_eq!(
+        legacy.text("SELECT CAST(COUNT(*) AS CHAR) FROM `user`", true).await,
+        PEOPLE.to_string()
+    );
+}
+
+on_both_targets!(
+    an_export_takes_as_many_statements_for_twenty_rows_as_for_two,
+    hidden_pictures_are_not_exported,
+    writes_of_this_fleet_are_exported,
+);

@@ -34,3 +34,4 @@ mod moving_accounts;
 mod moving_messages;
 mod moving_notices;
 mod posts;
+mod statements;
