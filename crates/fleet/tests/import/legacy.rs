@@ -1,7 +1,8 @@
 //! The legacy databases as its services make them, and the command that reads them.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
@@ -217,6 +218,7 @@ impl Drop for Legacy {
 /// Where an import writes: the databases of a bed.
 pub struct Target {
     feed: String,
+    dm: String,
     environment: Vec<(&'static str, String)>,
     report: PathBuf,
     data: PathBuf,
@@ -237,6 +239,7 @@ impl Target {
             .await;
         Self {
             feed: feed.database.url.expose().to_owned(),
+            dm: dm.get().messages.url.expose().to_owned(),
             environment: vec![
                 ("SOSOHAPPY_AUTH__DATABASE__URL", auth.database.url.expose().to_owned()),
                 ("SOSOHAPPY_AUTH__IMAGES__URL", auth.images.url.expose().to_owned()),
@@ -289,6 +292,13 @@ impl Target {
         }
     }
 
+    /// The number of dm's messages on the embedded engines; none while there is no such table.
+    pub async fn messages(&self) -> Option<i64> {
+        let pool = sqlx::SqlitePool::connect(&self.dm).await.ok()?;
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM message");
+        count.fetch_one(&pool).await.ok()
+    }
+
     /// Numbers that a query on feed's database gives.
     pub async fn numbers(&self, query: &'static str) -> Vec<i64> {
         let numbers = if self.feed.starts_with("sqlite:") {
@@ -315,6 +325,33 @@ impl Target {
         });
         lines.collect()
     }
+}
+
+/// Waits until a command has written something, and stops it there while `work` runs. It must not have written all of it.
+pub async fn paused(
+    child: &mut Child,
+    written: impl AsyncFn() -> Option<i64>,
+    all: i64,
+    work: impl Future<Output = ()>,
+) {
+    while written().await.unwrap_or(0) == 0 {
+        let ended = child.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "ended before it could be stopped: {ended:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    signal(child, "-STOP");
+    let there = written().await;
+    assert!(
+        there.is_some_and(|there| (1..all).contains(&there)),
+        "stopped in the middle: {there:?} of {all}"
+    );
+    work.await;
+    signal(child, "-CONT");
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+    assert!(sent.expect("kill runs").success(), "kill {signal}");
 }
 
 pub fn told(output: &Output) -> String {

@@ -34,4 +34,5 @@ mod moving_accounts;
 mod moving_messages;
 mod moving_notices;
 mod posts;
+mod running;
 mod statements;

@@ -6,7 +6,7 @@ use mongodb::{Client, Collection};
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_testkit::spring::SpringDm;
-use sosohappy_testkit::{Bed, EngineSet, PATIENCE, Person, Running, Socket, eventually};
+use sosohappy_testkit::{Bed, Person, Running, Socket, eventually};
 
 use super::legacy::{Legacy, Target, count};
 use super::moving::publish_raw;
@@ -130,55 +130,6 @@ async fn messages_of_another_collection_are_taken_over(bed: Bed) {
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     bed.person("lee@example.com+kakao", "moon").await;
     assert_eq!(history(&dm, &kim, "moon").await, ["first", "second", "seventh"]);
-    from.messages.drop().await.expect("dropped");
-}
-
-/// Messages that are stored after a run has begun belong to the next one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_ends_while_messages_keep_arriving() {
-    if !EngineSet::real_is_there() {
-        return;
-    }
-    let bed = Bed::new(EngineSet::Embedded).await;
-    let legacy = Legacy::new().await;
-    let target = Target::of(&bed).await;
-    for name in ["kim", "lee"] {
-        legacy.user(&format!("{name}@example.com+kakao"), name).await;
-    }
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let from = Collected::new(&name).await;
-    from.add(message("kim", "lee", 2_023_090_513_000_000, "first")).await;
-    let mut writing = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let messages = from.messages.clone();
-        writing.spawn(async move {
-            loop {
-                let mut message = message("kim", "lee", 2_023_090_513_000_001, "busy");
-                message.insert("_id", ObjectId::new());
-                messages.insert_one(message).await.expect("inserted");
-            }
-        });
-    }
-    let auth = legacy.url("auth");
-    let mut running = target
-        .command(&["--auth", &auth, "--messages", &from.url])
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    let ended = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match running.try_wait().expect("it can be asked") {
-                Some(status) => return status,
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    });
-    let ended = ended.await;
-    if ended.is_err() {
-        running.kill().expect("it can be killed");
-    }
-    assert!(ended.expect("the run ends").success());
-    writing.shutdown().await;
     from.messages.drop().await.expect("dropped");
 }
 

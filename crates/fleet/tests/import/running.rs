@@ -1,0 +1,158 @@
+//! A run of the import or export beside a service that goes on writing, or that is killed.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use mongodb::bson::Document;
+use mongodb::bson::oid::ObjectId;
+use sosohappy_testkit::{Bed, EngineSet, eventually};
+
+use super::legacy::{Legacy, Target, count, paused, told};
+use super::messages::{Collected, message};
+
+const PEOPLE: i64 = 20;
+const POSTS: i64 = 2000;
+const MESSAGES: i64 = 4000;
+/// The number of exported posts.
+const EXPORTED: &str = "SELECT COUNT(*) FROM feed";
+
+/// Rows that are written while a run is stopped: fewer than a page has.
+const LATE: i64 = 10;
+
+/// Makes accounts, and one post a day of each.
+async fn fill(legacy: &Legacy) {
+    for person in 0..PEOPLE {
+        legacy
+            .user(&format!("person{person}@example.com+kakao"), &format!("person{person}"))
+            .await;
+    }
+    add_posts(legacy, 0, POSTS).await;
+}
+
+async fn add_posts(legacy: &Legacy, from: i64, until: i64) {
+    let posts: Vec<String> = (from..until)
+        .map(|number| {
+            let (person, day) = (number % PEOPLE, number / PEOPLE);
+            let date = (20_230_101 + day / 25 * 100 + day % 25) * 100_000_000 + 12_000_000;
+            format!("({date}, 3, b'1', 'person{person}', 'sunny', 'day {day}')")
+        })
+        .collect();
+    for posts in posts.chunks(500) {
+        let posts = posts.join(", ");
+        legacy
+            .run(format!(
+                "INSERT INTO feed (date, happiness, is_public, nickname, weather, text) VALUES {posts}"
+            ))
+            .await;
+    }
+}
+
+async fn add_messages(there: &Collected, from: i64, until: i64) {
+    let messages: Vec<Document> = (from..until)
+        .map(|number| {
+            let date = 2_023_090_513_000_000 + number;
+            let mut message = message("person0", "person1", date, &format!("message {number}"));
+            message.insert("_id", ObjectId::new());
+            message
+        })
+        .collect();
+    for messages in messages.chunks(500) {
+        there.messages.insert_many(messages).await.expect("inserted");
+    }
+}
+
+/// A run ends while posts and messages keep arriving: it reads up to the last ids of its beginning, and leaves later rows to the next run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_written_during_a_run_are_left_to_the_next() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
+    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
+    let there = Collected::new(&name).await;
+    fill(&legacy).await;
+    add_messages(&there, 0, MESSAGES).await;
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    let arguments = [
+        "--auth",
+        urls[0].as_str(),
+        "--feed",
+        urls[1].as_str(),
+        "--messages",
+        there.url.as_str(),
+    ];
+    let mut running = target
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let posts = async || target.number("SELECT COUNT(*) FROM post").await;
+    paused(&mut running, posts, POSTS, add_posts(&legacy, POSTS, POSTS + LATE)).await;
+    let messages = async || target.messages().await;
+    let late = add_messages(&there, MESSAGES, MESSAGES + LATE);
+    paused(&mut running, messages, MESSAGES, late).await;
+    let first = told(&running.wait_with_output().expect("it ends"));
+    assert_eq!(count(&first, "feed", "created"), POSTS.unsigned_abs(), "{first}");
+    assert_eq!(count(&first, "message", "created"), MESSAGES.unsigned_abs(), "{first}");
+    let second = target.import(&arguments);
+    for table in ["feed", "message"] {
+        assert_eq!(count(&second, table, "created"), LATE.unsigned_abs(), "{second}");
+    }
+    there.messages.drop().await.expect("dropped");
+}
+
+/// Killed in the middle, run again, and once more: no row is there twice, and the next import finds every row unchanged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_is_killed_goes_on() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
+    fill(&legacy).await;
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
+    target.import(&arguments);
+    // As if they had been written here.
+    bed.sql("feed", "DELETE FROM imported_post").await;
+    legacy.run("DELETE FROM feed").await;
+
+    let number = async |query: &str| -> i64 {
+        let number = legacy.text(&format!("SELECT CAST(({query}) AS CHAR)"), false).await;
+        number.parse().expect("a number")
+    };
+    let mut running = target.export_command(&arguments).spawn().expect("the binary runs");
+    while number(EXPORTED).await == 0 {
+        let ended = running.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "ended before it could be killed: {ended:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.kill().expect("it can be killed");
+    running.wait().expect("it has ended");
+    // Statements that were sent before the kill may still be committed.
+    let there = eventually("nothing is committed any more", async || {
+        let before = number(EXPORTED).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (number(EXPORTED).await == before).then_some(before)
+    })
+    .await;
+    assert!((1..POSTS).contains(&there), "killed in the middle: {there}");
+
+    let rest = target.export(&arguments);
+    assert_eq!(
+        count(&rest, "feed", "created"),
+        (POSTS - there).unsigned_abs(),
+        "{rest}"
+    );
+    let again = target.export(&arguments);
+    assert_eq!(count(&again, "feed", "unchanged"), POSTS.unsigned_abs(), "{again}");
+    assert_eq!(number(EXPORTED).await, POSTS);
+    assert_eq!(
+        number("SELECT COUNT(DISTINCT nickname, date) FROM feed").await,
+        POSTS,
+        "each once"
+    );
+    let back = target.import(&arguments);
+    assert_eq!(count(&back, "feed", "unchanged"), POSTS.unsigned_abs(), "{back}");
+}
