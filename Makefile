@@ -10,7 +10,7 @@ LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster cluster-down cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ engines-down: ## stop them
 bench: setup ## measure the figures side by side with their baselines
 	cargo build --release --locked --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench $(ARGS)
+
+bench-migration: setup ## measure fleet import and fleet mirror; needs the engines
+	cargo build --release --locked --workspace --bins
+	@$(CARGO_TARGET_DIR)/release/bench import $(ARGS)
+	@$(CARGO_TARGET_DIR)/release/bench mirror $(ARGS)
 
 fmt: ## format the code
 	cargo fmt --all

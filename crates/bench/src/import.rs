@@ -10,7 +10,7 @@ use sosohappy_testkit::spring::tables;
 use sosohappy_testkit::{Bed, EngineSet};
 use sqlx::{AssertSqlSafe, MySqlPool};
 
-use crate::report::write_section;
+use crate::report::{verdict, write_section};
 
 const POSTS: u32 = 100_000;
 const PEOPLE: u32 = 1_000;
@@ -56,7 +56,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
                 "| {name}, {run} | {:.0} s | {} MiB | {} |",
                 measured.time.as_secs_f64(),
                 measured.memory_mib,
-                if met { "met" } else { "**missed**" }
+                verdict(met)
             )?;
         }
     }

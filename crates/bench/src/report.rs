@@ -104,7 +104,7 @@ impl From<&Row> for Line {
             met,
             why,
         } = row;
-        let verdict = if *met { "met" } else { "**missed**" };
+        let verdict = verdict(*met);
         Self {
             what: what.clone(),
             row: format!("| {what} | {measured} | {baseline} | {target} | {verdict} |"),
@@ -150,6 +150,11 @@ pub fn write_section(file: &Path, heading: &str, body: &str) -> anyhow::Result<(
     std::fs::write(file, text)?;
     println!("written to {}, {heading:?}", file.display());
     Ok(())
+}
+
+/// Returns the cell that says whether a target is met.
+pub fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
 }
 
 /// Reads the page; empty if it does not exist.
