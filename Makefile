@@ -13,7 +13,7 @@ ARGS ?=
 .PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster cluster-down cold-build clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the missing build tools
 	@scripts/setup
