@@ -176,14 +176,16 @@ impl Host {
 struct Publisher(Arc<dyn Bus>);
 
 impl Publisher {
-    async fn publish(&self, topic: Topic, key: &str, value: &str) {
+    /// Publishes a record. Fails while the broker is unavailable, and when the test's bus ends while a request is still handled.
+    async fn publish(&self, topic: Topic, key: &str, value: &str) -> Result<(), StatusCode> {
         let record = Outgoing {
             topic: topic.default_name().to_owned(),
             key: Some(key.to_owned()),
             value: Some(value.as_bytes().to_vec()),
             headers: Vec::new(),
         };
-        self.0.publish(&[record]).await.expect("the record is published");
+        let published = self.0.publish(&[record]).await;
+        published.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 

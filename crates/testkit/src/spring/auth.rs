@@ -115,7 +115,7 @@ impl Service {
             .bind(account)
             .execute(&self.pool)
             .await?;
-        self.publisher.publish(Topic::AccessToken, account, &access).await;
+        self.publisher.publish(Topic::AccessToken, account, &access).await?;
         Ok([
             ("authorization", format!("Bearer {access}")),
             ("authorization-refresh", format!("Bearer {refresh}")),
@@ -192,11 +192,11 @@ async fn sign_in(State(service): Shared, Params(request): Params<SigningIn>) -> 
     let headers = service.issue(&account).await?;
     let publisher = &service.publisher;
     if known.is_some() {
-        publisher.publish(Topic::EmailAndNickname, &account, &nickname).await;
+        publisher.publish(Topic::EmailAndNickname, &account, &nickname).await?;
     }
     publisher
         .publish(Topic::DeviceToken, &account, &request.device_token)
-        .await;
+        .await?;
     let is_set = nickname.chars().count() <= NICKNAME_CHARS;
     let body = json!({ "nickname": if is_set { nickname.as_str() } else { "" } });
     Ok((axum::response::AppendHeaders(headers), Json(body)).into_response())
@@ -277,7 +277,7 @@ async fn set_profile(
     let publisher = &service.publisher;
     publisher
         .publish(Topic::EmailAndNickname, &params.email, &params.nickname)
-        .await;
+        .await?;
     Ok(Json(json!({ "email": params.email, "success": true })).into_response())
 }
 
@@ -304,6 +304,6 @@ async fn resign(
     service
         .publisher
         .publish(Topic::Resign, &request.email, &nickname)
-        .await;
+        .await?;
     Ok(Json(json!({ "email": request.email, "success": true })).into_response())
 }

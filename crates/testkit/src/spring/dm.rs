@@ -202,7 +202,10 @@ impl Service {
         if !self.sockets.send(&message.receiver, frame.clone()) {
             let device = self.people.lock().device_of(&message.receiver).cloned();
             let device = device.unwrap_or_else(|| "null".to_owned());
-            self.publisher.publish(Topic::DirectMessage, &device, &frame).await;
+            let published = self.publisher.publish(Topic::DirectMessage, &device, &frame).await;
+            if let Err(status) = published {
+                eprintln!("a message is not published: {status}");
+            }
         }
     }
 

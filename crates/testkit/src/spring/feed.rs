@@ -406,6 +406,6 @@ async fn update_like(
     let publisher = &service.publisher;
     publisher
         .publish(Topic::NoticeLike, &like.src_nickname, &format!("{author},{date}"))
-        .await;
+        .await?;
     Ok(Json(json!({ "like": true })).into_response())
 }
