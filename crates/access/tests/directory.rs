@@ -16,7 +16,8 @@ use sosohappy_access::introspection::{LookupRequest, LookupResponse};
 use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
 use sosohappy_common::lifecycle::{Gate, Lifecycle};
 use sosohappy_common::settings::{Access, Live};
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Service};
+use sosohappy_events::{Mixed, mixed};
 use sosohappy_store::{Directory, sqlite};
 
 #[derive(Debug, Default)]
@@ -62,6 +63,11 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_in(&Mixed::none()).await
+}
+
+/// Makes the bench of a fleet in which auth may be a Spring service.
+async fn bench_in(mixed: &Mixed) -> Bench {
     let auth = Arc::new(Auth::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -86,7 +92,8 @@ async fn bench() -> Bench {
         introspection_timeout: Duration::from_secs(10),
         token_lifetime: Duration::from_hours(1),
     };
-    let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).expect("a client");
+    let client = AuthClient::in_fleet(&Live::new(settings), &SecretString::from("fleet"), &context, mixed);
+    let client = client.expect("a client");
     let names = DirectoryNames::new(directory.clone(), client, context.lifecycle.clone());
     Bench {
         auth,
@@ -227,6 +234,15 @@ async fn beside_a_spring_auth_only_published_names_are_known() {
     bench.set("kim", Some("kimchi"), 1).await;
     assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
     assert_eq!(bench.names.account_of("unknown").await, Ok(None));
+}
+
+/// A Spring auth under load would not answer in time, and the name would be unavailable instead of unknown.
+#[tokio::test]
+async fn a_spring_auth_is_not_asked_for_names() {
+    let bench = bench_in(&Mixed::new(Live::new(mixed::spring(&[Service::Auth])))).await;
+    bench.at_auth("kim", "kimchi");
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(None));
+    assert_eq!(bench.asked(), 0);
 }
 
 #[tokio::test]

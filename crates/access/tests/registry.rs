@@ -9,11 +9,11 @@ use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revalidation
 use sosohappy_bus::Bus;
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock, SystemEntropy};
 use sosohappy_common::settings::{Access, Events, Live};
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, Service};
 use sosohappy_events::types::{
     AccessTokenIssued, AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId, State, TokenDigest,
 };
-use sosohappy_events::{Envelope, Event, Topic};
+use sosohappy_events::{Envelope, Event, Mixed, Topic, mixed};
 
 struct Bench {
     bus: Arc<dyn Bus>,
@@ -65,6 +65,11 @@ impl Bench {
 
     /// Starts a replica that cannot reach auth, and waits until it is ready.
     async fn replica(&self) -> Registry {
+        self.replica_in(&Mixed::none()).await
+    }
+
+    /// Starts one in a fleet in which auth may be a Spring service.
+    async fn replica_in(&self, mixed: &Mixed) -> Registry {
         let context = Context::system("feed-service", 0);
         let settings = Access {
             // No process listens on the discard port.
@@ -72,8 +77,8 @@ impl Bench {
             introspection_timeout: Duration::from_millis(300),
             token_lifetime: Duration::from_hours(1),
         };
-        let auth =
-            AuthClient::new(&Live::new(settings.clone()), &SecretString::from("fleet"), &context).expect("a client");
+        let token = SecretString::from("fleet");
+        let auth = AuthClient::in_fleet(&Live::new(settings.clone()), &token, &context, mixed).expect("a client");
         let revocations = Revocations::start(&context, settings.token_lifetime, &self.bus);
         let revalidation = Revalidation::start(&context, &self.bus, auth, revocations);
         let registry = Registry::start(&context, &settings, &self.bus, revalidation);
@@ -119,6 +124,23 @@ async fn a_ready_replica_knows_all_earlier_events() {
             );
         }
     }
+}
+
+/// A Spring auth has no introspection, and may take longer than `access.introspection-timeout` to say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spring_auth_is_not_asked_about_tokens() {
+    // {"sub":"AccessToken","email":"kim@example.com+kakao","exp":4102444800}
+    const UNKNOWN: &str = "e30.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImVtYWlsIjoia2ltQGV4YW1wbGUuY29tK2tha2FvIiwiZXhwIjo0MTAyNDQ0ODAwfQ.c2lnbmF0dXJl";
+    let bench = bench().await;
+    let registry = bench.replica().await;
+    assert_eq!(
+        registry.authenticate(&kim(), UNKNOWN).await,
+        Err(Denied::Unavailable),
+        "auth of this fleet cannot be reached"
+    );
+    let spring = Mixed::new(Live::new(mixed::spring(&[Service::Auth])));
+    let registry = bench.replica_in(&spring).await;
+    assert_eq!(registry.authenticate(&kim(), UNKNOWN).await, Err(Denied::Refused));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
