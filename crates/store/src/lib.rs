@@ -29,5 +29,5 @@ pub use directory::Directory;
 pub use error::{PRIMARY, StoreError};
 pub use health::{Ping, check_database};
 pub use migrations::FIRST_OF_SERVICE;
-pub use retry::{Transient, retrying};
+pub use retry::{Transient, patiently, retrying};
 pub use timer::{DueTimer, Timer};

@@ -34,9 +34,9 @@ where
     work.retry(backoff).when(E::is_transient).await
 }
 
-/// Retries the first connection for half a minute: an engine may still be starting, or another process may have locked the
-/// database.
-pub(crate) async fn patiently<T, W, F>(work: W) -> Result<T, StoreError>
+/// Runs `work` again for half a minute while an engine is starting, its connection is lost or another process has locked the database: a first
+/// connection, or a step of a command that nothing else repeats. `work` must be idempotent.
+pub async fn patiently<T, W, F>(work: W) -> Result<T, StoreError>
 where
     W: FnMut() -> F,
     F: Future<Output = Result<T, StoreError>>,
@@ -48,13 +48,13 @@ where
         .without_max_times()
         .with_jitter();
     work.retry(backoff)
-        .when(is_starting)
+        .when(may_come_back)
         .notify(|error, delay| tracing::warn!(%error, ?delay, "database unavailable; retrying"))
         .await
 }
 
-/// Returns whether the engine may still be starting. Other reasons to be unavailable, such as a full disk, fail at once.
-fn is_starting(error: &StoreError) -> bool {
+/// Returns whether the engine may be available soon. Other reasons to be unavailable, such as a full disk, fail at once.
+fn may_come_back(error: &StoreError) -> bool {
     use mongodb::error::ErrorKind;
     use sqlx::mysql::MySqlDatabaseError;
 
@@ -63,7 +63,11 @@ fn is_starting(error: &StoreError) -> bool {
         StoreError::Unavailable(cause) => match (cause.downcast_ref(), cause.downcast_ref::<mongodb::error::Error>()) {
             (Some(sqlx::Error::Io(_)), _) => true,
             (Some(sqlx::Error::Database(error)), _) => error.try_downcast_ref::<MySqlDatabaseError>().is_some(),
-            (_, Some(error)) => matches!(*error.kind, ErrorKind::Io(_) | ErrorKind::ServerSelection { .. }),
+            // The pool is cleared when a heartbeat of the driver fails, on a busy machine also by its timeout.
+            (_, Some(error)) => matches!(
+                *error.kind,
+                ErrorKind::Io(_) | ErrorKind::ServerSelection { .. } | ErrorKind::ConnectionPoolCleared { .. }
+            ),
             _ => false,
         },
         StoreError::Settings(_) | StoreError::Conflict(_) | StoreError::Invalid(_) | StoreError::Corrupt(_) => false,
@@ -85,6 +89,21 @@ mod tests {
         });
         let succeeded = outcome.await.is_ok();
         (tries.get(), succeeded)
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_awaited_and_a_full_disk_is_not() {
+        let lost = || StoreError::from(mongodb::error::Error::from(std::io::Error::other("reset")));
+        let full = || StoreError::Unavailable(anyhow::anyhow!("the disk is full"));
+        for (error, wanted) in [(lost as fn() -> StoreError, (3, true)), (full, (1, false))] {
+            let tries = Cell::new(0);
+            let outcome = patiently(|| async {
+                tries.set(tries.get() + 1);
+                if tries.get() <= 2 { Err(error()) } else { Ok(()) }
+            });
+            let succeeded = outcome.await.is_ok();
+            assert_eq!((tries.get(), succeeded), wanted);
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
-use sosohappy_store::{Directory, StoreError};
+use sosohappy_store::{Directory, StoreError, patiently};
 
 use crate::domain::{Message, MessageDate, MessageId, MessageText, Party};
 use crate::settings::Settings;
@@ -68,24 +68,32 @@ impl Importer {
     /// Sets nicknames in dm's directory where they are not known, which otherwise learns them from events only.
     pub async fn set_names(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError> {
         for batch in names.chunks(BATCH) {
-            let accounts: Vec<Account> = batch.iter().map(|(account, _)| account.clone()).collect();
-            let known = self.directory.nicknames_of(&accounts).await?;
-            let news = batch
-                .iter()
-                .zip(known)
-                .filter(|((_, name), known)| known.as_ref() != Some(name));
-            stream::iter(news)
-                .map(async |((account, name), _)| self.directory.set_nickname(account, Some(name), at).await)
-                .buffer_unordered(AT_ONCE)
-                .try_collect::<()>()
-                .await?;
+            patiently(|| self.set_batch(batch, at)).await?;
         }
         Ok(())
+    }
+
+    async fn set_batch(&self, names: &[(Account, String)], at: Timestamp) -> Result<(), StoreError> {
+        let accounts: Vec<Account> = names.iter().map(|(account, _)| account.clone()).collect();
+        let known = self.directory.nicknames_of(&accounts).await?;
+        let news = names
+            .iter()
+            .zip(known)
+            .filter(|((_, name), known)| known.as_ref() != Some(name));
+        stream::iter(news)
+            .map(async |((account, name), _)| self.directory.set_nickname(account, Some(name), at).await)
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await
     }
 
     /// Takes messages over; what is there already stays. A dry run returns what would be done. The outcomes are in the order of the
     /// messages.
     pub async fn apply(&self, messages: &[LegacyMessage], dry_run: bool) -> Result<Vec<Outcome>, StoreError> {
+        patiently(|| self.apply_once(messages, dry_run)).await
+    }
+
+    async fn apply_once(&self, messages: &[LegacyMessage], dry_run: bool) -> Result<Vec<Outcome>, StoreError> {
         let ids: Vec<MessageId> = messages
             .iter()
             .map(|message| MessageId::stored(message.id.clone()))
