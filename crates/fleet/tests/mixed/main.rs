@@ -3,6 +3,7 @@
 
 mod catching_up;
 mod fleet;
+mod like_forms;
 mod one_collection;
 
 use std::time::Duration;

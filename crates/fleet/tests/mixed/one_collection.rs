@@ -14,7 +14,7 @@ use sosohappy_testkit::{Bed, EngineSet, Person, Running, Socket, eventually};
 const DATE: i64 = 2_023_090_513_000_000;
 
 /// Signs an account in with a token that services of both fleets know.
-async fn person(bed: &Bed, nickname: &str) -> Person {
+pub async fn person(bed: &Bed, nickname: &str) -> Person {
     let person = bed.person(&format!("{nickname}@example.com+kakao"), nickname).await;
     let issued_at = bed.context.clock.now();
     bed.publish(AccessTokenIssued {
