@@ -61,7 +61,7 @@ pub trait Consumer<E: Event>: Send + Sync + 'static {
     /// by itself by [`Consumer::handle`], whose error decides about retry and dead letter.
     async fn handle_all(&self, events: Vec<Envelope<E>>) -> Result<(), HandleError> {
         for event in events {
-            self.handle(event).await?;
+            correlation_of(&event.meta).scope(self.handle(event)).await?;
         }
         Ok(())
     }

@@ -131,7 +131,7 @@ fn size(record: &Record) -> usize {
 ///
 /// | the part failed because | parts that follow |
 /// | --- | --- |
-/// | a dependency is unavailable | the first record, which waits for it; the rest |
+/// | a dependency is unavailable, or all together take too long | the first record, which waits for it; the halves of the rest |
 /// | of anything else: one of the records | its halves |
 async fn apply<E: Event, C: Consumer<E>>(
     context: &Context,
@@ -162,12 +162,12 @@ async fn apply<E: Event, C: Consumer<E>>(
         };
         let (topic, records) = (E::TOPIC.default_name(), part.len());
         tracing::debug!(%error, topic, records, "records not applied together; applying smaller parts");
-        let first = match error {
-            HandleError::Unavailable(_) => 1,
-            HandleError::Corrupt(_) | HandleError::Rejected(_) => part.len() / 2,
+        let (first, rest) = match error {
+            HandleError::Unavailable(_) => part.split_at(1),
+            HandleError::Corrupt(_) | HandleError::Rejected(_) => (&part[..0], part),
         };
-        let (head, tail) = part.split_at(first);
-        parts.extend([tail, head]);
+        let (head, tail) = rest.split_at(rest.len() / 2);
+        parts.extend([tail, head, first].into_iter().filter(|part| !part.is_empty()));
     }
     Ok(None)
 }
@@ -426,7 +426,8 @@ mod tests {
         );
     }
 
-    /// Applies records together. Those whose nickname is `bad` are invalid, and the first attempt at `late` finds no database.
+    /// Applies records together. Those whose nickname is `bad` are invalid, the first attempt at `late` finds no database, and `slow` ones are
+    /// not applied in time if there are more than two of them.
     #[derive(Default)]
     struct Together {
         /// The nicknames of each call; with one, also of [`Consumer::handle`].
@@ -437,12 +438,16 @@ mod tests {
     impl Together {
         fn check(&self, nicknames: Vec<String>) -> Result<(), HandleError> {
             let (is_bad, is_late) = (has(&nicknames, "bad"), has(&nicknames, "late"));
+            let is_slow = has(&nicknames, "slow") && nicknames.len() > 2;
             self.calls.lock().push(nicknames);
             if is_bad {
                 return Err(HandleError::Rejected("it makes no sense".to_owned()));
             }
             if is_late && !std::mem::replace(&mut *self.was_late.lock(), true) {
                 return Err(HandleError::Unavailable(anyhow::anyhow!("the database is unavailable")));
+            }
+            if is_slow {
+                return Err(HandleError::Unavailable(anyhow::anyhow!("no end after 30 s")));
             }
             Ok(())
         }
@@ -549,8 +554,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn records_that_met_an_outage_are_applied_together_after_the_first() {
         let (calls, done, letters) = applied(&["1", "late", "3", "4"]).await;
-        assert_eq!(calls, ["1 late 3 4", "1", "late 3 4"]);
-        assert_eq!((done, letters), (vec![0, 3], vec![]));
+        assert_eq!(calls, ["1 late 3 4", "1", "late", "3 4"]);
+        assert_eq!((done, letters), (vec![0, 1, 3], vec![]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_that_take_too_long_together_are_applied_in_ever_smaller_parts() {
+        let (calls, done, letters) = applied(&["slow"; 8]).await;
+        let sizes: Vec<usize> = calls.iter().map(|call| call.split(' ').count()).collect();
+        assert_eq!(sizes, [8, 1, 3, 1, 1, 1, 4, 1, 1, 2]);
+        assert_eq!((done, letters), (vec![0, 1, 2, 3, 4, 5, 7], vec![]));
     }
 
     #[tokio::test(start_paused = true)]
