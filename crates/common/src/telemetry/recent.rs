@@ -195,7 +195,7 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, format!("{value:?}").into());
+        self.set(field, debugged(value).into());
     }
 }
 
@@ -215,11 +215,15 @@ impl Visit for LineFields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = String::new();
-        // A value that cannot be formatted is kept as far as it could be.
-        let _formatted = write!(text, "{value:?}");
-        self.record_str(field, &text);
+        self.record_str(field, &debugged(value));
     }
+}
+
+/// Returns the value as it is formatted; one that cannot be formatted, as far as it could be.
+fn debugged(value: &dyn fmt::Debug) -> String {
+    let mut text = String::new();
+    let _formatted = write!(text, "{value:?}");
+    text
 }
 
 fn shortened(text: &str) -> String {
@@ -258,11 +262,16 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for KeepSpans {
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        if let Some(open) = extensions.get_mut::<Open>() {
-            record.record(&mut open.fields);
+        let is_formatted = extensions.get_mut::<FormattedFields<JsonFields>>().is_some();
+        let Some(open) = extensions.get_mut::<Open>() else {
+            return;
+        };
+        record.record(&mut open.fields);
+        if is_formatted {
+            // Replaced, not removed: another thread may be about to write a line with them, and the formatter panics without them.
+            let json = open.fields.to_json();
+            extensions.replace(FormattedFields::<JsonFields>::new(json));
         }
-        // The next line formats them again.
-        let _outdated = extensions.remove::<FormattedFields<JsonFields>>();
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {

@@ -132,6 +132,30 @@ fn fields_that_are_formatted_late_are_those_that_the_formatter_writes() {
     assert_eq!(late, direct);
 }
 
+#[test]
+fn fields_may_be_recorded_while_another_thread_writes_lines() {
+    const TIMES: usize = 2000;
+    let lines = Lines::default();
+    let formatted_late = recent::JsonLines(formatter::<Layered<recent::KeepSpans, Registry>>(&lines));
+    let kept = tracing_subscriber::registry().with(recent::KeepSpans(None));
+    let subscriber = tracing::Dispatch::new(kept.with(formatted_late));
+    let span = tracing::dispatcher::with_default(&subscriber, || tracing::info_span!("shared", number = 0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..TIMES {
+                span.record("number", number);
+            }
+        });
+        tracing::dispatcher::with_default(&subscriber, || {
+            for _ in 0..TIMES {
+                tracing::info!(parent: &span, "line");
+            }
+        });
+    });
+    let lines = String::from_utf8(lines.0.lock().clone()).expect("text");
+    assert_eq!(lines.lines().count(), TIMES);
+}
+
 #[tokio::test]
 async fn one_line_a_request_and_nobody_in_it() {
     let lines = Lines::default();
