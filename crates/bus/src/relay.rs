@@ -402,7 +402,7 @@ impl Relay {
         tokio::select! {
             biased;
             () = self.wake.woken() => Cause::Commit,
-            () = self.draining.cancelled(), if !self.draining.is_cancelled() => Cause::Poll,
+            () = self.draining.cancelled() => Cause::Poll,
             () = tokio::time::sleep(longest) => Cause::Poll,
         }
     }
