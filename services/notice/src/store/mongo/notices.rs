@@ -23,8 +23,8 @@ enum WithdrawnPushes {
     All,
 }
 
-/// Marks of withdrawals that are written at the same time.
-const MARKED_AT_ONCE: usize = 16;
+/// Statements of one call that are under way at the same time: others need connections of the pool, too.
+const AT_ONCE: usize = 16;
 
 /// The unique index over account and number.
 pub(super) const SEQUENCE: &str = "notice_account_seq";
@@ -63,7 +63,7 @@ impl Notices for MongoStore {
         if latest.is_empty() {
             return Ok(());
         }
-        for latest in latest.chunks(MARKED_AT_ONCE) {
+        for latest in latest.chunks(AT_ONCE) {
             try_join_all(latest.iter().map(|(id, at)| self.mark_withdrawn(*id, *at, now))).await?;
         }
         let each = latest.iter().map(|(id, at)| {
@@ -219,9 +219,12 @@ impl MongoStore {
         let mut receivers: Vec<&Account> = notices.iter().map(|notice| &notice.receiver).collect();
         receivers.sort_unstable();
         receivers.dedup();
-        let last = receivers.iter().map(|receiver| self.end(receiver, -1));
-        let last = try_join_all(last).await?;
-        Ok(receivers.into_iter().map(Account::as_str).zip(last).collect())
+        let mut last = HashMap::with_capacity(receivers.len());
+        for receivers in receivers.chunks(AT_ONCE) {
+            let ends = try_join_all(receivers.iter().map(|receiver| self.end(receiver, -1))).await?;
+            last.extend(receivers.iter().copied().map(Account::as_str).zip(ends));
+        }
+        Ok(last)
     }
 
     /// Adds one notice as [`MongoStore::insert_new`] does, or what has become of it since.
