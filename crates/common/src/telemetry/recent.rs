@@ -279,12 +279,19 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for KeepSpans {
             return;
         }
         // The span around a task lives as long as the process: lines of the task are in the log only.
-        if let Some(span) = context.event_span(event).filter(|span| span.name() != TASK_SPAN)
-            && let Some(open) = span.extensions_mut().get_mut::<Open>()
-            && open.lines.len() < MOST_LINES
+        let Some(span) = context.event_span(event).filter(|span| span.name() != TASK_SPAN) else {
+            return;
+        };
+        let has_room = |open: &Open| open.lines.len() < MOST_LINES;
+        if !span.extensions().get::<Open>().is_some_and(has_room) {
+            return;
+        }
+        // Before the lock: formatting a value may take long, and may use the span itself.
+        let mut fields = LineFields::default();
+        event.record(&mut fields);
+        if let Some(open) = span.extensions_mut().get_mut::<Open>()
+            && has_room(open)
         {
-            let mut fields = LineFields::default();
-            event.record(&mut fields);
             open.lines.push(Line {
                 after: micros(open.began.elapsed()),
                 level: event.metadata().level().as_str(),
@@ -392,6 +399,29 @@ mod tests {
         assert_eq!(spans.find("feed-service", "t-2").len(), 1);
         assert!(spans.find("dm-service", "t-1").is_empty());
         assert_eq!(spans.kept.lock().spans.len(), 3);
+    }
+
+    /// Uses its span while it is formatted.
+    struct Recording(tracing::Span);
+
+    impl fmt::Debug for Recording {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.record("rows", 7);
+            f.write_str("recorded")
+        }
+    }
+
+    #[test]
+    fn a_span_is_not_locked_while_a_field_of_its_line_is_formatted() {
+        let spans = keep(1 << 20, || {
+            let rows = tracing::field::Empty;
+            let span = tracing::info_span!("store", service = "feed-service", trace_id = "t-1", rows);
+            span.in_scope(|| tracing::info!(value = ?Recording(span.clone()), "a line"));
+        });
+        let found = spans.find("feed-service", "t-1");
+        let [store] = found.as_slice() else { panic!("{found:?}") };
+        assert!(store.fields.contains(&("rows", "7".to_owned())), "{store:?}");
+        assert_eq!(store.lines[0].fields, [("value", "recorded".to_owned())]);
     }
 
     #[test]
