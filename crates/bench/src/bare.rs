@@ -33,12 +33,15 @@ impl Bare {
         let child = Command::new(std::env::current_exe()?)
             .args([command, &port.to_string()])
             .spawn()?;
-        let bare = Self {
+        let mut bare = Self {
             child,
             port,
             _reserved: reserved,
         };
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            if let Some(status) = bare.child.try_wait()? {
+                anyhow::bail!("{command} ended before it listened: {status}");
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(bare)

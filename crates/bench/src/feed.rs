@@ -15,7 +15,7 @@ use sqlx::mysql::MySqlPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, MySqlPool, SqlitePool};
 
-use crate::report::{Samples, millis, write_section};
+use crate::report::{Samples, millis, verdict, write_section};
 use crate::route::{CONNECTIONS, ROUND, median, rate, rate_of};
 
 /// People who have written the posts.
@@ -502,18 +502,18 @@ fn rows(engine: &str, rates: Rates, first_analysis: Duration) -> Vec<String> {
     let [page_0, bare_0, deep, bare_deep, save, insert, analysis, month] = rates.medians();
     let row = |what: &str, [measured, baseline]: [f64; 2], least: f64| {
         let share = measured / baseline;
-        let verdict = if share >= least { "met" } else { "**missed**" };
+        let verdict = verdict(share >= least);
         let row = format!("{what} | {engine} | {measured:.0}/s, {share:.2} of the baseline | {baseline:.0}/s");
         println!("{row}, at least {least}: {verdict}");
         format!("| {row} | ≥ {least} | {verdict} |\n")
     };
     let deep_cost = page_0 / deep;
-    let verdict = if deep_cost <= 1.2 { "met" } else { "**missed**" };
+    let deep_verdict = verdict(deep_cost <= 1.2);
     vec![
         row("findOtherFeed, first page : its statement", [page_0, bare_0], 0.7),
         row("findOtherFeed, page 1,000 : its statement", [deep, bare_deep], 0.7),
         format!(
-            "| findOtherFeed, page 1,000 : first page | {engine} | {deep:.0}/s, {deep_cost:.2} × its cost | {page_0:.0}/s | ≤ 1.2 × | {verdict} |\n"
+            "| findOtherFeed, page 1,000 : first page | {engine} | {deep:.0}/s, {deep_cost:.2} × its cost | {page_0:.0}/s | ≤ 1.2 × | {deep_verdict} |\n"
         ),
         row("saveFeed : an insert", [save, insert], 0.6),
         format!(

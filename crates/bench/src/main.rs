@@ -31,6 +31,7 @@ use crate::report::{Others, Report};
 
 /// Measures the fleet and its baselines in the same run
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -165,4 +166,24 @@ async fn save_liked_posts(author: &Phone) -> anyhow::Result<()> {
 
 fn addresses(ports: Ports) -> Addresses {
     Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_table_are_named_without_another_command() {
+        let is_accepted = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        for accepted in [
+            "bench",
+            "bench --only like,message --report page.md",
+            "bench feed --posts 10 --report page.md",
+        ] {
+            assert!(is_accepted(accepted), "{accepted}");
+        }
+        for refused in ["bench --only like feed", "bench feed --only like"] {
+            assert!(!is_accepted(refused), "{refused}");
+        }
+    }
 }
