@@ -16,6 +16,7 @@ use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
 use sosohappy_common::{Context, WakeHandle};
 use sosohappy_events::{Header, Outgoing};
+use sosohappy_store::StoreError;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -138,9 +139,18 @@ enum Step {
     },
     /// No row is pending.
     Empty,
-    /// The database or the bus failed; the rows that were not published stay.
-    Failed(String),
+    /// The rows that were not published stay.
+    Failed(Failure),
     LeaseLost,
+}
+
+/// What failed in a look at the outbox.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Database(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
 }
 
 /// What makes the relay look at the outbox.
@@ -314,7 +324,7 @@ impl Relay {
     /// | published, or empty | no | a rest, until a wake, a hint or the next look |
     /// | published | yes | the next step at once |
     /// | empty | since before the look | drained |
-    /// | failed | no | a pause that grows with each failure; no hint ends it |
+    /// | failed | no | a pause that grows with each failure; no hint ends it, and a commit only if the database failed |
     /// | failed | yes | drained: the rows stay for another replica |
     /// | lease lost | either | lease lost |
     async fn lead(&self, mut lease: Lease) -> End {
@@ -345,12 +355,17 @@ impl Relay {
                     delays = backoff();
                     cause = self.rest(LOOK).await;
                 }
-                Step::Failed(error) => {
-                    tracing::warn!(error, "outbox publish failed; retrying");
+                Step::Failed(failure) => {
+                    tracing::warn!(error = %failure, "outbox publish failed; retrying");
                     if self.draining.is_cancelled() {
                         return End::Drained;
                     }
-                    cause = self.pause(delays.next().unwrap_or(TRY)).await;
+                    let longest = delays.next().unwrap_or(TRY);
+                    cause = match failure {
+                        // A commit shows that the database is available again.
+                        Failure::Database(_) => self.pause_until_commit(longest).await,
+                        Failure::Bus(_) => self.pause(longest).await,
+                    };
                 }
                 Step::LeaseLost => return End::LeaseLost,
             }
@@ -362,7 +377,7 @@ impl Relay {
         let looked_at = self.clock.now();
         let mut batch = match self.outbox.pending(BATCH + stuck.len()).await {
             Ok(batch) => batch,
-            Err(error) => return Step::Failed(error.to_string()),
+            Err(error) => return Step::Failed(error.into()),
         };
         self.look_at(&batch);
         if self.faults.has(Fault::DeadRelay, &self.instance) {
@@ -391,20 +406,27 @@ impl Relay {
         tokio::select! {
             // Hints last: a flood of datagrams delays nothing else.
             biased;
-            cause = self.pause(longest) => cause,
+            cause = self.pause_until_commit(longest) => cause,
             () = self.hints.received(&self.holder, &self.metrics) => Cause::Hint,
         }
     }
 
-    /// Waits after a failure, at most for `longest`. Hints stay unread: commits of other replicas are no sign that the bus is available
-    /// again.
-    async fn pause(&self, longest: Duration) -> Cause {
+    /// Waits for a commit of this process, at most for `longest`.
+    async fn pause_until_commit(&self, longest: Duration) -> Cause {
         tokio::select! {
             biased;
             () = self.wake.woken() => Cause::Commit,
-            () = self.draining.cancelled() => Cause::Poll,
-            () = tokio::time::sleep(longest) => Cause::Poll,
+            cause = self.pause(longest) => cause,
         }
+    }
+
+    /// Waits after a failure, at most for `longest`. Wakes and hints stay unread: commits are no sign that the bus is available again.
+    async fn pause(&self, longest: Duration) -> Cause {
+        tokio::select! {
+            () = self.draining.cancelled() => {}
+            () = tokio::time::sleep(longest) => {}
+        }
+        Cause::Poll
     }
 
     /// Publishes one batch and deletes its rows. The lease may have been lost before the call: the query of pending rows may have
@@ -432,7 +454,7 @@ impl Relay {
         }
         match error {
             None => Ok(()),
-            Some(error) => Err(Step::Failed(error.to_string())),
+            Some(error) => Err(Step::Failed(error.into())),
         }
     }
 

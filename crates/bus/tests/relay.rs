@@ -591,6 +591,41 @@ async fn hints_do_not_shorten_the_pause_after_a_failed_publish() {
     assert_eq!(bus.values(), numbers(0..1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn commits_do_not_shorten_the_pause_after_a_failed_publish() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (_context, handle) = relay(&bus, &outbox);
+    bus.0.lock().unavailable = u32::MAX;
+    for number in 0..1000 {
+        outbox.write(event(number));
+        handle.wake();
+        sleep(Duration::from_millis(20)).await;
+    }
+    let tries = u32::MAX - std::mem::take(&mut bus.0.lock().unavailable);
+    assert!((1..40).contains(&tries), "{tries} tries in 20 s");
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), numbers(0..1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_ends_the_pause_after_a_failed_look() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (_context, handle) = relay(&bus, &outbox);
+    outbox.0.lock().pending_fails = u32::MAX;
+    sleep(Duration::from_secs(30)).await;
+    for number in 0..10 {
+        outbox.0.lock().pending_fails = 0;
+        let began = Instant::now();
+        outbox.write(event(number));
+        handle.wake();
+        emptied(&outbox).await;
+        assert!(began.elapsed() <= Duration::from_millis(50), "{:?}", began.elapsed());
+        outbox.0.lock().pending_fails = u32::MAX;
+        sleep(Duration::from_secs(30)).await;
+    }
+    assert_eq!(bus.values(), numbers(0..10));
+}
+
 #[tokio::test]
 async fn events_whose_hints_are_lost_are_published_in_order() {
     let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
