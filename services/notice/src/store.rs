@@ -103,7 +103,6 @@ fn withdrawal_ids(subjects: &[Subject<'_>]) -> HashSet<EventId> {
 }
 
 /// The erasures and withdrawals that concern some subjects.
-#[derive(Default)]
 struct Marks {
     /// Milliseconds up to which an account is erased, by its fingerprint.
     erased: HashMap<String, i64>,

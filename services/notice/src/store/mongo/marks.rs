@@ -1,10 +1,13 @@
 //! Up to when an account is erased. A write of an account's data reads its mark afterwards: either it sees the mark, or the erasure, which
 //! marks first, sees the data.
 
+use std::collections::HashMap;
+
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
+use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 
 use super::pushes::parse_event;
@@ -14,7 +17,12 @@ use crate::store::{Marks, Subject, fingerprints, withdrawal_ids};
 impl MongoStore {
     /// Returns the erasures and withdrawals that concern the subjects.
     pub(super) async fn marks(&self, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
-        let mut marks = Marks::default();
+        let (erased, withdrawn) = tokio::try_join!(self.erasures(subjects), self.withdrawals(subjects))?;
+        Ok(Marks { erased, withdrawn })
+    }
+
+    async fn erasures(&self, subjects: &[Subject<'_>]) -> Result<HashMap<String, i64>, StoreError> {
+        let mut erased = HashMap::new();
         let people: Vec<String> = fingerprints(subjects).into_iter().collect();
         let mut found = self
             .collection(MARKS)
@@ -23,8 +31,13 @@ impl MongoStore {
             .await?;
         while let Some(mark) = found.try_next().await? {
             let erased_until = number(&mark, "erased_until")?;
-            marks.erased.insert(text(&mark, "_id")?.to_owned(), erased_until);
+            erased.insert(text(&mark, "_id")?.to_owned(), erased_until);
         }
+        Ok(erased)
+    }
+
+    async fn withdrawals(&self, subjects: &[Subject<'_>]) -> Result<HashMap<EventId, i64>, StoreError> {
+        let mut withdrawn = HashMap::new();
         let ids: Vec<String> = withdrawal_ids(subjects).iter().map(ToString::to_string).collect();
         let mut found = self
             .collection(WITHDRAWALS)
@@ -32,11 +45,9 @@ impl MongoStore {
             .await?;
         while let Some(mark) = found.try_next().await? {
             let withdrawn_until = number(&mark, "withdrawn_until")?;
-            marks
-                .withdrawn
-                .insert(parse_event(text(&mark, "_id")?)?, withdrawn_until);
+            withdrawn.insert(parse_event(text(&mark, "_id")?)?, withdrawn_until);
         }
-        Ok(marks)
+        Ok(withdrawn)
     }
 
     /// Returns whether one of the accounts resigned at that moment or later.
