@@ -360,7 +360,8 @@ pub trait Inbox: Debug + Send + Sync {
     /// Returns the number up to which the account has read; 0 when nothing.
     async fn read_until(&self, account: &Account) -> Result<i64, StoreError>;
 
-    /// Counts the notices after a number, of those that happened after `since`.
+    /// Counts the notices after a number, of those that happened after `since`. One that happened before, but was consumed after the client's
+    /// view at `since`, never counts.
     async fn unread(
         &self,
         account: &Account,

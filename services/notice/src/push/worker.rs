@@ -451,7 +451,7 @@ impl Worker {
     }
 
     /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, but only since the last view of a client
-    /// of version 1, which does not say what was read.
+    /// of version 1, which does not say what was read. What happened before that view but was consumed after it never counts.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
         let hidden = self.directory.blocked_with(account).await?;
         let read = self.store.read_until(account).await?;
