@@ -42,6 +42,9 @@ pub trait Directory: std::fmt::Debug + Send + Sync {
     /// Returns whether either account blocks the other.
     async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError>;
 
+    /// Returns of each pair what [`Directory::blocked`] does, in the order of `pairs`, by one statement for up to 500 of them.
+    async fn blocked_among(&self, pairs: &[(&Account, &Account)]) -> Result<Vec<bool>, StoreError>;
+
     /// Returns the accounts that this account blocks or that block it, each once, in no order.
     async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError>;
 

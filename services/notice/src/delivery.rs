@@ -242,26 +242,14 @@ impl Delivery {
 
     /// Returns those of the notices that their receivers get, as [`Delivery::is_for_receiver`] does of one.
     async fn for_receivers(&self, mut raised: Vec<Raised>) -> Result<Vec<Raised>, HandleError> {
-        if let [single] = &raised[..] {
-            let is_for_receiver = self.is_for_receiver(&single.notice).await?;
-            return Ok(if is_for_receiver { raised } else { Vec::new() });
-        }
-        let caused = raised
-            .iter()
-            .filter(|Raised { notice, .. }| notice.content.actor().is_some());
-        let receivers: HashSet<Account> = caused.map(|raised| raised.notice.receiver.clone()).collect();
-        let mut blocked = HashMap::with_capacity(receivers.len());
-        for receiver in receivers {
-            let others: HashSet<Account> = self.directory.blocked_with(&receiver).await?.into_iter().collect();
-            blocked.insert(receiver, others);
-        }
+        let notices = raised.iter().map(|raised| &raised.notice);
+        let pairs: Vec<(&Account, &Account)> = notices
+            .filter_map(|notice| Some((notice.content.actor()?, &notice.receiver)))
+            .collect();
+        let mut blocked = self.directory.blocked_among(&pairs).await?.into_iter();
         raised.retain(|Raised { notice, .. }| {
-            let is_blocked = |actor: &Account| {
-                let others = blocked.get(&notice.receiver);
-                others.is_some_and(|others| others.contains(actor))
-            };
             let actor = notice.content.actor();
-            actor.is_none_or(|actor| *actor != notice.receiver && !is_blocked(actor))
+            actor.is_none_or(|actor| blocked.next() == Some(false) && *actor != notice.receiver)
         });
         Ok(raised)
     }

@@ -1,6 +1,6 @@
 //! The directory of accounts. Each event is one atomic update under the condition that it is the newest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -205,9 +205,30 @@ impl Directory for MongoDirectory {
     }
 
     async fn blocked(&self, one: &Account, other: &Account) -> Result<bool, StoreError> {
-        let either = [relation_id(one, other, BLOCK), relation_id(other, one, BLOCK)];
+        let either = block_ids(one, other);
         let blocked = doc! { "_id": { "$in": either.as_slice() }, "active": true };
         Ok(self.0.collection(RELATIONS).find_one(blocked).await?.is_some())
+    }
+
+    async fn blocked_among(&self, pairs: &[(&Account, &Account)]) -> Result<Vec<bool>, StoreError> {
+        let mut blocks = HashSet::new();
+        // Each has two ids.
+        for pairs in pairs.chunks(BATCH / 2) {
+            let ids: Vec<String> = pairs.iter().flat_map(|(one, other)| block_ids(one, other)).collect();
+            let mut found = self
+                .0
+                .collection(RELATIONS)
+                .find(doc! { "_id": { "$in": ids }, "active": true })
+                .projection(doc! { "_id": 1 })
+                .await?;
+            while let Some(block) = found.try_next().await? {
+                blocks.insert(text(&block, "_id")?.to_owned());
+            }
+        }
+        let blocked = pairs
+            .iter()
+            .map(|(one, other)| block_ids(one, other).iter().any(|id| blocks.contains(id)));
+        Ok(blocked.collect())
     }
 
     async fn blocked_with(&self, account: &Account) -> Result<Vec<Account>, StoreError> {
@@ -265,6 +286,11 @@ async fn upsert(
 /// Returns the `_id`; accounts have no control characters, so the separator is unambiguous.
 fn relation_id(account: &Account, other: &Account, kind: &str) -> String {
     format!("{}\u{1f}{}\u{1f}{kind}", account.as_str(), other.as_str())
+}
+
+/// Returns the ids of the blocks of two accounts, one for each direction.
+fn block_ids(one: &Account, other: &Account) -> [String; 2] {
+    [relation_id(one, other, BLOCK), relation_id(other, one, BLOCK)]
 }
 
 fn text<'a>(document: &'a Document, field: &str) -> Result<&'a str, StoreError> {

@@ -18,6 +18,7 @@ on_all_engines! {
     names_come_in_the_order_asked,
     a_resignation_lasts_until_a_later_word,
     the_last_word_on_a_pair_wins,
+    blocks_among_many_pairs_are_found,
     two_who_follow_each_other_are_friends,
     a_follow_is_no_block,
     an_erasure_forgets_what_was_before,
@@ -209,6 +210,42 @@ async fn the_last_word_on_a_pair_wins(bed: Arc<Bed>) {
     assert!(!directory.blocked(&kim, &lee).await.unwrap());
     assert_eq!(directory.blocked_with(&kim).await.unwrap(), [park]);
     assert_eq!(directory.blocked_with(&lee).await.unwrap(), []);
+}
+
+async fn blocks_among_many_pairs_are_found(bed: Arc<Bed>) {
+    let directory = directory(&bed).await;
+    let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
+    directory.set_relation(Block, &kim, &lee, at(10)).await.unwrap();
+    directory.set_relation(Follow, &kim, &park, at(10)).await.unwrap();
+    directory.set_relation(Block, &lee, &park, at(10)).await.unwrap();
+    directory.set_relation(Unblock, &lee, &park, at(20)).await.unwrap();
+    assert!(directory.blocked_among(&[]).await.unwrap().is_empty());
+    let pairs = [
+        (&kim, &lee),
+        (&kim, &park),
+        (&lee, &park),
+        (&lee, &kim),
+        (&kim, &kim),
+        (&kim, &lee),
+    ];
+    let expected = [true, false, false, true, false, true];
+    assert_eq!(directory.blocked_among(&pairs).await.unwrap(), expected);
+
+    // More than one statement asks for.
+    let others: Vec<_> = (0..1201).map(|number| account(&format!("other-{number}"))).collect();
+    for number in [0, 499, 500, 1200] {
+        directory
+            .set_relation(Block, &others[number], &kim, at(10))
+            .await
+            .unwrap();
+    }
+    let pairs: Vec<_> = others.iter().map(|other| (&kim, other)).collect();
+    let blocked = directory.blocked_among(&pairs).await.unwrap();
+    let found: Vec<usize> = (0..)
+        .zip(blocked)
+        .filter_map(|(number, blocked)| blocked.then_some(number))
+        .collect();
+    assert_eq!(found, [0, 499, 500, 1200]);
 }
 
 async fn two_who_follow_each_other_are_friends(bed: Arc<Bed>) {

@@ -226,6 +226,13 @@ async fn likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_
     const FLOOD: u64 = 1_200;
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: kim.account.clone(),
+        other: "liker7@example.com+kakao".parse().expect("an account"),
+    })
+    .await;
+    applied(&notice, "relation", 1).await;
     let liked = |number: u64| {
         let liker = PostLiked {
             liker: format!("liker{number}"),
@@ -250,7 +257,10 @@ async fn likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_
         (counted(&notice, "events_dead_letters_total", &[("topic", "noticeLike")]).await == 2).then_some(())
     })
     .await;
-    for (person, expected) in [(&kim, FLOOD), (&lee, 1)] {
+    // Twice; all but the one of the blocked account.
+    let kept = counted(&notice, "notices_total", &[("outcome", "kept")]).await;
+    assert_eq!(kept, 2 * FLOOD);
+    for (person, expected) in [(&kim, FLOOD - 1), (&lee, 1)] {
         let request = sosohappy_common::tls::client().get(notice.at("/notice-service/unreadCount"));
         let answer = person.sign(request).send().await.expect("an answer");
         let unread: serde_json::Value = answer.json().await.expect("JSON");
