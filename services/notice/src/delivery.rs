@@ -199,12 +199,17 @@ impl Delivery {
     /// Keeps a notice in the inbox and queues its push, as [`Delivery::keep_all`] does.
     pub async fn keep(&self, notice: Notice) -> Result<(), HandleError> {
         let cause = correlation();
-        self.keep_all(vec![Raised { notice, cause }]).await
+        let kept = self.keep_all(vec![Raised { notice, cause }]).await?;
+        self.metrics.notices(Outcome::Kept, kept);
+        Ok(())
     }
 
     /// Keeps notices in their inboxes and queues their pushes, each due after the time in which a replica with a socket of the receiver reports
     /// that the notice was shown. They are at most [`STORED_AT_ONCE`](crate::store::STORED_AT_ONCE).
-    pub async fn keep_all(&self, raised: Vec<Raised>) -> Result<(), HandleError> {
+    ///
+    /// Returns how many the inbox keeps. The caller counts them as [`Outcome::Kept`] once everything that it handles together is applied: after an
+    /// error all of it is handled again.
+    pub async fn keep_all(&self, raised: Vec<Raised>) -> Result<usize, HandleError> {
         // All notices come before all pushes: a crash in between leaves the records unacknowledged, and they are handled again.
         let now = self.now();
         let kept = self.put_all(self.for_receivers(latest(raised)).await?, now).await?;
@@ -219,7 +224,8 @@ impl Delivery {
             PushContent::Message { .. } | PushContent::Notice { .. } | PushContent::Handled { .. } => delivery_timeout,
         };
         let waits: Vec<_> = pushes.iter().map(|push| (push, wait(push))).collect();
-        self.queue_all(&waits).await
+        self.queue_all(&waits).await?;
+        Ok(kept.len())
     }
 
     /// Stores notices. Returns those that the inbox keeps.
@@ -233,11 +239,7 @@ impl Delivery {
         let notices: Vec<&Notice> = raised.iter().map(|raised| &raised.notice).collect();
         let added = self.store.add_all(&notices, now).await?;
         let kept = raised.into_iter().zip(added).filter(|(_, added)| added.is_kept());
-        let kept: Vec<Raised> = kept.map(|(raised, _)| raised).collect();
-        for _ in &kept {
-            self.metrics.notice(Outcome::Kept);
-        }
-        Ok(kept)
+        Ok(kept.map(|(raised, _)| raised).collect())
     }
 
     /// Returns those of the notices that their receivers get, as [`Delivery::is_for_receiver`] does of one.
@@ -274,10 +276,13 @@ impl Delivery {
     /// Withdraws a notice or message, as [`Delivery::withdraw_all`] does.
     pub async fn withdraw(&self, receiver: &Account, notice: EventId, at: Timestamp) -> Result<(), HandleError> {
         let receiver = receiver.clone();
-        self.withdraw_all(&[Withdrawal { receiver, notice, at }]).await
+        self.withdraw_all(&[Withdrawal { receiver, notice, at }]).await?;
+        self.metrics.notice(Outcome::Withdrawn);
+        Ok(())
     }
 
-    /// Withdraws notices or messages: their inbox entries and their pushes, or the banners of pushes that were sent.
+    /// Withdraws notices or messages: their inbox entries and their pushes, or the banners of pushes that were sent. The caller counts them, as
+    /// for [`Delivery::keep_all`].
     pub async fn withdraw_all(&self, withdrawals: &[Withdrawal]) -> Result<(), HandleError> {
         if withdrawals.is_empty() {
             return Ok(());
@@ -290,9 +295,6 @@ impl Delivery {
         let receivers: HashSet<&Account> = withdrawals.iter().map(|each| &each.receiver).collect();
         for receiver in receivers {
             self.banners.withdraw_handled(receiver, None, now).await?;
-        }
-        for _ in withdrawals {
-            self.metrics.notice(Outcome::Withdrawn);
         }
         Ok(())
     }

@@ -144,6 +144,11 @@ impl NoticeMetrics {
     }
 
     pub fn notice(&self, outcome: Outcome) {
+        self.notices(outcome, 1);
+    }
+
+    pub fn notices(&self, outcome: Outcome, times: usize) {
+        let times = u64::try_from(times).unwrap_or(u64::MAX);
         let label = match outcome {
             Outcome::Shown => "shown",
             Outcome::Kept => "kept",
@@ -153,7 +158,7 @@ impl NoticeMetrics {
             Outcome::Unwanted => "unwanted",
             Outcome::Nobody => "nobody",
         };
-        self.notices.with_label_values(&[label]).inc();
+        self.notices.with_label_values(&[label]).inc_by(times);
     }
 
     /// Observes that a notice of that time has reached a hop.

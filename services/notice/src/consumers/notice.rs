@@ -7,6 +7,7 @@ use sosohappy_events::{Envelope, EventId};
 
 use crate::delivery::{Delivery, Raised, Withdrawal};
 use crate::domain::{Content, Notice, like_id};
+use crate::metrics::Outcome;
 use crate::shows::Shows;
 use crate::store::STORED_AT_ONCE;
 
@@ -45,9 +46,11 @@ impl Consumer<NoticeRaised> for Keep {
     /// Notices and withdrawals keep their order: those of one kind in a row are applied together.
     async fn handle_all(&self, events: Vec<Envelope<NoticeRaised>>) -> Result<(), HandleError> {
         let (mut notices, mut withdrawals) = (Vec::new(), Vec::new());
+        let (mut kept, mut withdrawn_in_all) = (0, 0);
         for raised in events {
             if let Some(notice) = withdrawn(&raised.event)? {
-                self.0.keep_all(std::mem::take(&mut notices)).await?;
+                kept += self.0.keep_all(std::mem::take(&mut notices)).await?;
+                withdrawn_in_all += 1;
                 withdrawals.push(Withdrawal {
                     receiver: raised.event.receiver,
                     notice,
@@ -61,7 +64,10 @@ impl Consumer<NoticeRaised> for Keep {
             }
         }
         self.0.withdraw_all(&withdrawals).await?;
-        self.0.keep_all(notices).await
+        kept += self.0.keep_all(notices).await?;
+        self.0.metrics.notices(Outcome::Withdrawn, withdrawn_in_all);
+        self.0.metrics.notices(Outcome::Kept, kept);
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use sosohappy_events::types::PostLiked;
 
 use crate::delivery::{Delivery, Raised};
 use crate::domain::{Content, Notice, like_id};
+use crate::metrics::Outcome;
 use crate::shows::Shows;
 use crate::store::STORED_AT_ONCE;
 
@@ -52,7 +53,9 @@ impl Consumer<PostLiked> for Keep {
         let raised: Option<Vec<Raised>> = likes.into_iter().map(complete).collect();
         // A name may have to be looked up for long, and may belong to no account.
         let raised = raised.ok_or_else(|| HandleError::Rejected("a like names no account".to_owned()))?;
-        self.0.keep_all(raised).await
+        let kept = self.0.keep_all(raised).await?;
+        self.0.metrics.notices(Outcome::Kept, kept);
+        Ok(())
     }
 }
 

@@ -80,6 +80,42 @@ async fn a_withdrawn_comment_leaves_neither_notice_nor_push(bed: Bed) {
     assert_eq!(pushes(&notice, "comment", "sent").await, 1);
 }
 
+/// The consumer gets them together, and again in smaller parts: the last ones are without bounds.
+async fn notices_that_wait_are_counted_once(bed: Bed) {
+    const COMMENTS: u64 = 300;
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let comment = |number: u64, text: String| NoticeRaised {
+        receiver: kim.account.clone(),
+        topic: "comment".to_owned(),
+        data: json!({ "text": text, "commentId": number }),
+        about: None,
+    };
+    let comments = (0..COMMENTS).map(|number| comment(number, String::new()));
+    let withdrawals = (1..=2_i64).map(|number| {
+        let earlier = NoticeRaised::comment_id(&kim.account, number);
+        NoticeRaised::withdrawn(kim.account.clone(), earlier)
+    });
+    let without_bounds = (0..2).map(|number| comment(number, "x".repeat(20_000)));
+    let raised = comments.chain(withdrawals).chain(without_bounds);
+    let records: Vec<_> = raised
+        .map(|raised| Envelope::new(raised, &bed.context).to_outgoing())
+        .collect();
+    bed.bus.publish(&records).await.expect("the bus takes records");
+    eventually("both dead letters", async || {
+        (counted(&notice, "events_dead_letters_total", &[("topic", "notice")]).await == 2).then_some(())
+    })
+    .await;
+    applied(&notice, "notice", COMMENTS + 2).await;
+    for (outcome, times) in [("kept", COMMENTS), ("withdrawn", 2)] {
+        assert_eq!(
+            counted(&notice, "notices_total", &[("outcome", outcome)]).await,
+            times,
+            "{outcome}"
+        );
+    }
+}
+
 /// The number of unread notices, and the dates of the likes in an inbox.
 async fn likes(notice: &Running, person: &Person) -> (Value, Vec<Value>) {
     let client = sosohappy_common::tls::client();
@@ -160,4 +196,5 @@ on_both_engines!(
     a_deleted_post_gets_no_push,
     another_notice_is_shown_as_it_was_raised,
     a_withdrawn_comment_leaves_neither_notice_nor_push,
+    notices_that_wait_are_counted_once,
 );
