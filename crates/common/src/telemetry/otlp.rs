@@ -27,7 +27,9 @@ pub(super) fn exporter(service: &str, settings: &Tracing) -> anyhow::Result<Opti
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(endpoint)
         .build()?;
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
+    // By the id of the trace alone, so that all services decide alike. Not by the sampled flag of the parent: it may be a client's, and a client
+    // could have each of its requests exported.
+    let sampler = Sampler::TraceIdRatioBased(settings.sample_ratio);
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(sampler)

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::routing::get;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tower::ServiceExt as _;
 use tracing_subscriber::layer::Layered;
 use tracing_subscriber::registry::LookupSpan;
@@ -272,9 +273,9 @@ async fn the_lines_of_a_task_tell_whose_they_are() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn spans_go_to_the_collector_and_continue_the_trace() {
-    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+/// Handles a request of a client that has its trace sampled. Returns what the collector received, and the recent spans.
+async fn exported(sample_ratio: f64) -> (UnboundedReceiver<Vec<u8>>, Arc<RecentSpans>) {
+    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
     let collect = move |body: bytes::Bytes| async move {
         sender.send(body.to_vec()).expect("the test listens");
     };
@@ -287,27 +288,42 @@ async fn spans_go_to_the_collector_and_continue_the_trace() {
 
     let tracing = Tracing {
         otlp_endpoint: Some(endpoint),
-        sample_ratio: 0.0,
-        recent_bytes: 0,
+        sample_ratio,
+        recent_bytes: 1 << 20,
     };
     let built = build("test-service", &log("info"), &tracing, io::sink, false).expect("valid");
     let telemetry = Telemetry {
         exporter: built.exporter,
     };
     let installed = tracing::subscriber::set_default(built.subscriber);
-    // The caller's trace is sampled, whatever our own ratio.
     ask(&service()).await;
     drop(installed);
     tokio::task::spawn_blocking(move || telemetry.flush())
         .await
         .expect("no panic");
+    (received, built.recent.expect("spans are kept"))
+}
+
+const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_go_to_the_collector_and_continue_the_trace() {
+    let (mut received, _) = exported(1.0).await;
     let spans = received.recv().await.expect("spans arrive");
     let has = |needle: &[u8]| spans.windows(needle.len()).any(|window| window == needle);
     assert!(has(b"GET /test-service/posts/{id}"), "the span is named by its route");
     assert!(
-        has(&hex::decode("4bf92f3577b34da6a3ce929d0e0e4736").expect("hex")),
+        has(&hex::decode(CALLERS_TRACE).expect("hex")),
         "it is in the caller's trace"
     );
     assert!(has(b"test-service"), "the service is named");
     assert!(!has(b"kim@example.com"), "no path goes out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_does_not_decide_what_is_exported() {
+    let (mut received, recent) = exported(0.0).await;
+    assert!(received.try_recv().is_err(), "the caller's trace is exported");
+    let kept = recent.find("test-service", CALLERS_TRACE);
+    assert!(!kept.is_empty(), "the recent spans do not depend on it");
 }
