@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Fuse};
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::{Gate, Stage};
+use tokio_util::sync::CancellationToken;
 
 use super::handling::{Handling, Outcome, backoff, pause};
 use super::{Consumer, HandleError};
@@ -21,6 +22,10 @@ const GROUP: &str = "consumers";
 /// A member that holds one record for this long, while its database is unavailable, leaves its partitions to other replicas until it
 /// has applied the record.
 const LONGEST_HOLD: Duration = Duration::from_mins(1);
+
+/// How long the records in hand may still take once consumers drain: less than their stage has of the default `server.drain-budget`, 4 s where
+/// requests and sockets use up theirs. The member must leave its group before the budget is spent.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Bytes from which on a member adds no further waiting record to those that it has.
 const MOST_BYTES: usize = 1 << 20;
@@ -152,7 +157,10 @@ async fn apply<E: Event, C: Consumer<E>>(
             }
             continue;
         }
-        let Err(error) = handling.handle_together(part).await else {
+        let Some(attempt) = in_grace(&draining, handling.handle_together(part)).await else {
+            return Ok(Some(Ended::Draining));
+        };
+        let Err(error) = attempt else {
             let last_of_partitions: BTreeMap<i32, &Record> =
                 part.iter().map(|record| (record.partition, record)).collect();
             for record in last_of_partitions.into_values() {
@@ -179,8 +187,13 @@ async fn apply_one<E: Event, C: Consumer<E>>(
     member: &mut dyn Member,
     record: &Record,
 ) -> Result<Option<Ended>, BusError> {
+    let draining = context.lifecycle.draining_at(Stage::Consuming);
     // An attempt may be dropped at any await.
-    let Ok(outcome) = tokio::time::timeout(LONGEST_HOLD, handling.handle(record)).await else {
+    let attempts = tokio::time::timeout(LONGEST_HOLD, handling.handle(record));
+    let Some(attempts) = in_grace(&draining, attempts).await else {
+        return Ok(Some(Ended::Draining));
+    };
+    let Ok(outcome) = attempts else {
         return Ok(Some(Ended::Held(record.clone())));
     };
     match outcome {
@@ -194,6 +207,23 @@ async fn apply_one<E: Event, C: Consumer<E>>(
     }
     member.done(record).await?;
     Ok(None)
+}
+
+/// Runs work on records. Returns `None` when it has not ended [`GRACE`] after the beginning of the drain: it is dropped, and the next owner of
+/// the partitions reads its records again.
+async fn in_grace<T>(draining: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    let grace = async {
+        draining.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = grace => {
+            tracing::warn!("records in hand not applied in time; left to the next owner of their partitions");
+            None
+        }
+    }
 }
 
 /// Resolves when the gate may be opened; never if there is none.
@@ -564,6 +594,62 @@ mod tests {
         let sizes: Vec<usize> = calls.iter().map(|call| call.split(' ').count()).collect();
         assert_eq!(sizes, [8, 1, 3, 1, 1, 1, 4, 1, 1, 2]);
         assert_eq!((done, letters), (vec![0, 1, 2, 3, 4, 5, 7], vec![]));
+    }
+
+    /// Takes so long for each call.
+    struct Slow(Duration);
+
+    #[async_trait]
+    impl Consumer<AccountResigned> for Slow {
+        const MOST_AT_ONCE: usize = 8;
+
+        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+            tokio::time::sleep(self.0).await;
+            Ok(())
+        }
+
+        async fn handle_all(&self, _: Vec<Envelope<AccountResigned>>) -> Result<(), HandleError> {
+            tokio::time::sleep(self.0).await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_lets_the_records_in_hand_end_but_not_for_long() {
+        for (records, takes, done) in [
+            (1, GRACE, vec![0]),
+            (8, GRACE, vec![7]),
+            (1, GRACE * 2, vec![]),
+            (8, GRACE * 2, vec![]),
+        ] {
+            let context = Context::system("test-service", 0);
+            let event = AccountResigned {
+                account: "kim@example.com+kakao".parse().unwrap(),
+                nickname: "kim".into(),
+            };
+            let record = record_of(&Envelope::new(event, &context).to_outgoing());
+            let waiting = (0..records).map(|offset| Record {
+                offset,
+                ..record.clone()
+            });
+            let mut member = Queued {
+                waiting: waiting.collect(),
+                ..Queued::default()
+            };
+            let handling = Handling::<AccountResigned, _>::new(&context, Slow(takes), "consumer");
+            let drain = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                context.lifecycle.shutdown(Duration::from_secs(20)).await;
+                tokio::time::Instant::now()
+            };
+            let (ended, drained) = tokio::join!(consume(&context, &handling, &mut member, &mut None), drain);
+            assert!(matches!(ended, Ok(Ended::Draining)));
+            assert!(
+                drained.elapsed() < GRACE + Duration::from_secs(1),
+                "{records} records of {takes:?}"
+            );
+            assert_eq!(member.done, done, "{records} records of {takes:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
