@@ -12,6 +12,7 @@ use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
 use super::{Consumer, HandleError, correlation_of};
@@ -111,6 +112,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         let outcome = match self.decode(record).await {
             Ok(envelope) => {
                 let span = span::<E>(&envelope.meta, self.kind);
+                span.record(TRACE_ID, trace_id(&envelope.meta));
                 // Decoded once more for each further attempt: events need not be cloned for the rare case.
                 correlation_of(&envelope.meta)
                     .scope(self.attempts(envelope, record))
@@ -141,10 +143,10 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
             decoded => decoded.map_err(|unreadable| HandleError::Rejected(unreadable.to_string())),
         };
         let envelopes = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        // Each in the trace of its cause; they end when all are applied.
-        let of_each: Vec<Span> = envelopes
+        // Each in the trace of its cause; they end when all are applied. Those of a failed attempt are not kept, of which there may be many.
+        let of_each: Vec<(Span, Option<String>)> = envelopes
             .iter()
-            .map(|envelope| span::<E>(&envelope.meta, self.kind))
+            .map(|Envelope { meta, .. }| (span::<E>(meta, self.kind), trace_id(meta).map(str::to_owned)))
             .collect();
         let span = tracing::info_span!(
             "consume_together",
@@ -154,7 +156,9 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
             kind = self.kind,
         );
         attempt(self.consumer.handle_all(envelopes)).instrument(span).await?;
-        drop(of_each);
+        for (span, trace_id) in of_each {
+            span.record(TRACE_ID, trace_id);
+        }
         let took = self.metrics.seconds.with_label_values(&[topic, self.kind]);
         for _ in records {
             self.count("applied");
@@ -296,9 +300,15 @@ async fn attempt(work: impl Future<Output = Result<(), HandleError>> + Send) -> 
     }
 }
 
-/// The span of handling an event, below the one that caused it.
+/// The field by which a span is kept among the recent ones.
+const TRACE_ID: &str = "trace_id";
+
+fn trace_id(meta: &Meta) -> Option<&str> {
+    meta.traceparent.as_deref().and_then(correlation::trace_id)
+}
+
+/// The span of handling an event, below the one that caused it. Its [`TRACE_ID`] is still to be recorded.
 fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
-    let traceparent = meta.traceparent.as_deref();
     let span = tracing::info_span!(
         "consume",
         topic = E::TOPIC.default_name(),
@@ -306,9 +316,9 @@ fn span<E: Event>(meta: &Meta, kind: &'static str) -> Span {
         id = %meta.id,
         kind,
         request_id = meta.correlation_id,
-        trace_id = traceparent.and_then(correlation::trace_id),
+        trace_id = Empty,
     );
-    if let Some(traceparent) = traceparent {
+    if let Some(traceparent) = &meta.traceparent {
         correlation::continue_trace(&span, traceparent);
     }
     span
@@ -320,6 +330,8 @@ mod tests {
 
     use async_trait::async_trait;
     use parking_lot::Mutex;
+    use sosohappy_common::settings::{Log, LogFormat, Tracing};
+    use sosohappy_common::telemetry::{Telemetry, recent_spans};
     use sosohappy_events::testing::record_of;
     use sosohappy_events::types::AccountResigned;
     use sosohappy_events::{Header, Outgoing};
@@ -419,5 +431,45 @@ mod tests {
             corrupt[corrupt.len() - 1] - corrupt[0] < Duration::from_secs(5),
             "{corrupt:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn records_are_among_the_recent_spans_once_they_are_applied() {
+        let log = Log {
+            level: "info".to_owned(),
+            format: LogFormat::Json,
+        };
+        let tracing = Tracing {
+            otlp_endpoint: None,
+            sample_ratio: 0.0,
+            recent_bytes: 1 << 20,
+        };
+        let _telemetry = Telemetry::install("test-service", &log, &tracing).expect("the first of the process");
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let kept = || recent_spans().map(|spans| spans.find("test-service", trace).len());
+
+        let context = Context::system("test-service", 0);
+        let consumer = Failing::default();
+        consumer
+            .failures
+            .lock()
+            .push_back(HandleError::Corrupt(anyhow::anyhow!("a test")));
+        let handling = Handling::new(&context, consumer, "consumer");
+        let resigned = AccountResigned {
+            account: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "kim".into(),
+        };
+        let mut envelope = Envelope::new(resigned, &context);
+        envelope.meta.traceparent = Some(format!("00-{trace}-00f067aa0ba902b7-01"));
+        let records = [record_of(&envelope.to_outgoing()), record_of(&envelope.to_outgoing())];
+        for (is_applied, spans) in [(false, 0), (true, 2)] {
+            let span = tracing::error_span!("test", service = "test-service");
+            let outcome = handling.handle_together(&records).instrument(span).await;
+            assert_eq!(outcome.is_ok(), is_applied);
+            assert_eq!(kept(), Some(spans));
+        }
+        let span = tracing::error_span!("test", service = "test-service");
+        handling.handle(&records[0]).instrument(span).await;
+        assert_eq!(kept(), Some(3));
     }
 }
