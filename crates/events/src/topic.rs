@@ -232,10 +232,12 @@ impl Topic {
             Self::Moderation => &[Service::Feed, Service::Dm],
             // Services to come may read it, too.
             Self::Post => &[Service::Feed, Service::Notice],
-            Self::SocketMessage | Self::SocketFrame | Self::MessageRequest | Self::RoomMessage => &[Service::Dm],
+            Self::SocketMessage | Self::SocketFrame | Self::MessageRequest => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DeviceToken | Self::DirectMessage | Self::MessageChange => &[Service::Dm, Service::Notice],
+            Self::DeviceToken | Self::DirectMessage | Self::MessageChange | Self::RoomMessage => {
+                &[Service::Dm, Service::Notice]
+            }
             Self::Erased | Self::ModerationApplied => &[Service::Auth],
         }
     }

@@ -47,6 +47,6 @@ pub use notice_like::PostLiked;
 pub use post::{PostChange, PostChanged};
 pub use relation::{Relation, RelationChanged};
 pub use resign::AccountResigned;
-pub use room_message::RoomMessageSent;
+pub use room_message::{RoomMessageSent, RoomPush};
 pub use socket_frame::SocketFrameSent;
 pub use socket_message::SocketMessageSent;

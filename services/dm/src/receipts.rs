@@ -55,6 +55,18 @@ pub fn read_event(receipt: &Receipt, context: &Context) -> Outgoing {
     Envelope::new(event, context).to_outgoing()
 }
 
+/// Makes the event of a member's reading a room up to a number, or leaving it.
+pub fn room_read_event(reader: &Account, room: &str, number: i64, context: &Context) -> Outgoing {
+    let event = MessageReceipt {
+        reader: reader.clone(),
+        progress: ReceiptProgress::ReadRoom {
+            room: room.to_owned(),
+            number,
+        },
+    };
+    Envelope::new(event, context).to_outgoing()
+}
+
 #[derive(Clone)]
 struct ShownReports {
     store: Arc<dyn Store>,
@@ -68,7 +80,12 @@ impl ShownReports {
     /// the store: a crash before the client's answer is written anywhere loses the event in either case, and the message is pushed as well.
     async fn write(&self, messages: Vec<ShownMessage>, at: Timestamp) -> Result<(), MarkError> {
         self.bus.publish(&self.events(&messages)).await?;
-        let ids: Vec<MessageId> = messages.into_iter().map(|shown| shown.message).collect();
+        // Messages of rooms have no marks of delivery.
+        let ids = messages.into_iter().filter(|shown| !shown.is_in_room);
+        let ids: Vec<MessageId> = ids.map(|shown| shown.message).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
         let receipts = self.store.delivered(&ids, at).await?;
         self.unnumbered.tell(&receipts).await;
         Ok(())
@@ -77,9 +94,9 @@ impl ShownReports {
     /// Returns an event for each receiver. Messages of the legacy Spring services have no push here.
     fn events(&self, messages: &[ShownMessage]) -> Vec<Outgoing> {
         let mut by_reader = HashMap::<&Account, Vec<String>>::new();
-        for ShownMessage { reader, message } in messages {
-            if message.event().is_some() {
-                by_reader.entry(reader).or_default().push(message.to_string());
+        for shown in messages {
+            if let Some(push) = shown.push() {
+                by_reader.entry(&shown.reader).or_default().push(push.to_string());
             }
         }
         let event = |(reader, messages): (&Account, Vec<String>)| {

@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 
 use crate::domain::{
     Admission, Changed, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
-    NewMessage, Party, Position, Receipt, RepeatKey, ShownMessage, Stored,
+    NewMessage, Party, Position, Receipt, RepeatKey, RoomMessage, ShownMessage, Stored,
 };
 use crate::error::Error;
 use crate::metrics::DmMetrics;
@@ -229,8 +229,7 @@ impl DmProtocol {
             (Target::Room(room), FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _))
                 if message.room == room =>
             {
-                self.store.read_room(&room, &caller.account, message.number).await?;
-                return Ok(());
+                return Ok(self.mark_room_read(&caller.account, &message).await?);
             }
             _ => return Err(Refusal::InvalidFrame.into()),
         };
@@ -257,6 +256,17 @@ impl DmProtocol {
             self.relay.wake();
         }
         self.unnumbered.tell(receipt.as_slice()).await;
+        Ok(())
+    }
+
+    /// The member has read the messages of a room up to this one.
+    async fn mark_room_read(&self, reader: &Account, message: &RoomMessage) -> Result<(), StoreError> {
+        let event = receipts::room_read_event(reader, &message.room, message.number, &self.context);
+        let number = message.number;
+        let now = self.context.clock.now();
+        if self.store.read_room(&message.room, reader, number, now, &event).await? {
+            self.relay.wake();
+        }
         Ok(())
     }
 
@@ -535,19 +545,20 @@ impl DmProtocol {
         })
     }
 
-    /// An acknowledgement of the receiver marks the message as delivered.
+    /// An acknowledgement of the receiver marks the message as delivered; one of a member of a room settles the push there.
     fn on_shown(&self, account: &Account, framed: &Framed) -> OnShown {
-        match &framed.content {
-            FrameContent::Message(stored) if stored.message.receiver.account == *account => {
-                let shown = self.metrics.shown.clone();
-                let mark = ShownMessage {
-                    reader: account.clone(),
-                    message: stored.message.id.clone(),
-                };
-                self.delivered.on_shown(mark, move || shown.inc())
-            }
-            _ => OnShown::new(|| ()),
-        }
+        let (message, is_in_room) = match &framed.content {
+            FrameContent::Message(stored) if stored.message.receiver.account == *account => (&stored.message.id, false),
+            FrameContent::RoomMessage(message) if message.sender.account != *account => (&message.id, true),
+            _ => return OnShown::new(|| ()),
+        };
+        let shown = self.metrics.shown.clone();
+        let mark = ShownMessage {
+            reader: account.clone(),
+            message: message.clone(),
+            is_in_room,
+        };
+        self.delivered.on_shown(mark, move || shown.inc())
     }
 }
 

@@ -333,6 +333,12 @@ pub enum Posted {
     NoMember,
 }
 
+/// Makes the event of a message in a room, of the members who have it in their streams and its number.
+pub type PostedEventOf<'a> = &'a (dyn Fn(&[Account], i64) -> Outgoing + Send + Sync);
+
+/// Makes the event of leaving a room, of the number of its newest message.
+pub type LeftEventOf<'a> = &'a (dyn Fn(i64) -> Outgoing + Send + Sync);
+
 /// Rooms, and their messages, of which each member has a frame in its stream.
 #[async_trait]
 pub trait Rooms: Send + Sync {
@@ -346,11 +352,18 @@ pub trait Rooms: Send + Sync {
 
     async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError>;
 
-    /// Takes a member out of a room; false if the account is none. A room without members is deleted with its messages.
-    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError>;
+    /// Takes a member out of a room and stores the event, which is made of the number of the room's newest message; false if the account is
+    /// none. A room without members is deleted with its messages.
+    async fn leave_room(
+        &self,
+        id: &str,
+        account: &Account,
+        at: Timestamp,
+        event_of: LeftEventOf<'_>,
+    ) -> Result<bool, StoreError>;
 
     /// Stores a message with its event, under the next number of its room and with a frame in the stream of each member.
-    async fn post(&self, message: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError>;
+    async fn post(&self, message: &NewRoomMessage, event_of: PostedEventOf<'_>) -> Result<Posted, WriteError>;
 
     /// Returns the members beside these who see a message: they joined while it was stored. Gives it the frames in their streams that a crash
     /// has kept from them; SQLite stores those with it.
@@ -379,8 +392,15 @@ pub trait Rooms: Send + Sync {
         limit: u32,
     ) -> Result<Vec<RoomMessage>, StoreError>;
 
-    /// The member has read the messages up to a number.
-    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError>;
+    /// The member has read the messages up to a number. Stores the event and returns true if it had not read that far.
+    async fn read_room(
+        &self,
+        room: &str,
+        account: &Account,
+        number: i64,
+        at: Timestamp,
+        event: &Outgoing,
+    ) -> Result<bool, StoreError>;
 
     /// The messages that an account sent to rooms, with ids after this one, in order.
     async fn sent_in_rooms(

@@ -10,6 +10,7 @@ mod notice;
 mod notice_like;
 mod post;
 mod resign;
+mod room_message;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_events::types::{
     AccountResigned, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, MessageReceipt, NoticeRaised,
-    PostChanged, PostLiked,
+    PostChanged, PostLiked, RoomMessageSent,
 };
 
 use crate::delivery::Delivery;
@@ -38,6 +39,7 @@ pub fn spawn(bus: &Arc<dyn Bus>, delivery: &Delivery, relay: RelayHandle) {
     spawn_consumer::<PostChanged>(context, bus.clone(), post::Withdraw(delivery.clone()));
     spawn_consumer::<DirectMessageSent>(context, bus.clone(), direct_message::Push(delivery.clone()));
     spawn_consumer::<MessageChanged>(context, bus.clone(), message_change::Withdraw(delivery.clone()));
+    spawn_consumer::<RoomMessageSent>(context, bus.clone(), room_message::Push(delivery.clone()));
     spawn_consumer::<MessageReceipt>(context, bus.clone(), message_receipt::Settle(delivery.clone()));
     spawn_consumer::<DeviceTokenSet>(
         context,

@@ -41,7 +41,7 @@ use crate::metrics::{NoticeMetrics, Outcome};
 use crate::push::PushHandle;
 use crate::settings::Settings;
 use crate::shown::ShownReports;
-use crate::store::{Added, Store};
+use crate::store::{Added, OwnRoom, Store};
 
 /// Notices that were stored longer ago than this count as delivered.
 const FRESH: Duration = Duration::from_secs(30);
@@ -221,7 +221,10 @@ impl Delivery {
         let wait = |push: &WaitingPush| match push.content {
             // Likes are collected: those of one post are one push, and one that is withdrawn meanwhile is none.
             PushContent::Like { .. } => delivery_timeout.max(like_delay),
-            PushContent::Message { .. } | PushContent::Notice { .. } | PushContent::Handled { .. } => delivery_timeout,
+            PushContent::Message { .. }
+            | PushContent::RoomMessage { .. }
+            | PushContent::Notice { .. }
+            | PushContent::Handled { .. } => delivery_timeout,
         };
         let waits: Vec<_> = pushes.iter().map(|push| (push, wait(push))).collect();
         self.queue_all(&waits).await?;
@@ -293,10 +296,29 @@ impl Delivery {
         let ids: Vec<EventId> = withdrawals.iter().map(|each| each.notice).collect();
         self.store.handle_messages(&ids).await?;
         let receivers: HashSet<&Account> = withdrawals.iter().map(|each| &each.receiver).collect();
-        for receiver in receivers {
-            self.banners.withdraw_handled(receiver, None, now).await?;
+        let receivers: Vec<&Account> = receivers.into_iter().collect();
+        for receiver in self.store.showing(&receivers, &ids).await? {
+            self.banners.withdraw_handled(&receiver, None, now).await?;
         }
         Ok(())
+    }
+
+    /// Marks the messages of a room as read up to a number, as [`Delivery::messages_read`] does.
+    pub async fn read_room(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), HandleError> {
+        self.store.raise_room_read(room, up_to, at).await?;
+        let read = self.store.unread_in_room(room, up_to).await?;
+        self.messages_read(&room.account, &read).await
+    }
+
+    /// Settles the pushes of messages that the account has read, and removes their banners. The messages are handled after their pushes are
+    /// settled: a crash in between leaves them unread, and the record is handled again.
+    pub async fn messages_read(&self, account: &Account, read: &[EventId]) -> Result<(), HandleError> {
+        let now = self.now();
+        if !read.is_empty() {
+            self.store.settle(read, now).await?;
+            self.store.handle_messages(read).await?;
+        }
+        Ok(self.banners.withdraw_handled(account, None, now).await?)
     }
 
     /// Withdraws the notices about a deleted post, with their pushes and banners. Its author has likes and comments of it, and the accounts that
@@ -316,7 +338,7 @@ impl Delivery {
 
     /// Queues pushes that are due after a time, except those that are too old, or that a Spring notice pushes: likes and messages while one runs
     /// beside this replica, and everything that happened before this inbox was created.
-    async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
+    pub async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
         let max_age = self.settings.get().push.max_age;
         let is_springs = |push: &WaitingPush| {
             let is_read_by_spring = matches!(push.content, PushContent::Like { .. } | PushContent::Message { .. });

@@ -12,4 +12,6 @@ pub use notice::{
 pub use preferences::{
     AdvertisingConsent, Gate, InvalidHours, Kind, Mute, Preferences, QuietHours, UnknownZone, ZoneName,
 };
-pub use push::{Banner, HANDLED, PushContent, PushGroup, PushMessage, PushText, Target, Thread, WaitingPush, Wording};
+pub use push::{
+    Banner, HANDLED, PushContent, PushGroup, PushMessage, PushText, RoomFrame, Target, Thread, WaitingPush, Wording,
+};

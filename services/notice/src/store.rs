@@ -393,6 +393,39 @@ pub struct ReceivedMessage {
     pub occurred_at: Timestamp,
 }
 
+/// The messages that an account has in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRoom {
+    pub account: Account,
+    /// The room's id.
+    pub room: String,
+}
+
+/// A message of a room.
+#[derive(Debug, Clone)]
+pub struct RoomMessage {
+    /// The room's id.
+    pub room: String,
+    /// In the room. Numbers ascend.
+    pub number: i64,
+    pub sender: Account,
+    pub occurred_at: Timestamp,
+    /// The members who get it, at most [`STORED_AT_ONCE`]. The id is that of the push, by which the message of the member is known.
+    pub receivers: Vec<(EventId, Account)>,
+}
+
+impl RoomMessage {
+    fn subjects(&self) -> Vec<Subject<'_>> {
+        let receivers = self.receivers.iter();
+        let subjects = receivers.map(|(id, account)| Subject {
+            people: [Some(account), Some(&self.sender)],
+            ids: vec![*id],
+            occurred_at: self.occurred_at,
+        });
+        subjects.collect()
+    }
+}
+
 /// Which messages of dm an account has not read. Messages are handled when they were read or retracted.
 #[async_trait]
 pub trait Messages: Debug + Send + Sync {
@@ -405,6 +438,17 @@ pub trait Messages: Debug + Send + Sync {
 
     /// Returns the unread messages of a conversation up to this one.
     async fn unread_until(&self, conversation: &Conversation, up_to: EventId) -> Result<Vec<EventId>, StoreError>;
+
+    /// Adds a message of a room for all of its receivers, once, by a fixed number of statements. Returns the ids of those for whom it is unread, as
+    /// [`Messages::add_message`] says it of one.
+    async fn add_room_message(&self, message: &RoomMessage) -> Result<HashSet<EventId>, StoreError>;
+
+    /// Marks messages of a room as read at that moment up to this number, also those that are added later. [`Messages::unread_in_room`] has those
+    /// that were added before. Nothing when the account resigned since.
+    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns the unread messages of a room up to this number.
+    async fn unread_in_room(&self, room: &OwnRoom, up_to: i64) -> Result<Vec<EventId>, StoreError>;
 
     /// Marks messages as handled.
     async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError>;
@@ -529,6 +573,9 @@ pub trait Pushes: Debug + Send + Sync {
 
     /// Returns the banners that devices of the account were sent, the oldest first, at most [`MOST_BANNERS`].
     async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError>;
+
+    /// Returns those of the accounts of whom a device was sent the banner of one of these events, by one statement.
+    async fn showing(&self, accounts: &[&Account], events: &[EventId]) -> Result<Vec<Account>, StoreError>;
 
     /// Forgets banners; one that was replaced meanwhile stays.
     async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError>;

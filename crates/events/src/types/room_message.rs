@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 
 use super::{MessageChange, parse};
-use crate::{Event, Malformed, Record, Topic};
+use crate::{Event, EventId, Malformed, Record, Topic};
 
-/// Key: the room's id. Value: JSON `{"room","message","members"}`, of a change also `change`; without the text.
+/// Key: the room's id. Value: JSON `{"room","message","members"}`, of a change also `change`, of a new message also `push`. The text is in `push`
+/// alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomMessageSent {
     pub room: String,
@@ -17,6 +18,34 @@ pub struct RoomMessageSent {
     /// Of a message that was stored before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<MessageChange>,
+    /// Of a new message. An earlier release publishes none: nobody gets a push of its messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<RoomPush>,
+}
+
+/// Who gets a push of a message, and its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomPush {
+    pub sender: Account,
+    /// The sender's nickname when it was stored.
+    pub nickname: String,
+    pub room_name: String,
+    /// Of the message in the room.
+    pub number: i64,
+    /// Of the message: 16 digits.
+    pub date: i64,
+    pub text: String,
+    /// The other members who see it: those in a block with the sender are not among them.
+    pub receivers: Vec<Account>,
+}
+
+impl RoomMessageSent {
+    /// Returns the id of a member's push of the message with that id.
+    #[must_use]
+    pub fn push_id(message: EventId, member: &Account) -> EventId {
+        message.of_part(member.as_str())
+    }
 }
 
 impl Event for RoomMessageSent {

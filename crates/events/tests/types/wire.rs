@@ -6,7 +6,7 @@ use sosohappy_events::types::{
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
     MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, ModerationApplied, NicknameSet,
     NoticeRaised, PostLiked, ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange,
-    ReviewDecision, Role, RoomMessageSent, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest,
+    ReviewDecision, Role, RoomMessageSent, RoomPush, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest,
     WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
@@ -636,9 +636,25 @@ fn room_message() {
         message: "m-1".into(),
         members: vec![account(KIM), account(LEE)],
         change: None,
+        push: None,
     };
     let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"]}}"#);
     golden(&event, Some("r-1"), Some(&value), &[]);
+    event.push = Some(RoomPush {
+        sender: account(KIM),
+        nickname: "별이".into(),
+        room_name: "우리반".into(),
+        number: 7,
+        date: 2_023_090_513_248_392,
+        text: "안녕".into(),
+        receivers: vec![account(LEE)],
+    });
+    let push = format!(
+        r#"{{"sender":"{KIM}","nickname":"별이","roomName":"우리반","number":7,"date":2023090513248392,"text":"안녕","receivers":["{LEE}"]}}"#
+    );
+    let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"],"push":{push}}}"#);
+    golden(&event, Some("r-1"), Some(&value), &[]);
+    event.push = None;
     event.change = Some(MessageChange::Edited);
     let value = format!(r#"{{"room":"r-1","message":"m-1","members":["{KIM}","{LEE}"],"change":"edited"}}"#);
     golden(&event, Some("r-1"), Some(&value), &[]);
@@ -662,6 +678,15 @@ fn message_receipt() {
         },
     };
     let value = format!(r#"{{"reader":"{LEE}","state":"read","sender":"{KIM}","message":"m-2"}}"#);
+    golden(&read, Some(LEE), Some(&value), &[]);
+    let read = MessageReceipt {
+        reader: account(LEE),
+        progress: ReceiptProgress::ReadRoom {
+            room: "r-1".into(),
+            number: 7,
+        },
+    };
+    let value = format!(r#"{{"reader":"{LEE}","state":"readRoom","room":"r-1","number":7}}"#);
     golden(&read, Some(LEE), Some(&value), &[]);
     for wrong in [
         "",

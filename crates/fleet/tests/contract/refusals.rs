@@ -117,6 +117,8 @@ impl Route {
                 | "unmutePost"
                 | "muteConversation"
                 | "unmuteConversation"
+                | "muteRoom"
+                | "unmuteRoom"
                 | "cursor"
                 | "before"
                 | "since"

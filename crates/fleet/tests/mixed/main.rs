@@ -5,6 +5,7 @@ mod catching_up;
 mod fleet;
 mod like_forms;
 mod one_collection;
+mod rooms;
 
 use std::time::Duration;
 

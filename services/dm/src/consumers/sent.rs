@@ -141,6 +141,7 @@ impl Consumer<DirectMessageSent> for Sent {
                     let mark = ShownMessage {
                         reader: receiver.clone(),
                         message,
+                        is_in_room: false,
                     };
                     self.delivered.on_shown(mark, move || shown.inc())
                 }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use sosohappy_common::Account;
+use sosohappy_events::EventId;
+use sosohappy_events::types::RoomMessageSent;
 
 use super::MessageId;
 
@@ -20,11 +22,24 @@ pub enum Progress {
     Read,
 }
 
-/// A message that a socket of its receiver has shown.
+/// A message that a socket of its receiver, or of a member of its room, has shown.
 #[derive(Debug, Clone)]
 pub struct ShownMessage {
     pub reader: Account,
     pub message: MessageId,
+    pub is_in_room: bool,
+}
+
+impl ShownMessage {
+    /// Returns the id by which notice knows the push; none of a message of the legacy Spring services, which has no push there.
+    pub fn push(&self) -> Option<EventId> {
+        let message = self.message.event()?;
+        Some(if self.is_in_room {
+            RoomMessageSent::push_id(message, &self.reader)
+        } else {
+            message
+        })
+    }
 }
 
 /// A person has got further in a conversation than before.

@@ -188,6 +188,7 @@ async fn change_in_room(
         message: id.to_string(),
         members: room.members.into_iter().map(|member| member.account).collect(),
         change: Some(published(&change)),
+        push: None,
     };
     let change = NewChange {
         message: id,

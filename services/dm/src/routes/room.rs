@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::domain::{MOST_MEMBERS, Member, Room, RoomMessage, RoomName};
 use crate::error::Error;
 use crate::names::PresentNames;
+use crate::receipts;
 use crate::socket::SentRoomMessage;
 use crate::store::{JoinOutcome, RoomOutcome};
 
@@ -235,7 +236,8 @@ pub struct LeftRoom {
 
 /// Leaves a room
 ///
-/// After its creator has left, the member who joined first owns it. A room without members is deleted with its messages.
+/// After its creator has left, the member who joined first owns it. A room without members is deleted with its messages. What the caller has
+/// not read there is not pushed any more.
 #[utoipa::path(
     post,
     path = "/leaveRoom",
@@ -254,9 +256,12 @@ pub async fn leave_room(
     Params(params): Params<LeaveRoom>,
 ) -> Result<Json<LeftRoom>, Error> {
     let mut room = own(&app, &params.room_id, &caller).await?;
-    if !app.store.leave_room(&room.id, &caller.account).await? {
+    let event_of = |number: i64| receipts::room_read_event(&caller.account, &room.id, number, &app.context);
+    let now = app.context.clock.now();
+    if !app.store.leave_room(&room.id, &caller.account, now, &event_of).await? {
         return Err(Error::Room);
     }
+    app.relay.wake();
     room.members.retain(|member| member.account != caller.account);
     tell(&app, &room, "left", &caller.account, Some(&caller.account)).await?;
     Ok(Json(LeftRoom { room_id: room.id }))

@@ -3,13 +3,13 @@
 use sosohappy_access::Caller;
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::RoomMessageSent;
+use sosohappy_events::types::{RoomMessageSent, RoomPush};
 use sosohappy_realtime::stream::Incoming;
 
 use super::typed::{self, MessageData};
 use super::{DmProtocol, NotTaken, existing};
 use crate::domain::{
-    ClientKey, MessageDate, MessageId, MessageState, MessageText, NewRoomMessage, Party, Room, RoomMessage,
+    ClientKey, MessageDate, MessageId, MessageState, MessageText, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::refusal::Refusal;
 use crate::store::Posted;
@@ -85,21 +85,20 @@ impl DmProtocol {
             reply_to,
             state: MessageState::default(),
         };
-        let event = RoomMessageSent {
-            room: room.id.clone(),
-            message: message.id.to_string(),
-            members: room.members.into_iter().map(|member| member.account).collect(),
-            change: None,
-        };
-        let mut event = Envelope::new(event, &self.context);
-        event.meta.id = message.id.event().unwrap_or(event.meta.id);
-        event.meta.occurred_at = stored_at;
         let new = NewRoomMessage {
             message,
             client_key: key.clone(),
             authorized_at: caller.issued_at,
         };
-        match self.store.post(&new, &event.to_outgoing()).await? {
+        let blocked = self.directory.blocked_with(&caller.account).await?;
+        let event_of = |members: &[Account], number: i64| {
+            let event = posted_event(&new.message, &room.name, &blocked, members, number);
+            let mut event = Envelope::new(event, &self.context);
+            event.meta.id = new.message.id.event().unwrap_or(event.meta.id);
+            event.meta.occurred_at = stored_at;
+            event.to_outgoing()
+        };
+        match self.store.post(&new, &event_of).await? {
             Posted::Stored => {
                 self.relay.wake();
                 self.metrics.stored.inc();
@@ -125,5 +124,35 @@ impl DmProtocol {
             .filter(|account| *account != caller.account && !blocked.contains(account));
         self.unnumbered.typing_in_room(&sender, &room.id, others).await;
         Ok(())
+    }
+}
+
+/// Makes the event of a message from the members of its room, of whom none joins later than it, and its number there. Members in a block with
+/// the sender, who do not see it, get no push.
+fn posted_event(
+    message: &RoomMessage,
+    room_name: &RoomName,
+    blocked: &[Account],
+    members: &[Account],
+    number: i64,
+) -> RoomMessageSent {
+    let sender = &message.sender;
+    let others = members
+        .iter()
+        .filter(|member| **member != sender.account && !blocked.contains(member));
+    RoomMessageSent {
+        room: message.room.clone(),
+        message: message.id.to_string(),
+        members: members.to_vec(),
+        change: None,
+        push: Some(RoomPush {
+            sender: sender.account.clone(),
+            nickname: sender.nickname.clone(),
+            room_name: room_name.as_str().to_owned(),
+            number,
+            date: message.date.into(),
+            text: message.text.as_str().to_owned(),
+            receivers: others.cloned().collect(),
+        }),
     }
 }

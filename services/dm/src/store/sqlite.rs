@@ -592,9 +592,9 @@ async fn delete_empty_conversations(tx: &mut Tx, account: &Account) -> Result<bo
 
 /// Deletes messages, and their events that have not gone out yet.
 async fn delete(tx: &mut Tx, ids: &[String]) -> Result<(), StoreError> {
+    let messages: Vec<&str> = ids.iter().map(String::as_str).collect();
+    changes::delete_events(tx, &messages).await?;
     for statement in [
-        // An event of ours begins with its id, which is the message's.
-        "DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') IN (",
         "DELETE FROM message_change WHERE message IN (",
         "DELETE FROM message WHERE id IN (",
     ] {

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sosohappy_events::types::{AccountResigned, Relation, RelationChanged};
-use sosohappy_testkit::{Bed, Person, Socket, eventually, on_both_engines};
+use sosohappy_bus::{Reader, Start};
+use sosohappy_events::types::{
+    AccountResigned, MessageReceipt, ReceiptProgress, Relation, RelationChanged, RoomMessageSent, RoomPush,
+};
+use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::{Bed, PATIENCE, Person, Socket, eventually, on_both_engines};
 
 use super::stream::{frame, open, seq, typed};
-use super::{Dm, two};
+use super::{Dm, next_shown, receipts, two};
 
 on_both_engines!(
     a_message_reaches_every_member_in_one_order,
@@ -19,7 +23,25 @@ on_both_engines!(
     a_member_who_has_left_reads_no_later_edit_by_resuming,
     a_room_has_an_owner_and_a_bound,
     a_resignation_takes_a_person_out_of_rooms,
+    notice_learns_who_gets_a_push_and_what_was_shown_read_and_left,
 );
+
+/// Reads what dm publishes of messages in rooms.
+async fn room_messages(bed: &Bed) -> Box<dyn Reader> {
+    let reader = bed.bus.read(&[Topic::RoomMessage], Start::Earliest).await;
+    reader.expect("the bus reads")
+}
+
+/// Returns the push of the next message of a room.
+async fn next_push(reader: &mut Box<dyn Reader>) -> RoomPush {
+    loop {
+        let record = tokio::time::timeout(PATIENCE, reader.next()).await;
+        let event = Envelope::<RoomMessageSent>::decode(&record.expect("an event comes").expect("the bus reads"));
+        if let Some(push) = event.expect("the event is one").event.push {
+            return push;
+        }
+    }
+}
 
 async fn three(bed: &Bed) -> [Person; 3] {
     let (kim, lee) = two(bed).await;
@@ -218,8 +240,14 @@ async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
     })
     .await;
     let (mut to, mut other) = (open(&dm, &park, "").await, open(&dm, &kim, "").await);
+    let mut posted = room_messages(&bed).await;
     from.send(to_room("1", &room, "from lee")).await;
     let of_lee = message_id(&accepted(&mut from).await);
+    assert_eq!(
+        next_push(&mut posted).await.receivers,
+        [kim.account.clone()],
+        "no push of it to park"
+    );
     assert_eq!(frame(&mut other, "message").await["data"]["text"], "from lee");
     other.send(to_room("1", &room, "from kim")).await;
     let of_kim = message_id(&accepted(&mut other).await);
@@ -519,4 +547,62 @@ async fn a_resignation_takes_a_person_out_of_rooms(bed: Bed) {
     );
     other.send(to_room("2", &room, "still here")).await;
     assert_eq!(accepted(&mut other).await["data"]["seq"], 3);
+}
+
+async fn notice_learns_who_gets_a_push_and_what_was_shown_read_and_left(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let (mut posted, mut shown, mut read) = (room_messages(&bed).await, receipts(&bed).await, receipts(&bed).await);
+    let room = create(&dm, &kim, "lee,park").await["roomId"].clone();
+    let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
+    from.send(to_room("1", &room, "안녕")).await;
+    let id = message_id(&accepted(&mut from).await);
+    let push = next_push(&mut posted).await;
+    assert_eq!(
+        (&push.sender, push.nickname.as_str(), push.room_name.as_str()),
+        (&kim.account, "kim", "우리반")
+    );
+    assert_eq!((push.text.as_str(), push.number), ("안녕", 1));
+    assert_eq!(push.receivers, [lee.account.clone(), park.account.clone()]);
+
+    let first = frame(&mut to, "message").await;
+    to.send(json!({ "topic": "ack", "seq": seq(&first) }).to_string()).await;
+    let of_lee = RoomMessageSent::push_id(id.parse().expect("an id"), &lee.account);
+    assert_eq!(next_shown(&mut shown, &lee).await, [of_lee.to_string()]);
+
+    let reading = |frame: &Value| json!({ "topic": "read", "seq": seq(frame), "data": { "roomId": room } }).to_string();
+    for _ in 0..2 {
+        to.send(reading(&first)).await;
+    }
+    let path = [("roomId", room.as_str().unwrap())];
+    assert_eq!(dm.post(&park, "leaveRoom", &path).await.0, StatusCode::OK);
+    from.send(to_room("2", &room, "again")).await;
+    let second = shown_text(&mut to, "again").await;
+    assert_eq!(
+        next_push(&mut posted).await.receivers,
+        [lee.account.clone()],
+        "park has left"
+    );
+    to.send(reading(&second)).await;
+
+    let (mut of_lee, mut of_park) = (Vec::new(), Vec::new());
+    while of_lee.last() != Some(&2) || of_park.is_empty() {
+        let record = tokio::time::timeout(PATIENCE, read.next()).await;
+        let receipt = Envelope::<MessageReceipt>::decode(&record.expect("a receipt comes").expect("the bus reads"));
+        let receipt = receipt.expect("the event is one").event;
+        if let ReceiptProgress::ReadRoom { room: of, number } = receipt.progress {
+            assert_eq!(of, room.as_str().unwrap());
+            let numbers = if receipt.reader == lee.account {
+                &mut of_lee
+            } else {
+                &mut of_park
+            };
+            numbers.push(number);
+        }
+    }
+    assert_eq!((of_lee, of_park), (vec![1, 2], vec![1]));
+}
+
+async fn shown_text(socket: &mut Socket, text: &str) -> Value {
+    shown(socket, |frame| frame["data"]["text"] == text).await
 }

@@ -8,14 +8,15 @@ use sosohappy_events::types::{MessageReceipt, ReceiptProgress};
 use sosohappy_events::{Envelope, EventId};
 
 use crate::delivery::Delivery;
-use crate::store::Conversation;
+use crate::store::{Conversation, OwnRoom};
 
 pub struct Settle(pub Delivery);
 
 #[async_trait]
 impl Consumer<MessageReceipt> for Settle {
     async fn handle(&self, Envelope { event, meta }: Envelope<MessageReceipt>) -> Result<(), HandleError> {
-        // A push has the id of its message. Messages of the legacy Spring services have other ids, and no push here.
+        // A push has the id of its message; in a room each member's has one of its own. Messages of the legacy Spring services have other ids, and
+        // no push here.
         match event.progress {
             ReceiptProgress::Shown { messages } => {
                 let pushes: Vec<EventId> = messages.iter().filter_map(|id| id.parse().ok()).collect();
@@ -31,23 +32,22 @@ impl Consumer<MessageReceipt> for Settle {
                     Err(_) => Ok(()),
                 }
             }
+            ReceiptProgress::ReadRoom { room, number } => {
+                let account = event.reader;
+                self.0
+                    .read_room(&OwnRoom { account, room }, number, meta.occurred_at)
+                    .await
+            }
         }
     }
 }
 
 impl Settle {
-    /// Each step may be done again. The messages are handled after their pushes are settled: a crash in between leaves them unread, and the
-    /// record is handled again.
+    /// Each step may be done again.
     async fn read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), HandleError> {
-        let (store, now) = (&self.0.store, self.0.now());
+        let store = &self.0.store;
         store.raise_read(conversation, up_to, at).await?;
         let read = store.unread_until(conversation, up_to).await?;
-        store.settle(&read, now).await?;
-        store.handle_messages(&read).await?;
-        Ok(self
-            .0
-            .banners
-            .withdraw_handled(&conversation.account, None, now)
-            .await?)
+        self.0.messages_read(&conversation.account, &read).await
     }
 }

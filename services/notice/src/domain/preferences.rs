@@ -290,23 +290,27 @@ impl Preferences {
     }
 }
 
-/// One post or one conversation of which a person wants no frames of notices and no pushes.
+/// One post, conversation or room of which a person wants no frames of notices and no pushes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Mute {
     /// The person's own post of that 16-digit date.
     Post(i64),
     /// The messages of that account.
     Conversation(Account),
+    /// The messages of the room of that id.
+    Room(String),
 }
 
 impl Mute {
     const POST: &'static str = "post";
     const CONVERSATION: &'static str = "conversation";
+    const ROOM: &'static str = "room";
 
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Post(_) => Self::POST,
             Self::Conversation(_) => Self::CONVERSATION,
+            Self::Room(_) => Self::ROOM,
         }
     }
 
@@ -314,6 +318,7 @@ impl Mute {
         match self {
             Self::Post(date) => date.to_string(),
             Self::Conversation(other) => other.as_str().to_owned(),
+            Self::Room(room) => room.clone(),
         }
     }
 
@@ -321,7 +326,7 @@ impl Mute {
     pub const fn other(&self) -> Option<&Account> {
         match self {
             Self::Conversation(other) => Some(other),
-            Self::Post(_) => None,
+            Self::Post(_) | Self::Room(_) => None,
         }
     }
 
@@ -330,6 +335,7 @@ impl Mute {
         match kind {
             Self::POST => target.parse().ok().map(Self::Post),
             Self::CONVERSATION => target.parse().ok().map(Self::Conversation),
+            Self::ROOM => Some(Self::Room(target.to_owned())),
             _ => None,
         }
     }
@@ -467,7 +473,12 @@ mod tests {
         }
         assert_eq!("asia/seoul".parse::<ZoneName>().unwrap().as_str(), "Asia/Seoul");
         let kim: Account = "kim@example.com+kakao".parse().unwrap();
-        for mute in [Mute::Post(2_023_090_513_248_392), Mute::Conversation(kim)] {
+        let mutes = [
+            Mute::Post(2_023_090_513_248_392),
+            Mute::Conversation(kim),
+            Mute::Room("r-1".to_owned()),
+        ];
+        for mute in mutes {
             assert_eq!(Mute::of(mute.kind(), &mute.target()), Some(mute));
         }
     }

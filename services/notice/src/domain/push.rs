@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_events::EventId;
+use sosohappy_events::types::RoomPush;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::{Kind, Language, Mute, post_id};
@@ -70,7 +71,10 @@ impl WaitingPush {
                 date,
                 ..
             } => *date,
-            PushContent::Notice { .. } | PushContent::Message { .. } | PushContent::Handled { .. } => None,
+            PushContent::Notice { .. }
+            | PushContent::Message { .. }
+            | PushContent::RoomMessage { .. }
+            | PushContent::Handled { .. } => None,
         };
         let post = match (&self.target, date) {
             (Target::Account(author), Some(date)) => Some(post_id(author, date)),
@@ -88,7 +92,7 @@ impl WaitingPush {
         [receiver, self.actor.as_ref()]
     }
 
-    /// Returns the thread of the push: the likes of one post, the messages of one sender.
+    /// Returns the thread of the push: the likes of one post, the messages of one sender, those of one room.
     pub fn thread(&self) -> Thread {
         let topic = match (&self.content, &self.actor) {
             (PushContent::Like { date }, _) => format!("like {date}"),
@@ -97,6 +101,7 @@ impl WaitingPush {
                 let sender = serde_json::from_str::<MessageFrame>(frame).map(|message| message.sender);
                 format!("message {}", sender.unwrap_or_default())
             }
+            (PushContent::RoomMessage { frame, .. }, _) => format!("room {}", frame.room_id),
             (PushContent::Notice { notice, date, .. }, _) => match (notice, date) {
                 (_, Some(date)) => format!("{} {date}", notice.as_str()),
                 (Kind::Follow | Kind::Friend | Kind::Request, None) => notice.as_str().to_owned(),
@@ -114,12 +119,13 @@ impl WaitingPush {
         Thread::of(&self.target, self.content.label())
     }
 
-    /// Returns the mute that concerns the push: of the post, or of the conversation.
+    /// Returns the mute that concerns the push: of the post, of the conversation, or of the room.
     pub fn mute(&self) -> Option<Mute> {
         match &self.content {
             PushContent::Like { date } => Some(Mute::Post(*date)),
             PushContent::Notice { date, .. } => date.map(Mute::Post),
             PushContent::Message { .. } => self.actor.clone().map(Mute::Conversation),
+            PushContent::RoomMessage { frame, .. } => Some(Mute::Room(frame.room_id.clone())),
             PushContent::Handled { .. } => None,
         }
     }
@@ -166,6 +172,8 @@ pub enum PushContent {
     Like { date: i64 },
     /// A direct message's frame.
     Message { frame: String },
+    /// A message of the room of that name.
+    RoomMessage { name: String, frame: RoomFrame },
     /// Any other notice: its kind, of a comment the date of the target's post, and the text that the raising service wrote for the person.
     Notice {
         notice: Kind,
@@ -182,7 +190,7 @@ impl PushContent {
     pub const fn kind(&self) -> Option<Kind> {
         match self {
             Self::Like { .. } => Some(Kind::Like),
-            Self::Message { .. } => Some(Kind::Message),
+            Self::Message { .. } | Self::RoomMessage { .. } => Some(Kind::Message),
             Self::Notice { notice, .. } => Some(*notice),
             Self::Handled { .. } => None,
         }
@@ -198,6 +206,7 @@ impl PushContent {
         match self {
             Self::Like { .. } | Self::Notice { .. } | Self::Handled { .. } => None,
             Self::Message { frame } => Some(serde_json::from_str::<MessageFrame>(frame).ok()?.text),
+            Self::RoomMessage { frame, .. } => Some(frame.text.clone()),
         }
     }
 }
@@ -233,6 +242,12 @@ pub enum Wording {
         date: Option<i64>,
         title: Option<String>,
         text: Option<String>,
+    },
+    /// Messages of the room of that name, the newest of which is given; without a name also others.
+    RoomMessages {
+        name: Option<String>,
+        count: usize,
+        newest: RoomFrame,
     },
     /// Several messages of one sender, or of several (`None`); the frame is the newest.
     Messages {
@@ -288,14 +303,41 @@ impl Wording {
                     None => (app_name(language), "message".to_owned()),
                 };
                 PushText {
-                    body: match language {
-                        Language::Ko => format!("새 메시지 {count}개"),
-                        Language::En => format!("{count} new messages"),
-                    },
+                    body: new_messages(language, *count),
                     ..messages(title, thread, frame)
                 }
             }
+            Self::RoomMessages { name, count, newest } => room_messages(language, name.as_deref(), *count, newest),
         }
+    }
+}
+
+fn new_messages(language: Language, count: usize) -> String {
+    match language {
+        Language::Ko => format!("새 메시지 {count}개"),
+        Language::En => format!("{count} new messages"),
+    }
+}
+
+fn room_messages(language: Language, name: Option<&str>, count: usize, newest: &RoomFrame) -> PushText {
+    let (title, thread) = match name {
+        Some(name) => (written(name, MOST_TITLE), format!("room-{}", newest.room_id)),
+        None => (app_name(language), "message".to_owned()),
+    };
+    PushText {
+        title,
+        body: match count {
+            1 => format!("{}: {}", newest.sender, shortened(&newest.text)),
+            count => new_messages(language, count),
+        },
+        data: (
+            "roomMessageDto",
+            serde_json::to_string(newest).expect("strings and numbers are JSON"),
+        ),
+        thread,
+        category: "ROOM_MESSAGE",
+        collapse: None,
+        badge: None,
     }
 }
 
@@ -486,6 +528,31 @@ struct MessageFrame {
     text: String,
 }
 
+/// A message of a room as pushes carry it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomFrame {
+    pub room_id: String,
+    /// As in the frames of dm. The id of the push is another one for each member.
+    pub message_id: EventId,
+    pub sender: String,
+    pub date: i64,
+    pub text: String,
+}
+
+impl RoomFrame {
+    /// Makes the frame of a message. Each member's push has it: of a long text as much as a push shows.
+    pub fn new(room: &str, message: EventId, push: &RoomPush) -> Self {
+        Self {
+            room_id: room.to_owned(),
+            message_id: message,
+            sender: push.nickname.clone(),
+            date: push.date,
+            text: written(&push.text, MOST_BODY),
+        }
+    }
+}
+
 /// Names people and holds their messages.
 impl fmt::Debug for PushText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -503,6 +570,9 @@ impl PushText {
         if let Ok(mut message) = serde_json::from_str::<MessageFrame>(&self.data.1) {
             let (text, is_whole) = fitting(message.text.graphemes(true), bytes);
             message.text = if is_whole { text } else { text + ELLIPSIS };
+            cut.data.1 = serde_json::to_string(&message).expect("strings and numbers are JSON");
+        } else if let Ok(mut message) = serde_json::from_str::<RoomFrame>(&self.data.1) {
+            message.text = written(&message.text, bytes);
             cut.data.1 = serde_json::to_string(&message).expect("strings and numbers are JSON");
         } else if self.data.1.len() > bytes {
             // A frame of a form that only its sender knows.
@@ -704,6 +774,41 @@ mod tests {
         assert_eq!((cut.title, cut.body), (push.title.clone(), push.body.clone()));
         assert_eq!(push.cut_to(100_000), push);
         assert_eq!(message("x", "no frame").cut_to(1).data.1, "");
+    }
+
+    #[test]
+    fn a_message_of_a_room_names_room_and_sender_and_is_cut() {
+        let push = RoomPush {
+            sender: "kim@example.com+kakao".parse().unwrap(),
+            nickname: "kim".to_owned(),
+            room_name: "우리반".to_owned(),
+            number: 1,
+            date: 2_023_090_513_248_392,
+            text: "가".repeat(4_000),
+            receivers: Vec::new(),
+        };
+        let message = EventId(uuid::Uuid::from_u128(7));
+        let newest = RoomFrame::new("r-1", message, &push);
+        assert!(newest.text.len() <= MOST_BODY + ELLIPSIS.len() && newest.text.ends_with("가..."));
+        let text = |name: Option<&str>, count| {
+            let name = name.map(str::to_owned);
+            let newest = newest.clone();
+            Wording::RoomMessages { name, count, newest }.text(Language::En)
+        };
+        let one = text(Some("우리반"), 1);
+        assert_eq!(one.title, "우리반");
+        assert_eq!(one.body, format!("kim: {}...", "가".repeat(25)));
+        assert_eq!((one.thread.as_str(), one.category), ("room-r-1", "ROOM_MESSAGE"));
+        let three = text(Some("우리반"), 3);
+        assert_eq!(
+            (three.title.as_str(), three.body.as_str()),
+            ("우리반", "3 new messages")
+        );
+        assert_eq!(text(None, 3).title, "SoSoHappy", "also of other rooms");
+        let data = format!(
+            r#"{{"roomId":"r-1","messageId":"{message}","sender":"kim","date":2023090513248392,"text":"가가..."}}"#
+        );
+        assert_eq!(one.cut_to(6).data, ("roomMessageDto", data));
     }
 
     #[test]

@@ -31,8 +31,8 @@ use tracing::{Instrument as _, Span};
 use super::{Gateway, PushError};
 use crate::banners::Banners;
 use crate::domain::{
-    Banner, Gate, Language, PushContent, PushDevice, PushGroup, PushMessage, PushText, Target, Thread, WaitingPush,
-    Wording,
+    Banner, Gate, Language, PushContent, PushDevice, PushGroup, PushMessage, PushText, RoomFrame, Target, Thread,
+    WaitingPush, Wording,
 };
 use crate::metrics::NoticeMetrics;
 use crate::settings::Settings;
@@ -450,8 +450,9 @@ impl Worker {
         })
     }
 
-    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, but only since the last view of a client
-    /// of version 1, which does not say what was read. What happened before that view but was consumed after it never counts.
+    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms, but only since the
+    /// last view of a client of version 1, which does not say what was read. What happened before that view but was consumed after it never
+    /// counts.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
         let hidden = self.directory.blocked_with(account).await?;
         let read = self.store.read_until(account).await?;
@@ -478,6 +479,18 @@ impl Worker {
                 })
             }
             PushContent::Handled { .. } => None,
+            PushContent::RoomMessage { name, frame } => {
+                let sender = self.actor_name(push).await;
+                let is_of_room = group.thread == push.thread();
+                Some(Wording::RoomMessages {
+                    name: is_of_room.then(|| name.clone()),
+                    count: group.events.len(),
+                    newest: RoomFrame {
+                        sender: sender.unwrap_or_else(|| frame.sender.clone()),
+                        ..frame.clone()
+                    },
+                })
+            }
             PushContent::Notice {
                 notice,
                 date,
@@ -503,11 +516,7 @@ impl Worker {
             }
             PushContent::Message { frame } => {
                 let message: Message = serde_json::from_str(frame).ok()?;
-                let sender = match &push.actor {
-                    Some(account) => self.nicknames([account.clone()]).await.and_then(|[name]| name),
-                    None => None,
-                };
-                let sender = sender.unwrap_or(message.sender);
+                let sender = self.actor_name(push).await.unwrap_or(message.sender);
                 let frame = frame.clone();
                 Some(match group.events.len() {
                     1 => Wording::Message {
@@ -523,6 +532,12 @@ impl Worker {
                 })
             }
         }
+    }
+
+    /// Returns the present nickname of the account that caused a push, if it is known.
+    async fn actor_name(&self, push: &WaitingPush) -> Option<String> {
+        let [name] = self.nicknames([push.actor.clone()?]).await?;
+        name
     }
 
     async fn nicknames<const N: usize>(&self, accounts: [Account; N]) -> Option<[Option<String>; N]> {

@@ -13,6 +13,7 @@ use sosohappy_common::http::params::comma_list;
 use sosohappy_common::{Account, Problem};
 use sosohappy_store::{StoreError, retrying};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::domain::{AdvertisingConsent, InvalidHours, Kind, Mute, Preferences, QuietHours, UnknownZone, ZoneName};
@@ -20,7 +21,7 @@ use crate::error::Error;
 use crate::names::present_names;
 use crate::store::{Decision, Saved};
 
-/// Posts and conversations that one account mutes.
+/// Posts, conversations and rooms that one account mutes.
 const MOST_MUTES: usize = 500;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,6 +61,13 @@ pub struct SetPreferences {
     mute_conversation: Option<String>,
     #[serde(default)]
     unmute_conversation: Option<String>,
+    /// The id of a room of dm of which no message is pushed any more.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "01890000-0000-7000-8000-000000000000")]
+    mute_room: Option<Uuid>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "01890000-0000-7000-8000-000000000000")]
+    unmute_room: Option<Uuid>,
 }
 
 #[derive(Debug, Default)]
@@ -120,12 +128,17 @@ impl TryFrom<String> for WordingVersion {
 }
 
 impl SetPreferences {
-    /// Returns the mutes to set and to remove, of posts.
-    fn posts(&self) -> impl Iterator<Item = (Mute, bool)> {
-        let mute = |date: Option<i64>, muted| date.map(|date| (Mute::Post(date), muted));
-        [mute(self.mute_post, true), mute(self.unmute_post, false)]
-            .into_iter()
-            .flatten()
+    /// Returns the mutes to set and to remove, of posts and rooms.
+    fn posts_and_rooms(&self) -> impl Iterator<Item = (Mute, bool)> {
+        let post = |date: Option<i64>, muted| date.map(|date| (Mute::Post(date), muted));
+        let room = |id: Option<Uuid>, muted| id.map(|id| (Mute::Room(id.to_string()), muted));
+        let mutes = [
+            post(self.mute_post, true),
+            post(self.unmute_post, false),
+            room(self.mute_room, true),
+            room(self.unmute_room, false),
+        ];
+        mutes.into_iter().flatten()
     }
 
     fn conversations(&self) -> impl Iterator<Item = (&str, bool)> {
@@ -202,6 +215,8 @@ pub struct FoundPreferences {
     muted_post_list: Vec<i64>,
     /// Present nicknames of the other people of muted conversations.
     muted_conversation_list: Vec<String>,
+    /// Ids of muted rooms.
+    muted_room_list: Vec<String>,
 }
 
 /// Returns the caller's preferences
@@ -249,7 +264,7 @@ pub async fn set_preferences(
             "socketOffList: messages come on the socket of dm",
         ));
     }
-    let mut mutes: Vec<(Mute, bool)> = params.posts().collect();
+    let mut mutes: Vec<(Mute, bool)> = params.posts_and_rooms().collect();
     for (nickname, muted) in params.conversations() {
         let other = app.names.account_of(nickname).await?;
         let other = other.ok_or(Error::InvalidParameter("no account has this nickname"))?;
@@ -257,7 +272,9 @@ pub async fn set_preferences(
     }
     let added = mutes.iter().filter(|(_, muted)| *muted).count();
     if added > 0 && app.store.mutes(&caller.account).await?.len() + added > MOST_MUTES {
-        return Err(Error::InvalidParameter("at most 500 posts and conversations are muted"));
+        return Err(Error::InvalidParameter(
+            "at most 500 posts, conversations and rooms are muted",
+        ));
     }
 
     let now = app.context.clock.now();
@@ -305,7 +322,11 @@ async fn found(app: &App, account: &Account) -> Result<Json<FoundPreferences>, E
     });
     let dates = mutes.iter().filter_map(|mute| match mute {
         Mute::Post(date) => Some(*date),
-        Mute::Conversation(_) => None,
+        Mute::Conversation(_) | Mute::Room(_) => None,
+    });
+    let rooms = mutes.iter().filter_map(|mute| match mute {
+        Mute::Room(room) => Some(room.clone()),
+        Mute::Post(_) | Mute::Conversation(_) => None,
     });
     let AdvertisingConsent { allowed, at, wording } = preferences.advertising;
     Ok(Json(FoundPreferences {
@@ -318,5 +339,6 @@ async fn found(app: &App, account: &Account) -> Result<Json<FoundPreferences>, E
             .iter()
             .filter_map(|mute| names.get(mute.other()?).cloned())
             .collect(),
+        muted_room_list: rooms.collect(),
     }))
 }

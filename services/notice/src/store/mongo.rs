@@ -31,10 +31,13 @@ const DEVICES: &str = "device";
 const PUSHES: &str = "push";
 /// `_id` (account, token, name), `account`, `token`, `name`, `event`, `occurred_at`.
 const BANNERS: &str = "banner";
-/// `_id` (event), `account`, `sender`, `occurred_at`, `unread` (the account, until the message was read or retracted).
+/// `_id` (event), `account`, `sender`, `occurred_at`, `unread` (the account, until the message was read or retracted). Of a message in a room the
+/// `_id` is that of the member's push, and it has `room` and `number`.
 const MESSAGES: &str = "message";
 /// `_id` (account, sender), `account`, `sender`, `read_until` (event), `read_at`.
 const MESSAGE_READS: &str = "message_read";
+/// `_id` (account, room), `account`, `room`, `read_until` (number), `read_at`.
+const ROOM_READS: &str = "room_read";
 /// `_id` (account), `preferences` (JSON), `version`, `changed_at`.
 const PREFERENCES: &str = "preference";
 /// `_id` (account, kind, target), `account`, `kind`, `target`, `authorized_at`, `muted_at`.
@@ -97,6 +100,14 @@ impl MongoStore {
             (MESSAGES, "message_account", doc! { "account": 1, "occurred_at": 1 }),
             (MESSAGES, "message_sender", doc! { "sender": 1, "occurred_at": 1 }),
             (MESSAGES, "message_occurred_at", doc! { "occurred_at": 1 }),
+            (
+                MESSAGES,
+                "message_unread_room",
+                doc! { "unread": 1, "room": 1, "number": 1 },
+            ),
+            (ROOM_READS, "room_read_room", doc! { "room": 1, "read_until": 1 }),
+            (ROOM_READS, "room_read_account", doc! { "account": 1 }),
+            (ROOM_READS, "room_read_read_at", doc! { "read_at": 1 }),
             (MESSAGE_READS, "message_read_account", doc! { "account": 1 }),
             (MESSAGE_READS, "message_read_sender", doc! { "sender": 1 }),
             (MESSAGE_READS, "message_read_read_at", doc! { "read_at": 1 }),

@@ -1463,7 +1463,153 @@ async fn messages_of_resigned_people_do_not_count(bed: Bed) {
     assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
 }
 
+/// The ids of the receivers' messages follow from the number.
+fn room_message(number: i64, sender: &str, receivers: &[&str], second: i64) -> RoomMessage {
+    let message = EventId(uuid::Uuid::from_u128(u128::try_from(number).unwrap()));
+    let receivers = receivers.iter().map(|name| account(name));
+    RoomMessage {
+        room: "r-1".to_owned(),
+        number,
+        sender: account(sender),
+        occurred_at: at(second),
+        receivers: receivers
+            .map(|account| (message.of_part(account.as_str()), account))
+            .collect(),
+    }
+}
+
+fn own_room(name: &str) -> OwnRoom {
+    OwnRoom {
+        account: account(name),
+        room: "r-1".to_owned(),
+    }
+}
+
+/// Returns which of the receivers have the message unread.
+async fn added(bench: &Bench, message: &RoomMessage) -> Vec<Account> {
+    let unread = bench.add_room_message(message).await.unwrap();
+    let receivers = message.receivers.iter();
+    let unread = receivers.filter(|(id, _)| unread.contains(id));
+    unread.map(|(_, account)| account.clone()).collect()
+}
+
+async fn a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_retracted(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
+    let [first, second, third] = [1, 2, 3].map(|number| room_message(number, "choi", &["kim", "lee"], 10 + number));
+    for message in [&first, &second, &first] {
+        assert_eq!(added(&bench, message).await, [kim.clone(), lee.clone()]);
+    }
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, Some(at(11))).await.unwrap(), 1);
+    // Reading the sender's direct messages is another matter.
+    let direct = Conversation {
+        account: kim.clone(),
+        sender: account("choi"),
+    };
+    let last = EventId(uuid::Uuid::max());
+    assert_eq!(bench.unread_until(&direct, last).await.unwrap(), []);
+
+    // In the steps of the consumer, twice.
+    let ids: Vec<EventId> = first.receivers.iter().map(|(id, _)| *id).collect();
+    for expected in [&ids[..1], &ids[..0]] {
+        bench.raise_room_read(&own_room("kim"), 1, at(20)).await.unwrap();
+        let unread = bench.unread_in_room(&own_room("kim"), 1).await.unwrap();
+        assert_eq!(unread, expected);
+        bench.handle_messages(&unread).await.unwrap();
+    }
+    assert_eq!(bench.handled(&kim, &ids).await.unwrap(), ids[..1]);
+    assert_eq!(added(&bench, &first).await, [lee.clone()], "delivered again");
+    // The receipt comes before the message; a lower one changes nothing.
+    for number in [3, 1] {
+        bench.raise_room_read(&own_room("lee"), number, at(20)).await.unwrap();
+    }
+    assert_eq!(added(&bench, &third).await, [kim.clone()]);
+    assert_eq!(bench.unread_in_room(&own_room("lee"), 3).await.unwrap().len(), 2);
+    // So does a retraction.
+    let mut fourth = room_message(4, "choi", &["kim", "park"], 14);
+    bench.withdraw(fourth.receivers[0].0, at(15), at(15)).await.unwrap();
+    assert_eq!(added(&bench, &fourth).await, [park.clone()]);
+    fourth.receivers.clear();
+    assert!(bench.add_room_message(&fourth).await.unwrap().is_empty());
+
+    // A banner of one of the events, of one of the accounts.
+    let banner = Banner {
+        event: ids[0],
+        token: "phone".to_owned(),
+        name: "banner".to_owned(),
+    };
+    bench.add_banner(&kim, &banner, at(11)).await.unwrap();
+    assert_eq!(bench.showing(&[&kim, &lee], &ids).await.unwrap(), [kim.clone()]);
+    assert!(bench.showing(&[&lee], &ids).await.unwrap().is_empty());
+    assert!(bench.showing(&[&kim], &ids[1..]).await.unwrap().is_empty());
+}
+
+async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    let of_choi = room_message(1, "choi", &["kim", "lee"], 10);
+    let of_park = room_message(2, "park", &["kim", "lee"], 11);
+    for message in [&of_choi, &of_park] {
+        assert_eq!(added(&bench, message).await, [kim.clone(), lee.clone()]);
+    }
+    bench.raise_room_read(&own_room("lee"), 1, at(12)).await.unwrap();
+    for name in ["lee", "park"] {
+        bench.erase(&bench.erasure(name, 20), at(20)).await.unwrap();
+    }
+    // A receipt that is delivered late leaves no trace.
+    bench.raise_room_read(&own_room("lee"), 9, at(15)).await.unwrap();
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1, "of choi");
+    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 0);
+    assert_eq!(added(&bench, &of_choi).await, [kim.clone()], "delivered again");
+    assert!(added(&bench, &of_park).await.is_empty());
+    let anew = room_message(3, "choi", &["lee"], 30);
+    assert_eq!(added(&bench, &anew).await, [lee.clone()], "signed up again");
+
+    // What nobody opens does not stay forever.
+    let earlier = at(0);
+    let horizons = |notices| Horizons {
+        notices,
+        memory: earlier,
+        windows: earlier,
+        devices: earlier,
+    };
+    for (notices, left) in [(at(10), 1), (at(11), 0)] {
+        bench.sweep(horizons(notices)).await.unwrap();
+        assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), left);
+    }
+    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 1);
+}
+
+async fn a_message_of_a_room_takes_as_many_statements_for_a_hundred_as_for_one(bed: Bed) {
+    let bench = bench(bed).await;
+    let names: Vec<String> = (0..100).map(|number| format!("p{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut costs = Vec::new();
+    for (number, receivers) in [(1, &names[..1]), (2, &names[..])] {
+        let message = room_message(number, "choi", receivers, 10);
+        let push = |(event, receiver): &(EventId, Account)| WaitingPush {
+            event: *event,
+            target: Target::Account(receiver.clone()),
+            ..bench.push("choi", "kim", 10)
+        };
+        let pushes: Vec<WaitingPush> = message.receivers.iter().map(push).collect();
+        let waits: Vec<_> = pushes.iter().map(|push| (push, at(100))).collect();
+        let stored = async {
+            let unread = bench.add_room_message(&message).await.unwrap();
+            assert_eq!(unread.len(), receivers.len());
+            bench.queue_all(&waits).await.unwrap();
+        };
+        let (cost, ()) = cost_of("message of a room", &bench.bed, stored).await;
+        costs.push(cost);
+    }
+    assert_eq!(costs[0], costs[1]);
+}
+
 on_both_engines!(
+    a_message_of_a_room_takes_as_many_statements_for_a_hundred_as_for_one,
+    a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_retracted,
+    messages_of_rooms_go_with_their_people_and_with_time,
     unread_messages_are_counted_until_they_are_read_or_retracted,
     messages_of_resigned_people_do_not_count,
     the_icon_counts_from_the_last_view_of_version_1,

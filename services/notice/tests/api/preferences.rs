@@ -5,6 +5,7 @@ use sosohappy_events::types::{AccountResigned, NoticeRaised};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{AT_ONCE, DATE, applied, device, kim, lee, like, pushes, replica};
+use crate::pushes::ROOM;
 use crate::stream::{next, open};
 
 async fn preferences(notice: &Running, person: &Person) -> Value {
@@ -78,9 +79,14 @@ async fn preferences_are_changed_one_by_one(bed: Bed) {
     let (_, changed) = set(
         &notice,
         &kim,
-        &[("mutePost", &DATE.to_string()), ("muteConversation", "lee")],
+        &[
+            ("mutePost", &DATE.to_string()),
+            ("muteConversation", "lee"),
+            ("muteRoom", ROOM),
+        ],
     )
     .await;
+    assert_eq!(changed["mutedRoomList"], json!([ROOM]));
     assert_eq!(changed["mutedPostList"], json!([DATE]));
     assert_eq!(changed["mutedConversationList"], json!(["lee"]));
     // Each call changed its part only.
@@ -102,6 +108,7 @@ async fn preferences_are_changed_one_by_one(bed: Bed) {
             ("quietHours", "off"),
             ("unmutePost", &DATE.to_string()),
             ("unmuteConversation", "lee"),
+            ("unmuteRoom", ROOM),
         ],
     )
     .await;
@@ -114,6 +121,7 @@ async fn preferences_are_changed_one_by_one(bed: Bed) {
         ),
         (&Value::Null, &json!([]), &json!([]))
     );
+    assert_eq!(back["mutedRoomList"], json!([]));
     assert_eq!(
         preferences(&notice, &lee).await,
         first,
@@ -133,6 +141,7 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
         ("advertising", "true"),
         ("advertisingWording", "2026-11"),
         ("muteConversation", "somebody unknown"),
+        ("muteRoom", "no id"),
     ] {
         assert_eq!(set(notice, kim, &[form]).await.0, 400, "{form:?}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sosohappy_events::types::{
-    MessageChange, MessageChanged, MessageReceipt, NoticeRaised, ReceiptProgress, WithdrawnLike,
+    MessageChange, MessageChanged, MessageReceipt, NoticeRaised, ReceiptProgress, RoomMessageSent, WithdrawnLike,
 };
 use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
@@ -12,7 +12,7 @@ use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 use crate::fleet::{
     AT_ONCE, DATE, applied, connect, counted, device, frame, kim, lee, like, publish_plain, pushes, replica,
 };
-use crate::pushes::message;
+use crate::pushes::{ROOM, message, room_change, room_message};
 
 const PHONE: &str = "fcm-registration:token";
 
@@ -371,6 +371,68 @@ async fn what_is_read_in_dm_counts_no_more_and_loses_its_banners(bed: Bed) {
     assert_eq!(silent.len(), 4);
 }
 
+/// The sender's name, the room's name and the banners of what is retracted, or read in dm.
+async fn banners_of_a_room_go_when_its_messages_are_retracted_or_read(bed: Bed) {
+    let (notice, providers) = start(&bed).await;
+    let (kim, lee) = with_device(&bed, &notice, PHONE).await;
+    let gone = async |id: &str| {
+        eventually("the banner is removed", async || {
+            let sent = providers.sent();
+            let mut handled = sent
+                .iter()
+                .filter_map(|push| push.payload["message"]["data"]["handledIdList"].as_str());
+            handled.any(|ids| ids.contains(id)).then_some(())
+        })
+        .await;
+    };
+    let mut ids = Vec::new();
+    for number in 1..=2 {
+        let message = room_message(&bed, &lee, &[&kim], number);
+        let id = RoomMessageSent::push_id(message.meta.id, &kim.account).to_string();
+        bed.publish_again(&message).await;
+        let banner = eventually("the push is sent", async || {
+            let sent = providers.sent();
+            let mut banners = sent.into_iter().map(|push| push.payload["message"].clone());
+            banners.find(|banner| banner["data"]["noticeId"] == *id && banner["notification"].is_object())
+        })
+        .await;
+        assert_eq!(
+            banner["notification"],
+            json!({ "title": "우리반", "body": "lee: 안녕" }),
+            "{banner}"
+        );
+        let shown: Value =
+            serde_json::from_str(banner["data"]["roomMessageDto"].as_str().expect("JSON")).expect("JSON");
+        let expected = json!({
+            "roomId": ROOM,
+            "messageId": message.meta.id.to_string(),
+            "sender": "lee",
+            "date": DATE,
+            "text": "안녕",
+        });
+        assert_eq!(shown, expected);
+        let sent = u64::try_from(number).expect("a count");
+        eventually("it is recorded", async || {
+            (pushes(&notice, "message", "sent").await == sent).then_some(())
+        })
+        .await;
+        if number == 1 {
+            bed.publish(room_change(&message, MessageChange::Retracted)).await;
+            gone(&id).await;
+        }
+        ids.push(id);
+    }
+    bed.publish(MessageReceipt {
+        reader: kim.account.clone(),
+        progress: ReceiptProgress::ReadRoom {
+            room: ROOM.to_owned(),
+            number: 2,
+        },
+    })
+    .await;
+    gone(&ids[1]).await;
+}
+
 /// Returns the badge of the push of a like, which is sent if it was not.
 async fn badge_of(providers: &PushProviders, date: i64) -> u64 {
     eventually("the push is sent", async || {
@@ -465,6 +527,7 @@ on_both_engines!(
     a_like_that_is_taken_back_after_its_push_loses_its_banner,
     the_badge_of_an_app_of_version_1_counts_from_its_last_view,
     what_is_read_in_dm_counts_no_more_and_loses_its_banners,
+    banners_of_a_room_go_when_its_messages_are_retracted_or_read,
     what_is_read_on_one_device_is_removed_from_the_other,
     what_is_unavailable_is_tried_again,
 );

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{
     DirectMessageSent, MessageChange, MessageChanged, MessageReceipt, NoticeRaised, PostLiked, ReceiptProgress,
-    Recipient, Relation, RelationChanged, WithdrawnLike,
+    Recipient, Relation, RelationChanged, RoomMessageSent, RoomPush, WithdrawnLike,
 };
 use sosohappy_notice::{DEFAULTS, Settings};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
@@ -456,7 +456,135 @@ async fn a_retracted_message_gets_no_push(bed: Bed) {
     .await;
 }
 
+/// A room's id.
+pub const ROOM: &str = "01890000-0000-7000-8000-000000000000";
+
+/// As dm publishes it: the event has the id of the message.
+pub fn room_message(bed: &Bed, sender: &Person, receivers: &[&Person], number: i64) -> Envelope<RoomMessageSent> {
+    let receivers: Vec<_> = receivers.iter().map(|person| person.account.clone()).collect();
+    let members = std::iter::once(sender.account.clone()).chain(receivers.iter().cloned());
+    let event = RoomMessageSent {
+        room: ROOM.to_owned(),
+        message: String::new(),
+        members: members.collect(),
+        change: None,
+        push: Some(RoomPush {
+            sender: sender.account.clone(),
+            nickname: sender.nickname.clone(),
+            room_name: "우리반".to_owned(),
+            number,
+            date: DATE,
+            text: "안녕".to_owned(),
+            receivers,
+        }),
+    };
+    let mut envelope = Envelope::new(event, &bed.context);
+    envelope.event.message = envelope.meta.id.to_string();
+    envelope
+}
+
+/// The event of a change of that message.
+pub fn room_change(message: &Envelope<RoomMessageSent>, change: MessageChange) -> RoomMessageSent {
+    RoomMessageSent {
+        change: Some(change),
+        push: None,
+        ..message.event.clone()
+    }
+}
+
+async fn a_message_of_a_room_is_pushed_once_to_each_receiver(bed: Bed) {
+    let notice = replica(
+        &bed,
+        &[AT_ONCE, ("push.per-thread", "off"), ("push.per-account", "off")],
+    )
+    .await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
+    for person in [&kim, &lee, &park] {
+        device(&bed, person, &person.nickname).await;
+    }
+    applied(&notice, "deviceToken", 3).await;
+    // An earlier release of dm says of nobody that there is a push.
+    let mut earlier = room_message(&bed, &lee, &[&kim, &park], 1);
+    earlier.event.push = None;
+    bed.publish_again(&earlier).await;
+    let first = room_message(&bed, &lee, &[&kim, &park], 2);
+    for _ in 0..2 {
+        bed.publish_again(&first).await;
+    }
+    bed.publish(room_change(&first, MessageChange::Edited)).await;
+    bed.publish(room_change(&first, MessageChange::Reacted)).await;
+    applied(&notice, "roomMessage", 5).await;
+    eventually("both pushes go", async || {
+        (pushes(&notice, "message", "sent").await == 2).then_some(())
+    })
+    .await;
+
+    let muted = [("muteRoom", ROOM)];
+    let request = sosohappy_common::tls::client().post(notice.at("/notice-service/preferences"));
+    let answer = park.sign(request).form(&muted).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    bed.mute(&kim, &[("안녕", None)]);
+    eventually("a muted room and a muted word have no push", async || {
+        let sent = pushes(&notice, "message", "sent").await;
+        let unwanted = pushes(&notice, "message", "unwanted").await;
+        let number = 3 + i64::try_from(sent + unwanted).expect("a count");
+        bed.publish_again(&room_message(&bed, &lee, &[&kim, &park], number))
+            .await;
+        let next = async || (pushes(&notice, "message", "unwanted").await > unwanted).then_some(());
+        eventually("park's is looked at", next).await;
+        // The muted words of kim are known within seconds.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (pushes(&notice, "message", "sent").await == sent).then_some(())
+    })
+    .await;
+}
+
+/// Receipts travel on another topic, and may be read before their messages.
+async fn a_message_of_a_room_that_was_shown_read_or_retracted_gets_no_push(bed: Bed) {
+    let notice = replica(
+        &bed,
+        &[AT_ONCE, ("push.per-thread", "off"), ("push.per-account", "off")],
+    )
+    .await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
+    for person in [&kim, &park] {
+        device(&bed, person, &person.nickname).await;
+    }
+    applied(&notice, "deviceToken", 2).await;
+    let message = |number| room_message(&bed, &lee, &[&kim, &park], number);
+    let (retracted, read, shown, last) = (message(1), message(2), message(3), message(4));
+    let receipt = |progress| MessageReceipt {
+        reader: kim.account.clone(),
+        progress,
+    };
+    bed.publish(receipt(ReceiptProgress::ReadRoom {
+        room: ROOM.to_owned(),
+        number: 2,
+    }))
+    .await;
+    let of_kim = RoomMessageSent::push_id(shown.meta.id, &kim.account);
+    bed.publish(receipt(ReceiptProgress::Shown {
+        messages: vec![of_kim.to_string()],
+    }))
+    .await;
+    applied(&notice, "messageReceipt", 2).await;
+    bed.publish(room_change(&retracted, MessageChange::Retracted)).await;
+    for message in [&retracted, &read, &shown, &last] {
+        bed.publish_again(message).await;
+    }
+    applied(&notice, "roomMessage", 5).await;
+    // Park gets three, kim the last.
+    let sent = async || pushes(&notice, "message", "sent").await + pushes(&notice, "message", "grouped").await;
+    eventually("the other pushes go", async || (sent().await >= 4).then_some(())).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(sent().await, 4);
+}
+
 on_both_engines!(
+    a_message_of_a_room_is_pushed_once_to_each_receiver,
+    a_message_of_a_room_that_was_shown_read_or_retracted_gets_no_push,
     a_retracted_message_gets_no_push,
     a_half_open_socket_gets_its_push_on_default_settings,
     a_message_with_a_muted_word_is_not_pushed,

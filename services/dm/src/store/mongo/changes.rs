@@ -113,9 +113,10 @@ impl MongoStore {
         match kind_of(change)? {
             ChangeKind::Retracted => {
                 set.extend(doc! { RETRACTED_AT: at, "text": "" });
-                // The event of a message in a room has no text.
+                // The text of an event that was not published yet.
+                unset.insert(OUTBOX, "");
                 if !is_in_room {
-                    unset.extend(doc! { UNREAD: "", "pushDueAt": "", OUTBOX: "" });
+                    unset.extend(doc! { UNREAD: "", "pushDueAt": "" });
                 }
             }
             ChangeKind::Edited => {

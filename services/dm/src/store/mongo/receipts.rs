@@ -7,6 +7,7 @@ use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
+use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
@@ -22,7 +23,7 @@ use crate::store::{EventOf, Receipts};
 const WATERMARKS: &str = "watermark";
 
 /// One document for each raise of `read`, with its event: `_id` (that of the watermark, a colon, the number with 12 digits), `accounts`
-/// (SHA-256 of both), `readAt`.
+/// (SHA-256 of both), `readAt`. Of a room the `_id` begins with the room's, and `accounts` has the reader only.
 pub(super) const READS: &str = "message_read";
 
 /// SHA-256 of the receiver, a colon, the conversation; taken away when the receiver has read the message.
@@ -95,6 +96,29 @@ impl MongoStore {
             "accounts": accounts.as_slice(),
             "readAt": receipt.at.as_millisecond(),
             OUTBOX: outbox_field(&event_of(receipt)),
+        };
+        let written = self.collection(READS).insert_one(document).await;
+        match written.map_err(StoreError::from) {
+            // Another call for the same message has written it.
+            Err(StoreError::Conflict(rule)) if rule == ID_INDEX => Ok(()),
+            written => written.map(|_| ()),
+        }
+    }
+
+    /// Writes the event of a member's reading a room up to a number, once.
+    pub(super) async fn write_room_read(
+        &self,
+        room: &str,
+        person: &str,
+        number: i64,
+        at: Timestamp,
+        event: &Outgoing,
+    ) -> Result<(), StoreError> {
+        let document = doc! {
+            "_id": format!("{room}:{person}:{number:012}"),
+            "accounts": [person],
+            "readAt": at.as_millisecond(),
+            OUTBOX: outbox_field(event),
         };
         let written = self.collection(READS).insert_one(document).await;
         match written.map_err(StoreError::from) {

@@ -22,7 +22,7 @@ use crate::domain::{
     Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
     NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError};
+use crate::store::{ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError};
 
 /// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
 /// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
@@ -195,6 +195,7 @@ impl MongoStore {
         mut document: Document,
         new: &NewRoomMessage,
         last: i64,
+        event_of: impl Fn(i64) -> Outgoing,
     ) -> Result<Option<i64>, StoreError> {
         let messages = self.collection(ROOM_MESSAGES);
         let message = &new.message;
@@ -202,6 +203,7 @@ impl MongoStore {
             let number = self.newest_number(&message.room).await?.max(last) + 1;
             document.insert(NUMBER, number);
             document.insert(PLACE, numbered(&message.room, number));
+            document.insert(OUTBOX, outbox_field(&event_of(number)));
             match retrying(async || Ok::<_, StoreError>(messages.insert_one(&document).await?)).await {
                 Ok(_) => return Ok(Some(number)),
                 // The id is ours alone: an earlier attempt inserted it.
@@ -236,7 +238,7 @@ impl MongoStore {
         &self,
         new: &NewRoomMessage,
         number: i64,
-        numbered: &[String],
+        members: &[Account],
     ) -> Result<Posted, WriteError> {
         let message = &new.message;
         let ours = doc! { "_id": message.id.as_str() };
@@ -252,9 +254,8 @@ impl MongoStore {
         let late: Vec<String> = room
             .members
             .iter()
-            .filter(|member| member.joined_after < number)
+            .filter(|member| member.joined_after < number && !members.contains(&member.account))
             .map(|member| member.account.fingerprint())
-            .filter(|person| !numbered.contains(person))
             .collect();
         self.add_unnumbered(&message.id, late).await?;
         let reader = doc! { "_id": &message.room, PERSONS: sender.fingerprint() };
@@ -353,16 +354,33 @@ impl Rooms for MongoStore {
         })
     }
 
-    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError> {
+    async fn leave_room(
+        &self,
+        id: &str,
+        account: &Account,
+        at: Timestamp,
+        event_of: LeftEventOf<'_>,
+    ) -> Result<bool, StoreError> {
         let person = account.fingerprint();
+        let Some(room) = self.room(id).await?.filter(|room| room.member(account).is_some()) else {
+            return Ok(false);
+        };
+        // Before the member leaves: a call after a crash in between finds the member, and writes the event again, which changes nothing.
+        let last = room.last_number;
+        self.write_room_read(id, &person, last, at, &event_of(last)).await?;
         let member = doc! { "_id": id, PERSONS: &person };
         let leave = doc! { "$pull": { "members": { "person": &person } } };
         let left = self.collection(ROOMS).update_one(member, leave).await?;
+        let newest = self.newest_number(id).await?;
+        if newest > last {
+            // Messages that were stored meanwhile.
+            self.write_room_read(id, &person, newest, at, &event_of(newest)).await?;
+        }
         self.delete_if_empty(id).await?;
         Ok(left.modified_count > 0)
     }
 
-    async fn post(&self, new: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError> {
+    async fn post(&self, new: &NewRoomMessage, event_of: PostedEventOf<'_>) -> Result<Posted, WriteError> {
         let message = &new.message;
         let sender = &message.sender.account;
         self.still_here(sender, sender, new.authorized_at).await?;
@@ -371,6 +389,7 @@ impl Rooms for MongoStore {
             return Ok(Posted::NoMember);
         };
         let numbered: Vec<String> = room.members.iter().map(|member| member.account.fingerprint()).collect();
+        let members: Vec<Account> = room.members.iter().map(|member| member.account.clone()).collect();
         let mut document = doc! {
             "_id": message.id.as_str(),
             "room": &message.room,
@@ -382,14 +401,17 @@ impl Rooms for MongoStore {
             "madeAt": new.authorized_at.as_millisecond(),
             "storedAt": message.stored_at.as_millisecond(),
             CLIENT_KEY: new.client_key.as_str(),
-            UNNUMBERED: numbered.clone(),
-            OUTBOX: outbox_field(event),
+            UNNUMBERED: numbered,
         };
         if let Some(answered) = &message.reply_to {
             document.insert("replyTo", answered.as_str());
         }
-        match self.insert_room_message(document, new, room.last_number).await? {
-            Some(number) => self.settle_room_message(new, number, &numbered).await,
+        let event_of = |number: i64| event_of(&members, number);
+        match self
+            .insert_room_message(document, new, room.last_number, event_of)
+            .await?
+        {
+            Some(number) => self.settle_room_message(new, number, &members).await,
             None => Ok(Posted::Repeated),
         }
     }
@@ -457,11 +479,27 @@ impl Rooms for MongoStore {
         found.iter().map(message_of).collect()
     }
 
-    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError> {
-        let reader = doc! { "_id": room, PERSONS: account.fingerprint() };
+    async fn read_room(
+        &self,
+        room: &str,
+        account: &Account,
+        number: i64,
+        at: Timestamp,
+        event: &Outgoing,
+    ) -> Result<bool, StoreError> {
+        let person = account.fingerprint();
+        let lower = doc! {
+            "_id": room,
+            "members": { "$elemMatch": { "person": &person, "read": { "$lt": number } } },
+        };
+        if self.collection(ROOMS).find_one(lower.clone()).await?.is_none() {
+            return Ok(false);
+        }
+        // Before the mark: a call after a crash in between writes the event again, which changes nothing.
+        self.write_room_read(room, &person, number, at, event).await?;
         let read = doc! { "$max": { "members.$.read": number } };
-        self.collection(ROOMS).update_one(reader, read).await?;
-        Ok(())
+        self.collection(ROOMS).update_one(lower, read).await?;
+        Ok(true)
     }
 
     async fn sent_in_rooms(

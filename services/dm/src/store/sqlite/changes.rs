@@ -67,6 +67,19 @@ pub(super) fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
     })
 }
 
+/// Deletes the events of messages that have not been published yet. An event of ours begins with its id, which is the message's.
+pub(super) async fn delete_events(tx: &mut Tx, messages: &[&str]) -> Result<(), StoreError> {
+    let mut delete = QueryBuilder::<Engine>::new(
+        "DELETE FROM event_outbox WHERE topic IN ('directMessage', 'roomMessage') AND json_extract(headers, '$[0][1]') IN (",
+    );
+    let mut list = delete.separated(", ");
+    for message in messages {
+        list.push_bind((*message).to_owned());
+    }
+    delete.push(")").build().execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// Returns how often the person has changed the message; for few changes in all, the number of all.
 pub(super) async fn made(tx: &mut Tx, state: &MessageState, change: &NewChange) -> Result<i64, StoreError> {
     if state.revision < MOST_CHANGES {
@@ -148,11 +161,8 @@ pub(super) async fn apply(
             .bind(message)
             .execute(&mut **tx)
             .await?;
-        // The text of an event that was not published yet. That of a message in a room has none.
-        sqlx::query("DELETE FROM event_outbox WHERE topic = 'directMessage' AND json_extract(headers, '$[0][1]') = ?")
-            .bind(message)
-            .execute(&mut **tx)
-            .await?;
+        // The text of an event that was not published yet.
+        delete_events(tx, &[message]).await?;
     }
     Ok(())
 }

@@ -19,7 +19,10 @@ use crate::domain::{
     Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
     NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::store::{ChangeError, JoinOutcome, Posted, RoomOutcome, Rooms, WriteError, changed, check_in_room};
+use crate::store::{
+    ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
+    check_in_room,
+};
 
 /// The columns of [`message_of`].
 macro_rules! columns {
@@ -104,22 +107,36 @@ impl Rooms for SqliteStore {
         .await
     }
 
-    async fn leave_room(&self, id: &str, account: &Account) -> Result<bool, StoreError> {
+    async fn leave_room(
+        &self,
+        id: &str,
+        account: &Account,
+        at: Timestamp,
+        event_of: LeftEventOf<'_>,
+    ) -> Result<bool, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
+            let last: Option<i64> = sqlx::query_scalar("SELECT last_number FROM room WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut *tx)
+                .await?;
             let left = sqlx::query("DELETE FROM room_member WHERE room = ? AND account = ?")
                 .bind(id)
                 .bind(account.as_str())
                 .execute(&mut *tx)
                 .await?;
+            let has_left = left.rows_affected() > 0;
+            if let Some(last) = last.filter(|_| has_left) {
+                enqueue(&mut tx, &event_of(last), at).await?;
+            }
             delete_if_empty(&mut tx, id).await?;
             tx.commit().await?;
-            Ok(left.rows_affected() > 0)
+            Ok(has_left)
         })
         .await
     }
 
-    async fn post(&self, new: &NewRoomMessage, event: &Outgoing) -> Result<Posted, WriteError> {
+    async fn post(&self, new: &NewRoomMessage, event_of: PostedEventOf<'_>) -> Result<Posted, WriteError> {
         let message = &new.message;
         let sender = &message.sender.account;
         retrying(async || {
@@ -149,19 +166,19 @@ impl Rooms for SqliteStore {
                 return Ok(Posted::NoMember);
             };
             insert(&mut tx, new, number).await?;
-            let members: Vec<String> = sqlx::query_scalar("SELECT account FROM room_member WHERE room = ?")
+            let rows = sqlx::query("SELECT account FROM room_member WHERE room = ? ORDER BY joined_at, account")
                 .bind(&message.room)
                 .fetch_all(&mut *tx)
                 .await
                 .map_err(StoreError::from)?;
+            let members: Vec<Account> = rows
+                .iter()
+                .map(|row| account_of(row, "account"))
+                .collect::<Result<_, _>>()?;
             for member in &members {
-                let member: Account = member
-                    .parse()
-                    .context("an account in the database is not one")
-                    .map_err(StoreError::Corrupt)?;
-                add_frame(&mut tx, &member, &message.id, 0, self.frames).await?;
+                add_frame(&mut tx, member, &message.id, 0, self.frames).await?;
             }
-            enqueue(&mut tx, event, message.stored_at).await?;
+            enqueue(&mut tx, &event_of(&members, number), message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Posted::Stored)
         })
@@ -244,16 +261,28 @@ impl Rooms for SqliteStore {
         rows.iter().map(message_of).collect()
     }
 
-    async fn read_room(&self, room: &str, account: &Account, number: i64) -> Result<(), StoreError> {
+    async fn read_room(
+        &self,
+        room: &str,
+        account: &Account,
+        number: i64,
+        at: Timestamp,
+        event: &Outgoing,
+    ) -> Result<bool, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            sqlx::query("UPDATE room_member SET read = MAX(read, ?) WHERE room = ? AND account = ?")
+            let raised = sqlx::query("UPDATE room_member SET read = ?1 WHERE room = ?2 AND account = ?3 AND read < ?1")
                 .bind(number)
                 .bind(room)
                 .bind(account.as_str())
                 .execute(&mut *tx)
                 .await?;
-            Ok(tx.commit().await?)
+            let is_raised = raised.rows_affected() > 0;
+            if is_raised {
+                enqueue(&mut tx, event, at).await?;
+            }
+            tx.commit().await?;
+            Ok(is_raised)
         })
         .await
     }
@@ -380,6 +409,8 @@ impl SqliteStore {
         .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await?;
+        let messages: Vec<&str> = deleted.iter().map(String::as_str).collect();
+        changes::delete_events(&mut tx, &messages).await?;
         delete_changes(&mut tx, &deleted).await?;
         let reacted: Vec<(String, i64)> = sqlx::query_as(
             "SELECT message, revision FROM message_change WHERE account = ? AND kind = 'reacted' AND changed_at <= ? \

@@ -4,7 +4,8 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
-use sosohappy_events::{EventId, Outgoing};
+use sosohappy_events::types::{MessageReceipt, ReceiptProgress, RoomMessageSent, RoomPush};
+use sosohappy_events::{Envelope, EventId, Outgoing, Topic};
 use sosohappy_store::outbox::Pending;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
@@ -14,7 +15,7 @@ use crate::domain::{
     MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState, Room,
     RoomMessage, RoomName, Stored, Verdict,
 };
-use crate::receipts::read_event;
+use crate::receipts::{read_event, room_read_event};
 use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, Unfinished, WriteError};
 
 on_both_engines!(
@@ -28,6 +29,8 @@ on_both_engines!(
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
+    texts_of_a_room_are_not_published_after_their_message_is_retracted_or_erased,
+    reading_and_leaving_a_room_are_published_once,
     changes_go_with_their_message_in_a_room,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
@@ -395,6 +398,11 @@ fn post(kept: &Kept, room: &Room, from: &str, text: &str, authorized_at: Timesta
     }
 }
 
+/// Makes the same event, whatever the members and the number are.
+fn always(event: &Outgoing) -> impl Fn(&[Account], i64) -> Outgoing + Send + Sync {
+    move |_: &[Account], _: i64| event.clone()
+}
+
 async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
     let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
     let kept = &replicas[0];
@@ -406,10 +414,11 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
             (number % 2, post(kept, &room, from, &format!("text {number}"), at(1)))
         })
         .collect();
+    let event_of = always(&event);
     let posted = join_all(
         messages
             .iter()
-            .map(|(at, message)| replicas[*at].store.post(message, &event)),
+            .map(|(at, message)| replicas[*at].store.post(message, &event_of)),
     )
     .await;
     assert!(
@@ -417,7 +426,10 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
         "{posted:?}"
     );
     let again = post(kept, &room, "kim", "text 0", at(1));
-    assert_eq!(kept.store.post(&again, &event).await.unwrap(), Posted::Repeated);
+    assert_eq!(
+        kept.store.post(&again, &always(&event)).await.unwrap(),
+        Posted::Repeated
+    );
     let known = kept
         .store
         .room_message_with_key(&again.client_key, at(3))
@@ -425,7 +437,10 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
         .unwrap();
     assert_eq!(known.map(|known| known.id), Some(messages[0].1.message.id.clone()));
     let stranger = post(kept, &room, "choi", "hello", at(1));
-    assert_eq!(kept.store.post(&stranger, &event).await.unwrap(), Posted::NoMember);
+    assert_eq!(
+        kept.store.post(&stranger, &always(&event)).await.unwrap(),
+        Posted::NoMember
+    );
 
     let page = kept.store.room_page(&room.id, 0, None, 100).await.unwrap();
     let numbers: Vec<_> = page.iter().map(|message| message.number).collect();
@@ -517,7 +532,10 @@ async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
     let room = room(kept, &["kim", "lee"]).await;
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     let message = post(kept, &room, "kim", "first", at(1));
-    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
     let id = message.message.id.clone();
     kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
 
@@ -578,7 +596,10 @@ async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
     assert_eq!(room_frames(kept, "lee").await, expected);
 
     let message = post(kept, &room, "lee", "often", at(1));
-    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
     for number in 0..MOST_CHANGES {
         let edited = change_in_room(kept, &message.message.id, "lee", edit(&number.to_string())).await;
         assert!(edited.unwrap().is_some());
@@ -598,7 +619,10 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
     let room = room(&kept, &["kim", "lee", "park"]).await;
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     let message = post(&kept, &room, "kim", "hello", at(1));
-    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
     let id = message.message.id;
     kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap();
     for (by, change, is_new) in [
@@ -651,6 +675,111 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
     assert_eq!(frames.content.len(), 1 + left.len());
 }
 
+/// Makes the event of a message in a room as the socket does: under the message's id.
+fn posted_event(kept: &Kept, message: &RoomMessage, members: &[Account], number: i64) -> Outgoing {
+    let event = RoomMessageSent {
+        room: message.room.clone(),
+        message: message.id.to_string(),
+        members: members.to_vec(),
+        change: None,
+        push: Some(RoomPush {
+            sender: message.sender.account.clone(),
+            nickname: message.sender.nickname.clone(),
+            room_name: "우리반".to_owned(),
+            number,
+            date: message.date.into(),
+            text: message.text.as_str().to_owned(),
+            receivers: members.to_vec(),
+        }),
+    };
+    let mut envelope = Envelope::new(event, &kept.context);
+    envelope.meta.id = message.id.event().unwrap();
+    envelope.to_outgoing()
+}
+
+async fn texts_of_a_room_are_not_published_after_their_message_is_retracted_or_erased(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let mut ids = Vec::new();
+    for (from, text) in [("kim", "kept"), ("kim", "retracted"), ("lee", "erased")] {
+        let message = post(&kept, &room, from, text, at(1));
+        let event_of = |members: &[Account], number: i64| {
+            assert_eq!(members, [account("kim"), account("lee")]);
+            posted_event(&kept, &message.message, members, number)
+        };
+        assert_eq!(kept.store.post(&message, &event_of).await.unwrap(), Posted::Stored);
+        ids.push(message.message.id);
+    }
+    let retracted = change_in_room(&kept, &ids[1], "kim", Change::Retract).await.unwrap();
+    assert!(retracted.is_some());
+    kept.erase("lee", 20, EventId::new(&kept.context)).await;
+    let pushes: Vec<(String, i64)> = publish(&kept)
+        .await
+        .iter()
+        .filter(|record| record.topic == Topic::RoomMessage.default_name())
+        .filter_map(|record| {
+            let event: RoomMessageSent = serde_json::from_slice(record.value.as_deref()?).unwrap();
+            let push = event.push?;
+            Some((push.text, push.number))
+        })
+        .collect();
+    assert_eq!(pushes, [("kept".to_owned(), 1)]);
+}
+
+async fn reading_and_leaving_a_room_are_published_once(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    for text in ["one", "two"] {
+        let message = post(&kept, &room, "kim", text, at(1));
+        assert_eq!(
+            kept.store.post(&message, &always(&event)).await.unwrap(),
+            Posted::Stored
+        );
+    }
+    publish(&kept).await;
+    let lee = account("lee");
+    let event_of = |number: i64| room_read_event(&lee, &room.id, number, &kept.context);
+    for (number, is_further) in [(1, true), (1, false), (2, true), (1, false)] {
+        let event = event_of(number);
+        let raised = kept.store.read_room(&room.id, &lee, number, at(3), &event).await;
+        assert_eq!(raised.unwrap(), is_further, "{number}");
+    }
+    let event = event_of(2);
+    let stranger = kept.store.read_room(&room.id, &account("choi"), 2, at(3), &event).await;
+    assert!(!stranger.unwrap());
+    let mut read = read_up_to(&publish(&kept).await);
+    read.sort_unstable();
+    assert_eq!(read, [1, 2]);
+
+    let message = post(&kept, &room, "kim", "three", at(1));
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
+    publish(&kept).await;
+    for has_left in [true, false] {
+        let left = kept.store.leave_room(&room.id, &lee, at(4), &event_of).await;
+        assert_eq!(left.unwrap(), has_left);
+    }
+    assert_eq!(read_up_to(&publish(&kept).await), [3], "the newest message");
+}
+
+/// Returns the numbers of the receipts of rooms among these records.
+fn read_up_to(records: &[Outgoing]) -> Vec<i64> {
+    let receipts = records
+        .iter()
+        .filter(|record| record.topic == Topic::MessageReceipt.default_name());
+    let number = |record: &Outgoing| {
+        let receipt: MessageReceipt = serde_json::from_slice(record.value.as_deref()?).unwrap();
+        match receipt.progress {
+            ReceiptProgress::ReadRoom { number, .. } => Some(number),
+            ReceiptProgress::Shown { .. } | ReceiptProgress::Read { .. } => None,
+        }
+    };
+    receipts.filter_map(number).collect()
+}
+
 async fn changes_go_with_their_message_in_a_room(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let (stays, ends) = (room(&kept, &["kim", "lee"]).await, room(&kept, &["lee"]).await);
@@ -658,7 +787,10 @@ async fn changes_go_with_their_message_in_a_room(bed: Bed) {
     let mut ids = Vec::new();
     for (room, from) in [(&stays, "kim"), (&ends, "lee")] {
         let message = post(&kept, room, from, "text", at(1));
-        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+        assert_eq!(
+            kept.store.post(&message, &always(&event)).await.unwrap(),
+            Posted::Stored
+        );
         let id = message.message.id;
         assert!(
             change_in_room(&kept, &id, from, edit("edited"))
@@ -670,7 +802,12 @@ async fn changes_go_with_their_message_in_a_room(bed: Bed) {
         ids.push(id);
     }
     kept.erase("kim", 20, EventId::new(&kept.context)).await;
-    assert!(kept.store.leave_room(&ends.id, &account("lee")).await.unwrap());
+    assert!(
+        kept.store
+            .leave_room(&ends.id, &account("lee"), at(3), &|_: i64| event.clone())
+            .await
+            .unwrap()
+    );
     for id in &ids {
         assert_eq!(kept.store.changes(id).await.unwrap(), [], "{id}");
     }
@@ -684,13 +821,19 @@ async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     for from in ["kim", "lee"] {
         let message = post(&kept, &room, from, from, at(1));
-        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+        assert_eq!(
+            kept.store.post(&message, &always(&event)).await.unwrap(),
+            Posted::Stored
+        );
     }
     kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
     kept.erase("lee", 20, EventId::new(&kept.context)).await;
     kept.store.join_room(&room.id, &account("choi"), at(21)).await.unwrap();
     let message = post(&kept, &room, "kim", "after", at(1));
-    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     assert_eq!(found.last_number, 3);
     for name in ["park", "choi"] {
@@ -706,7 +849,10 @@ async fn a_message_has_frames_for_members_who_joined_while_it_was_stored(bed: Be
     let room = room(&kept, &["kim", "lee"]).await;
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     let message = post(&kept, &room, "kim", "hello", at(1));
-    assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
     kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
     let (id, members) = (message.message.id, [account("kim"), account("lee")]);
     let late = async || kept.store.enlist_late(&room.id, &id, &members).await.unwrap();
@@ -749,7 +895,10 @@ async fn an_interrupted_deletion_of_a_room_is_continued(bed: Bed) {
     for room in [&stays, &ends] {
         for text in ["one", "two"] {
             let message = post(&kept, room, "kim", &format!("{text} {}", room.id), at(1));
-            assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+            assert_eq!(
+                kept.store.post(&message, &always(&event)).await.unwrap(),
+                Posted::Stored
+            );
             let id = message.message.id;
             assert!(
                 change_in_room(&kept, &id, "kim", edit("edited"))
@@ -766,7 +915,10 @@ async fn an_interrupted_deletion_of_a_room_is_continued(bed: Bed) {
     assert_eq!(kept.store.room(&ends.id).await.unwrap(), None);
     let joined = kept.store.join_room(&ends.id, &account("lee"), at(3)).await.unwrap();
     assert_eq!(joined, JoinOutcome::NoRoom);
-    let refused = kept.store.post(&post(&kept, &ends, "kim", "late", at(1)), &event).await;
+    let refused = kept
+        .store
+        .post(&post(&kept, &ends, "kim", "late", at(1)), &always(&event))
+        .await;
     assert_eq!(refused.unwrap(), Posted::NoMember);
     let hour = 3600;
     kept.store.sweep(at(0), at(hour)).await.unwrap();
@@ -810,7 +962,7 @@ async fn changes_of_a_message_that_is_gone_are_deleted(bed: Bed) {
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     let room = room(&kept, &["kim", "lee"]).await;
     let posted = post(&kept, &room, "kim", "text", at(1));
-    assert_eq!(kept.store.post(&posted, &event).await.unwrap(), Posted::Stored);
+    assert_eq!(kept.store.post(&posted, &always(&event)).await.unwrap(), Posted::Stored);
     let edited = change_in_room(&kept, &posted.message.id, "kim", edit("edited")).await;
     assert!(edited.unwrap().is_some());
     let sent = kept.say("kim", "lee", 0, 1).await.message;
@@ -855,20 +1007,34 @@ async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
     let event = kept.event(&kept.message("kim", "lee", 0, 0));
     for name in ["kim", "lee"] {
         let message = post(&kept, &room, name, name, at(1));
-        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+        assert_eq!(
+            kept.store.post(&message, &always(&event)).await.unwrap(),
+            Posted::Stored
+        );
     }
     kept.erase("kim", 20, EventId::new(&kept.context)).await;
     let refused = kept
         .store
-        .post(&post(&kept, &room, "kim", "late", at(20)), &event)
+        .post(&post(&kept, &room, "kim", "late", at(20)), &always(&event))
         .await;
     assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     assert_eq!(found.owner(), Some(&account("lee")));
     let left = kept.store.room_page(&room.id, 0, None, 10).await.unwrap();
     assert_eq!(left.len(), 1);
-    assert!(kept.store.leave_room(&room.id, &account("lee")).await.unwrap());
-    assert!(!kept.store.leave_room(&room.id, &account("lee")).await.unwrap());
+    assert!(
+        kept.store
+            .leave_room(&room.id, &account("lee"), at(3), &|_: i64| event.clone())
+            .await
+            .unwrap()
+    );
+    assert!(
+        !kept
+            .store
+            .leave_room(&room.id, &account("lee"), at(3), &|_: i64| event.clone())
+            .await
+            .unwrap()
+    );
     assert_eq!(kept.store.room(&room.id).await.unwrap(), None);
     assert!(kept.store.room_page(&room.id, 0, None, 10).await.unwrap().is_empty());
 }

@@ -7,7 +7,7 @@ use sosohappy_store::{Ping, StoreError};
 
 use super::{
     BANNERS, BIRTHS, DEVICES, MARKS, MESSAGE_READS, MESSAGES, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ,
-    RECEIPTS, WINDOWS, WITHDRAWALS, devices, notices::erased, number, text,
+    RECEIPTS, ROOM_READS, WINDOWS, WITHDRAWALS, devices, notices::erased, number, text,
 };
 use crate::store::{Erasure, Horizons, Store, broken, timestamp};
 
@@ -65,7 +65,16 @@ impl Store for MongoStore {
             (PUSHES, doc! { "queued_at": memory.clone() }),
             (WITHDRAWALS, doc! { "stored_at": memory.clone() }),
             (MESSAGES, doc! { "occurred_at": memory.clone(), "unread": null }),
+            // A member who does not open a room leaves its messages unread.
+            (
+                MESSAGES,
+                doc! {
+                    "occurred_at": { "$lt": horizons.notices.as_millisecond() },
+                    "room": { "$exists": true },
+                },
+            ),
             (MESSAGE_READS, doc! { "read_at": memory.clone() }),
+            (ROOM_READS, doc! { "read_at": memory.clone() }),
             (
                 WINDOWS,
                 doc! { "started_at": { "$lt": horizons.windows.as_millisecond() } },
@@ -110,6 +119,9 @@ impl MongoStore {
         let either = [doc! { "account": account }, doc! { "sender": account }];
         self.collection(MESSAGE_READS)
             .delete_many(doc! { "$or": either.as_slice(), "read_at": up_to.clone() })
+            .await?;
+        self.collection(ROOM_READS)
+            .delete_many(doc! { "account": account, "read_at": up_to.clone() })
             .await?;
         self.collection(READ)
             .delete_one(doc! { "_id": account, "read_at": up_to.clone() })

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -129,6 +129,20 @@ impl Pushes for MongoStore {
             });
         }
         Ok(banners)
+    }
+
+    async fn showing(&self, accounts: &[&Account], events: &[EventId]) -> Result<Vec<Account>, StoreError> {
+        let accounts: Vec<&str> = accounts.iter().map(|account| account.as_str()).collect();
+        let shown = doc! { "account": { "$in": accounts }, "event": { "$in": ids(events) } };
+        let found = self
+            .collection(BANNERS)
+            .find(shown)
+            .projection(doc! { "account": 1 })
+            .await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let found = found.iter().map(|banner| text(banner, "account"));
+        let found: HashSet<&str> = found.collect::<Result<_, StoreError>>()?;
+        found.into_iter().map(parse_account).collect()
     }
 
     async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError> {

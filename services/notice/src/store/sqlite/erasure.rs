@@ -43,7 +43,13 @@ impl Store for SqliteStore {
             ("DELETE FROM push WHERE queued_at < ?", memory),
             ("DELETE FROM withdrawal WHERE stored_at < ?", memory),
             ("DELETE FROM message WHERE handled = 1 AND occurred_at < ?", memory),
+            // A member who does not open a room leaves its messages unread.
+            (
+                "DELETE FROM message WHERE room IS NOT NULL AND occurred_at < ?",
+                horizons.notices.as_millisecond(),
+            ),
             ("DELETE FROM message_read WHERE read_at < ?", memory),
+            ("DELETE FROM room_read WHERE read_at < ?", memory),
             (
                 "DELETE FROM push_window WHERE started_at < ?",
                 horizons.windows.as_millisecond(),
@@ -112,6 +118,7 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
         "DELETE FROM message WHERE sender = ? AND occurred_at <= ?",
         "DELETE FROM message_read WHERE account = ? AND read_at <= ?",
         "DELETE FROM message_read WHERE sender = ? AND read_at <= ?",
+        "DELETE FROM room_read WHERE account = ? AND read_at <= ?",
         "DELETE FROM preference WHERE account = ? AND changed_at <= ?",
         "DELETE FROM mute WHERE account = ? AND authorized_at <= ?",
         "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at <= ?",

@@ -6,7 +6,7 @@ use sosohappy_store::sqlite::{Engine, Tx};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::{FromRow as _, QueryBuilder};
 
-use super::{SqliteStore, is_erased, marks};
+use super::{SqliteStore, is_erased, marks, push_events};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
     MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
@@ -142,6 +142,22 @@ impl Pushes for SqliteStore {
             })
         };
         rows.into_iter().map(banner).collect()
+    }
+
+    async fn showing(&self, accounts: &[&Account], events: &[EventId]) -> Result<Vec<Account>, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new("SELECT DISTINCT account FROM banner WHERE account IN (");
+        let mut list = query.separated(", ");
+        for account in accounts {
+            list.push_bind(account.as_str().to_owned());
+        }
+        query.push(") AND event_id IN (");
+        push_events(&mut query, events);
+        let found: Vec<String> = query
+            .push(")")
+            .build_query_scalar()
+            .fetch_all(self.database.reader())
+            .await?;
+        found.iter().map(|account| parse_account(account)).collect()
     }
 
     async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError> {
