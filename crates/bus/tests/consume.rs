@@ -88,8 +88,10 @@ async fn publish(bench: &Bench, bus: &Arc<dyn Bus>, nicknames: &[&str]) -> Vec<E
         .iter()
         .map(|nickname| Envelope::new(resigned(nickname), &bench.context))
         .collect();
-    let records: Vec<_> = envelopes.iter().map(Envelope::to_outgoing).collect();
-    bus.publish(&records).await.unwrap();
+    // One by one: what becomes of a batch on a topic that was just made is no matter of these tests.
+    for envelope in &envelopes {
+        bus.publish(&[envelope.to_outgoing()]).await.unwrap();
+    }
     envelopes.iter().map(|envelope| envelope.meta.id).collect()
 }
 
