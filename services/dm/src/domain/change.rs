@@ -47,6 +47,8 @@ pub struct NewChange {
     pub message: MessageId,
     pub by: Account,
     pub change: Change,
+    /// When the person's token was issued: a resignation takes back what was made with older ones.
+    pub authorized_at: Timestamp,
     pub at: Timestamp,
 }
 

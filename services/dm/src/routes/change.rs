@@ -152,6 +152,7 @@ async fn change(app: &App, caller: &Caller, id: String, change: Change) -> Resul
         message: id,
         by: caller.account.clone(),
         change,
+        authorized_at: caller.issued_at,
         // Not before the message, whatever the clocks of two replicas say: the withdrawal of a push is compared with it.
         at: app.context.clock.now().max(stored.stored_at),
     };
@@ -194,6 +195,7 @@ async fn change_in_room(
         message: id,
         by: caller.account.clone(),
         change,
+        authorized_at: caller.issued_at,
         at: app.context.clock.now().max(message.stored_at),
     };
     let mut event = Envelope::new(event, &app.context);

@@ -679,6 +679,7 @@ async fn nobody_keeps_another_from_changing_a_message(bed: Bed) {
             message: message.message.id.clone(),
             by: account(by),
             change: Change::React(Reaction::new(reaction.to_owned())),
+            authorized_at: at(20),
             at: at(20),
         };
         kept.store.change(&change, &kept.event(&message)).await
@@ -729,6 +730,7 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
         message: message.message.id.clone(),
         by: account("kim"),
         change,
+        authorized_at: at(35),
         at: at(35),
     };
     let edit = change(Change::Edit(MessageText::new("other".to_owned(), 10).unwrap()));

@@ -27,7 +27,7 @@ use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, Messag
 use crate::store::{ChangeError, Changes, Rooms as _, changed, check, check_in_room};
 
 /// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
-/// `content`, `text` (of an edit until it is applied), `at`, [`UNNUMBERED`], the event. Of a message in a room also `room`; `accounts` has its
+/// `content`, `text` (of an edit until it is applied), `at`, `madeAt` (when the token was issued), [`UNNUMBERED`], the event. Of a message in a room also `room`; `accounts` has its
 /// sender then, and second who reacted, if that is another person.
 pub(super) const CHANGES: &str = "message_change";
 
@@ -152,12 +152,34 @@ impl MongoStore {
             self.delete_changes_of(&[message.as_str()]).await?;
             return Ok(false);
         }
+        if is_in_room && kind_of(change)? == ChangeKind::Reacted {
+            self.take_back_if_deleted(change, &message, account).await?;
+        }
         if kind_of(change)? == ChangeKind::Retracted {
             let texts = doc! { "$unset": { "content": "", "text": "" } };
             let of = doc! { "message": message.as_str() };
             self.collection(CHANGES).update_many(of, texts).await?;
         }
         Ok(true)
+    }
+
+    /// Takes an applied reaction of an account back if a resignation has deleted it meanwhile.
+    async fn take_back_if_deleted(
+        &self,
+        change: &Document,
+        message: &MessageId,
+        account: &str,
+    ) -> Result<(), StoreError> {
+        let id = change.get("_id").cloned().unwrap_or(Bson::Null);
+        if self.collection(CHANGES).find_one(doc! { "_id": id }).await?.is_none() {
+            let account: Account = account.parse().context("no account").map_err(StoreError::Corrupt)?;
+            let taken_back = doc! { "$unset": { format!("{REACTIONS}.{}", account.fingerprint()): "" } };
+            let messages = self.collection(ROOM_MESSAGES);
+            messages
+                .update_one(doc! { "_id": message.as_str() }, taken_back)
+                .await?;
+        }
+        Ok(())
     }
 
     /// As [`Self::change_once`].
@@ -218,11 +240,12 @@ impl MongoStore {
     /// Takes back the reactions of a person (SHA-256 of the account) to messages of others in rooms, up to a resignation.
     pub(super) async fn forget_reactions(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let changes = self.collection(CHANGES);
+        let up_to = doc! { "$lte": until.as_millisecond() };
         let theirs = doc! {
             "accounts": person,
             "accounts.1": person,
             ROOM: { "$gt": "" },
-            "at": { "$lte": until.as_millisecond() },
+            "$or": [{ "at": up_to.clone() }, { "madeAt": up_to }],
         };
         let taken_back = doc! { "$unset": { format!("{REACTIONS}.{person}"): "" } };
         loop {
@@ -237,9 +260,11 @@ impl MongoStore {
             let ids = |field: &str| -> Vec<Bson> { found.iter().filter_map(|it| it.get(field).cloned()).collect() };
             let of_them = doc! { "_id": { "$in": ids("message") } };
             let messages = self.collection(ROOM_MESSAGES);
-            messages.update_many(of_them, taken_back.clone()).await?;
+            messages.update_many(of_them.clone(), taken_back.clone()).await?;
             // Their frames are left out from then on.
             changes.delete_many(doc! { "_id": { "$in": ids("_id") } }).await?;
+            // One that was applied meanwhile: whoever applies one later finds it deleted.
+            messages.update_many(of_them, taken_back.clone()).await?;
         }
     }
 
@@ -254,9 +279,14 @@ impl MongoStore {
         Ok(found.try_collect().await?)
     }
 
-    /// Deletes the changes of a person's messages that are gone, or of the person in messages that are.
+    /// Deletes the changes of a person's messages that are gone, or of the person in messages that are. Not its reactions to messages of others in
+    /// rooms, which [`MongoStore::forget_reactions`] takes back.
     pub(super) async fn delete_changes(&self, person: &str, until: i64) -> Result<(), StoreError> {
-        let theirs = doc! { "accounts": person, "storedAt": { "$lte": until } };
+        let theirs = doc! {
+            "accounts": person,
+            "storedAt": { "$lte": until },
+            "$or": [{ ROOM: null }, { "accounts.0": person }],
+        };
         self.collection(CHANGES).delete_many(theirs).await?;
         Ok(())
     }
@@ -282,6 +312,7 @@ fn document_of(change: &NewChange, changed: &Changed, stored_at: Timestamp, even
         "account": change.by.as_str(),
         "storedAt": stored_at.as_millisecond(),
         "at": changed.at.as_millisecond(),
+        "madeAt": change.authorized_at.as_millisecond(),
         OUTBOX: outbox_field(event),
     };
     if let Some(content) = &changed.content {

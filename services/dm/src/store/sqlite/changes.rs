@@ -29,7 +29,7 @@ impl Changes for SqliteStore {
                 return Ok(None);
             }
             let changed = changed(&stored.message.text, &stored.state, change);
-            insert(&mut tx, &change.message, &changed).await?;
+            insert(&mut tx, change, &changed).await?;
             apply(&mut tx, Table::Messages, &stored.state, change, changed.revision).await?;
             let viewers = stored.message.viewers(stored.is_held);
             add_frames(&mut tx, viewers, &change.message, changed.revision, self.frames).await?;
@@ -93,16 +93,18 @@ pub(super) async fn made(tx: &mut Tx, state: &MessageState, change: &NewChange) 
     Ok(made)
 }
 
-pub(super) async fn insert(tx: &mut Tx, message: &MessageId, changed: &Changed) -> Result<(), StoreError> {
+pub(super) async fn insert(tx: &mut Tx, change: &NewChange, changed: &Changed) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO message_change (message, revision, kind, account, content, changed_at) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO message_change (message, revision, kind, account, content, changed_at, made_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(message.as_str())
+    .bind(change.message.as_str())
     .bind(changed.revision)
     .bind(changed.kind.name())
     .bind(changed.by.as_str())
     .bind(&changed.content)
     .bind(changed.at.as_millisecond())
+    .bind(change.authorized_at.as_millisecond())
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -230,7 +230,7 @@ impl Rooms for SqliteStore {
                 return Ok(None);
             }
             let changed = changed(&message.text, &message.state, change);
-            changes::insert(&mut tx, &message.id, &changed).await?;
+            changes::insert(&mut tx, change, &changed).await?;
             changes::apply(&mut tx, Table::RoomMessages, &message.state, change, changed.revision).await?;
             add_frames(&mut tx, viewers.iter(), &message.id, changed.revision, self.frames).await?;
             enqueue(&mut tx, event, change.at).await?;
@@ -413,8 +413,9 @@ impl SqliteStore {
         changes::delete_events(&mut tx, &messages).await?;
         delete_changes(&mut tx, &deleted).await?;
         let reacted: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT message, revision FROM message_change WHERE account = ? AND kind = 'reacted' AND changed_at <= ? \
-             AND EXISTS (SELECT 1 FROM room_message WHERE room_message.id = message_change.message) LIMIT ?",
+            "SELECT message, revision FROM message_change \
+             WHERE account = ?1 AND kind = 'reacted' AND (changed_at <= ?2 OR made_at <= ?2) \
+             AND EXISTS (SELECT 1 FROM room_message WHERE room_message.id = message_change.message) LIMIT ?3",
         )
         .bind(account)
         .bind(until)

@@ -174,6 +174,7 @@ async fn a_message_that_changed_since_it_was_read_is_not_released_as_it_was(bed:
         message: waiting.message.id.clone(),
         by: account("kim"),
         change: Change::Retract,
+        authorized_at: at(5),
         at: at(5),
     };
     let changed = kept.store.change(&retract, &kept.event(&waiting)).await.unwrap();
@@ -504,6 +505,7 @@ async fn change_in_room(
         message: message.clone(),
         by: account(by),
         change,
+        authorized_at: at(5),
         at: at(5),
     };
     kept.store.change_in_room(&change, &event).await
@@ -673,6 +675,18 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
     assert!(left.iter().all(|change| change.by != account("lee")), "{left:?}");
     let frames = kept.store.frames_after(&account("park"), 0, 100).await.unwrap();
     assert_eq!(frames.content.len(), 1 + left.len());
+
+    // With a token of before the resignation, while this service has not heard of it.
+    let late = NewChange {
+        message: id.clone(),
+        by: account("park"),
+        change: react("👍"),
+        authorized_at: at(30),
+        at: at(45),
+    };
+    assert!(kept.store.change_in_room(&late, &event).await.unwrap().is_some());
+    kept.erase("park", 40, EventId::new(&kept.context)).await;
+    assert_eq!(reactions().await, [of("kim", "🩷")]);
 }
 
 /// Makes the event of a message in a room as the socket does: under the message's id.
@@ -970,6 +984,7 @@ async fn changes_of_a_message_that_is_gone_are_deleted(bed: Bed) {
         message: sent.id.clone(),
         by: account("kim"),
         change: edit("edited"),
+        authorized_at: at(5),
         at: at(5),
     };
     assert!(kept.store.change(&change, &event).await.unwrap().is_some());
