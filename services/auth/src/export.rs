@@ -53,7 +53,7 @@ impl Importer {
             let is_unchanged = imported
                 .as_ref()
                 .is_some_and(|imported| imported.written == crate::import::written(&person));
-            let is_hidden = person.is_profile_hidden || person.is_suspended;
+            let is_hidden = crate::import::is_hidden(&person);
             let photo = match person.image.filter(|_| !is_hidden) {
                 Some(image) => self.images.get(image).await?.map(|picture| picture.bytes),
                 None => None,
@@ -122,7 +122,7 @@ async fn remember(tx: &mut dyn Transaction, user: &LegacyUser, at: Timestamp) ->
         session: before.as_ref().and_then(|before| before.session),
         source: user.source(),
         photo: user.photo_fingerprint(),
-        written: crate::import::written(&person),
+        written: crate::import::exported(&person),
         imported_at: before.map_or(at, |before| before.imported_at),
     })
     .await

@@ -326,7 +326,8 @@ impl Importer {
         let used = sessions
             .iter()
             .any(|session| Some(session.id) != known.session || session.previous.is_some());
-        if used || written(&person) != known.written {
+        let is_unchanged = [written(&person), exported(&person)].contains(&known.written);
+        if used || !is_unchanged {
             return Ok(Outcome::KeptOurs);
         }
         for session in &sessions {
@@ -376,13 +377,31 @@ impl Importer {
 
 /// Returns the fingerprint of the columns that an import writes.
 pub(crate) fn written(person: &Person) -> Fingerprint {
-    let image = person.image.map_or(-1, |image| image.0);
+    fingerprint(person, person.image, person.introduction.as_str())
+}
+
+/// As [`written`], of what the export writes: nothing that moderation hides. An import that finds the row changed keeps what is hidden here.
+pub(crate) fn exported(person: &Person) -> Fingerprint {
+    if is_hidden(person) {
+        fingerprint(person, None, "")
+    } else {
+        written(person)
+    }
+}
+
+/// Whether the export leaves introduction and photo out.
+pub(crate) fn is_hidden(person: &Person) -> bool {
+    person.is_profile_hidden || person.is_suspended
+}
+
+fn fingerprint(person: &Person, image: Option<ImageId>, introduction: &str) -> Fingerprint {
+    let image = image.map_or(-1, |image| image.0);
     let digest = Sha256::new()
         .chain_update([u8::from(person.profile_set)])
         .chain_update(image.to_be_bytes())
         .chain_update((person.nickname.as_str().len() as u64).to_be_bytes())
         .chain_update(person.nickname.as_str())
-        .chain_update(person.introduction.as_str())
+        .chain_update(introduction)
         .finalize();
     half(&digest)
 }

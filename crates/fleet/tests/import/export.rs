@@ -184,6 +184,10 @@ async fn hidden_pictures_are_not_exported(bed: Bed) {
         "{again}"
     );
 
+    // A row that changes meanwhile does not take away what is hidden here.
+    legacy.set(kim, "introduction", "changed there").await;
+    target.import(&arguments);
+
     // The next export after the decision was taken back writes them again.
     for (service, statement) in [
         ("auth", "DELETE FROM hidden_profile"),
