@@ -260,10 +260,14 @@ impl MongoStore {
         self.add_unnumbered(&message.id, late).await?;
         let reader = doc! { "_id": &message.room, PERSONS: sender.fingerprint() };
         let read = doc! { "$max": { "members.$.read": number, LAST_NUMBER: number } };
-        self.collection(ROOMS)
-            .update_one(reader, read)
-            .await
-            .map_err(StoreError::from)?;
+        let rooms = self.collection(ROOMS);
+        let read = rooms.update_one(reader, read).await.map_err(StoreError::from)?;
+        // The sender has left meanwhile.
+        if read.matched_count == 0 {
+            let given = doc! { "$max": { LAST_NUMBER: number } };
+            let room = doc! { "_id": &message.room };
+            rooms.update_one(room, given).await.map_err(StoreError::from)?;
+        }
         Ok(Posted::Stored)
     }
 }
