@@ -42,7 +42,8 @@ impl Wait {
         let due_at = held_at.checked_add(deadline).unwrap_or(Timestamp::MAX);
         Self {
             held_at,
-            age_seconds: now.duration_since(held_at).as_secs(),
+            // The clock of the replica that held it may be ahead.
+            age_seconds: now.duration_since(held_at).as_secs().max(0),
             due_at,
             is_late: due_at < now,
         }
