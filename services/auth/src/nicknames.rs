@@ -8,7 +8,8 @@
 //!   which most are the same: of two accounts that take names which look alike at the same moment, one gets it;
 //! * a name whose looks are not there yet keeps no other from a name that looks like it. Both stay, as in the release that made no looks;
 //! * the key of every name holds, so that no spelling of it is taken;
-//! * names that a replica of an older release writes during a roll-out count at once: before a name is chosen, one step is made.
+//! * once they are there, names that a replica of an older release goes on writing during a roll-out count at once: before a name is chosen, one step
+//!   is made.
 //!
 //! Where two accounts bear one name in two spellings, the one that was created first keeps it: when each took its nickname is not known.
 //! The other bears a placeholder until its profile is set again, which the app asks for at the next sign-in. Of two accounts whose
