@@ -64,12 +64,13 @@ async fn write(tx: &mut Tx, accounts: &[ExportedAccount]) -> anyhow::Result<Vec<
     insert(tx, &new).await?;
     update(tx, &changed).await?;
     remove_hidden_photos(tx, &changed).await?;
-    let mut created = by_address(tx, &new).await?;
+    let created = by_address(tx, &new).await?;
     let ids: Vec<i64> = changed.iter().map(|(_, row)| row.id).collect();
     let mut updated = by_id(tx, &ids).await?;
     let rows = accounts.iter().zip(present).map(|(account, row)| {
         let Some(row) = row else {
-            let row = created.remove(&account.account.key());
+            // Addresses that differ in letter case only share one: see `nicknames` in auth.
+            let row = created.get(&account.account.key()).cloned();
             return Ok((row.context("a row that was inserted is missing")?, "created"));
         };
         Ok(match updated.remove(&row.id) {
