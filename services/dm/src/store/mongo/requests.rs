@@ -19,7 +19,7 @@ use super::documents::{ids_of, owners, stored_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::receipts::{UNREAD, unread};
 use super::stream::UNNUMBERED;
-use super::{MESSAGES, MongoStore, POSITION};
+use super::{MESSAGES, MongoStore, NEWEST_OF, POSITION};
 use crate::domain::{ConversationId, Decision, Party, Position, Request, RequestState, Stored};
 use crate::store::{RequestPage, Requests, Unfinished, is_full};
 
@@ -286,7 +286,8 @@ impl Requests for MongoStore {
             .get("accounts")
             .cloned()
             .unwrap_or(Bson::Null);
-        let mut set = doc! { "accounts": accounts, OUTBOX: outbox_field(event) };
+        // The newest, until another is released: a crash before the conversation is settled leaves it in the receiver's list.
+        let mut set = doc! { "accounts": accounts.clone(), NEWEST_OF: accounts, OUTBOX: outbox_field(event) };
         // A message that was retracted while it waited has no text to be read or pushed.
         if held.state.retracted_at.is_none() {
             set.insert(UNREAD, unread(receiver, &message.conversation()));

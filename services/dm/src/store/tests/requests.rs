@@ -147,6 +147,11 @@ async fn messages_that_wait_are_released_once_in_order(bed: Bed) {
         assert_eq!(publish(&kept).await.len(), 1, "message {number}");
     }
     assert!(kept.store.held(&conversation(), 10).await.unwrap().is_empty());
+    assert_eq!(
+        kept.newest("lee").await,
+        ["kim lee 2"],
+        "also of a process that is killed now"
+    );
     kept.store.settle(&conversation()).await.unwrap();
     let texts = |frames: Vec<(i64, String)>| frames.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
     assert_eq!(
