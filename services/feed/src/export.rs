@@ -124,7 +124,7 @@ impl Importer {
 }
 
 /// Returns a post as the legacy tables may show it: they hide nothing.
-fn as_shown(post: ImportPost, is_hidden: bool) -> ImportPost {
+pub(crate) fn as_shown(post: ImportPost, is_hidden: bool) -> ImportPost {
     if is_hidden {
         ImportPost {
             is_public: false,

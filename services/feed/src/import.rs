@@ -16,6 +16,7 @@ use sosohappy_media::{ImageId, Images, Picture};
 use sosohappy_store::{StoreError, retrying};
 
 use crate::domain::{Day, PostDate};
+use crate::export::as_shown;
 use crate::settings::Settings;
 use crate::store;
 use crate::store::Opened;
@@ -263,12 +264,19 @@ impl Importer {
             let mut tx = self.opened.store.begin_import().await?;
             let (mut applied, mut deleted) = (Vec::new(), Vec::new());
             let posts: Vec<i64> = known.values().map(|known| known.post).collect();
+            let hidden = tx.hidden(&posts).await?;
             let posts = tx.posts(&posts).await?;
             for id in legacy_ids {
                 let Some(known) = known.get(id) else { continue };
                 let outcome = match posts.get(&known.post) {
                     None => Outcome::DeletedHere,
-                    Some(post) if written(post) != known.written => Outcome::KeptOurs,
+                    Some(post)
+                        if written(post) != known.written
+                            // The export has written it as it is shown.
+                            && written(&as_shown(post.clone(), hidden.contains(&known.post))) != known.written =>
+                    {
+                        Outcome::KeptOurs
+                    }
                     Some(post) => {
                         tx.delete(known.post, post, self.context.clock.now()).await?;
                         deleted.push(*id);

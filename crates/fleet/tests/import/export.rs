@@ -203,6 +203,17 @@ async fn hidden_pictures_are_not_exported(bed: Bed) {
         [0, 0],
         "{back}"
     );
+
+    // Who deletes a hidden post there, deletes it here.
+    let hide = "UPDATE post_moderation SET hidden = 1, changed_at = 3";
+    assert_eq!(bed.sql("feed", hide).await, 1);
+    target.export(&arguments);
+    for table in ["feed_image", "feed_category", "feed_like_nickname", "feed"] {
+        legacy.run(format!("DELETE FROM {table}")).await;
+    }
+    legacy.post("lee", 2_023_090_513_248_392, 4).await;
+    let gone = target.import(&arguments);
+    assert_eq!(count(&gone, "feed", "deleted"), 1, "{gone}");
 }
 
 /// The rows of a page share statements: those of new and changed accounts, and those of new posts.
