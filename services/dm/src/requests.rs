@@ -367,7 +367,7 @@ impl Requests {
             return Ok(());
         }
         if age.is_none_or(|age| age > COMPLETING) {
-            self.store.completed(&request.conversation()).await?;
+            self.store.completed(request).await?;
         }
         Ok(())
     }
@@ -437,8 +437,12 @@ mod tests {
             let found = off.store.request(&request.conversation()).await.unwrap();
             found.map(|found| found.state)
         };
+        let complete = async |request: &Request| {
+            let found = off.store.request(&request.conversation()).await.unwrap();
+            off.store.completed(&found.expect("a request")).await.unwrap();
+        };
         assert_eq!(state(&to_lee).await, Some(RequestState::Accepted));
-        off.store.completed(&to_lee.conversation()).await.unwrap();
+        complete(&to_lee).await;
 
         // Until then every message looks for a request.
         off.complete_all().await.unwrap();
@@ -446,7 +450,7 @@ mod tests {
         assert!(off.store.ask(&to_park).await.unwrap());
         assert_eq!(off.admit(&kim, &park).await, Ok(Admission::Delivered));
         assert_eq!(state(&to_park).await, Some(RequestState::Accepted));
-        off.store.completed(&to_park.conversation()).await.unwrap();
+        complete(&to_park).await;
         off.complete_all().await.unwrap();
         assert_eq!(idle(), IDLE_ROUNDS);
 

@@ -293,8 +293,8 @@ pub trait Requests: Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Ends the completing of a request.
-    async fn completed(&self, conversation: &ConversationId) -> Result<(), StoreError>;
+    /// Ends the completing of a request, unless it was decided anew since it was read.
+    async fn completed(&self, request: &Request) -> Result<(), StoreError>;
 
     /// Remembers the profile of the asker.
     async fn set_introduction(

@@ -309,9 +309,14 @@ impl Requests for MongoStore {
         Ok(messages.find_one(still).await?.is_none())
     }
 
-    async fn completed(&self, conversation: &ConversationId) -> Result<(), StoreError> {
-        self.update_request(conversation, doc! { "$unset": { "completing": "" } })
-            .await
+    async fn completed(&self, request: &Request) -> Result<(), StoreError> {
+        let read = doc! {
+            "_id": request.conversation().as_str(),
+            "decidedAt": request.decided_at.map(Timestamp::as_millisecond),
+        };
+        let completed = doc! { "$unset": { "completing": "" } };
+        self.collection(REQUESTS).update_one(read, completed).await?;
+        Ok(())
     }
 
     async fn set_introduction(

@@ -198,11 +198,13 @@ impl Requests for SqliteStore {
         .await
     }
 
-    async fn completed(&self, conversation: &ConversationId) -> Result<(), StoreError> {
+    async fn completed(&self, request: &Request) -> Result<(), StoreError> {
+        let conversation = request.conversation();
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            sqlx::query("UPDATE message_request SET is_completing = 0 WHERE conversation = ?")
+            sqlx::query("UPDATE message_request SET is_completing = 0 WHERE conversation = ? AND decided_at IS ?")
                 .bind(conversation.as_str())
+                .bind(request.decided_at.map(Timestamp::as_millisecond))
                 .execute(&mut *tx)
                 .await?;
             Ok(tx.commit().await?)

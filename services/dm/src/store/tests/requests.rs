@@ -82,6 +82,11 @@ async fn decide(kept: &Kept, request: &Request, verdict: Verdict, second: i64) -
     kept.store.decide(&decision, &[event]).await.unwrap()
 }
 
+async fn complete(kept: &Kept) {
+    let request = kept.store.request(&conversation()).await.unwrap();
+    kept.store.completed(&request.expect("a request")).await.unwrap();
+}
+
 /// The receivers of the unfinished requests, read in pages of two.
 async fn unfinished(kept: &Kept, kind: Unfinished) -> Vec<String> {
     let (mut receivers, mut after) = (Vec::new(), String::new());
@@ -238,7 +243,13 @@ async fn a_decision_is_made_once_and_its_events_are_stored_with_it(bed: Bed) {
     let event = kept.event(&kept.message("kim", "lee", 4, 4));
     kept.store.repeat_events(&completing[0], &[event]).await.unwrap();
     assert_eq!(publish(&kept).await.len(), 0, "they were stored");
-    kept.store.completed(&conversation()).await.unwrap();
+    let refused = Request {
+        decided_at: Some(at(2)),
+        ..completing[0].clone()
+    };
+    kept.store.completed(&refused).await.unwrap();
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, ["lee"], "decided anew");
+    complete(&kept).await;
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
     kept.store
         .set_introduction(&conversation(), "sun", Some("hello"))
@@ -321,7 +332,7 @@ async fn messages_that_wait_come_before_a_later_message(bed: Bed) {
     assert!(matches!(refused, Err(WriteError::Unreleased)), "{refused:?}");
 
     // A message that was left behind when the completing ended.
-    kept.store.completed(&conversation()).await.unwrap();
+    complete(&kept).await;
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
     kept.store.sweep(at(0), at(0)).await.unwrap();
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, ["lee"]);
@@ -335,7 +346,7 @@ async fn messages_that_wait_come_before_a_later_message(bed: Bed) {
         assert_eq!(texts, ["kim lee 0", "lee kim 1"], "{name}");
     }
     // Nothing is left that would complete it again.
-    kept.store.completed(&conversation()).await.unwrap();
+    complete(&kept).await;
     kept.store.sweep(at(0), at(0)).await.unwrap();
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
 }
