@@ -18,9 +18,9 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::{
-    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, MOST_CHANGES, Marks, Message, MessageId,
-    MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request, Room,
-    RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Message,
+    MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request,
+    Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
 #[cfg(doc)]
 use crate::domain::{RepeatKey, Verdict};
@@ -350,7 +350,8 @@ pub trait Rooms: Send + Sync {
     /// The rooms of an account, the oldest first.
     async fn rooms_of(&self, account: &Account) -> Result<Vec<Room>, StoreError>;
 
-    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError>;
+    /// Adds a member to a room; checks the resignations of both people as [`Store::keep`] does.
+    async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError>;
 
     /// Takes a member out of a room and stores the event, which is made of the number of the room's newest message; false if the account is
     /// none. A room without members is deleted with its messages.
@@ -589,7 +590,7 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
     async fn erase(&self, erasure: &Erasure, receipt: &Outgoing) -> Result<(), StoreError>;
 
     /// Forgets resignations from before that moment, and deletes what is left of younger ones: messages of a process that was killed,
-    /// and those that an account received after its resignation, before this service had heard of it. The latter only of resignations up to
+    /// and those that an account received after its resignation, before this service had heard of it, and rooms that it was added to. The latter only of resignations up to
     /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name. Requests that are
     /// accepted and have messages that wait are completing from then on, and the deletion of rooms that a crash interrupted is continued.
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError>;

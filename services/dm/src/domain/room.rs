@@ -41,6 +41,7 @@ impl RoomName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub account: Account,
+    /// Not after the account was looked up by its name, or its token was issued: a resignation since then takes the member out.
     pub joined_at: Timestamp,
     /// The member sees the messages with greater numbers.
     pub joined_after: i64,
@@ -62,7 +63,31 @@ pub struct Room {
     pub last_number: i64,
 }
 
+/// A person who is added to a room.
+#[derive(Debug, Clone, Copy)]
+pub struct Joining<'a> {
+    /// The id of the room.
+    pub room: &'a str,
+    pub account: &'a Account,
+    /// Who adds it.
+    pub by: &'a Account,
+    /// When the token was issued that it is added with.
+    pub authorized_at: Timestamp,
+    /// When the account was looked up by its name.
+    pub at: Timestamp,
+}
+
 impl Room {
+    /// Returns the members of a new room that its creator makes with a token of that moment: a resignation since then takes the creator out.
+    pub fn first_members(&self, authorized_at: Timestamp) -> impl Iterator<Item = Member> {
+        self.members.iter().cloned().map(move |mut member| {
+            if member.account == self.creator {
+                member.joined_at = member.joined_at.min(authorized_at);
+            }
+            member
+        })
+    }
+
     pub fn member(&self, account: &Account) -> Option<&Member> {
         self.members.iter().find(|member| member.account == *account)
     }

@@ -12,12 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::page;
 use crate::app::App;
-use crate::domain::{MOST_MEMBERS, Member, Room, RoomMessage, RoomName};
+use crate::domain::{Joining, MOST_MEMBERS, Member, Room, RoomMessage, RoomName};
 use crate::error::Error;
 use crate::names::PresentNames;
 use crate::receipts;
 use crate::socket::SentRoomMessage;
-use crate::store::{JoinOutcome, RoomOutcome};
+use crate::store::{JoinOutcome, RoomOutcome, WriteError};
 
 /// Messages of a page, unless asked for otherwise, and the most.
 const PAGE: u32 = 20;
@@ -88,6 +88,17 @@ async fn invited(app: &App, caller: &Caller, nickname: &str) -> Result<Account, 
     Ok(account)
 }
 
+/// `at`: before the account was looked up.
+fn joining<'a>(room: &'a str, account: &'a Account, caller: &'a Caller, at: Timestamp) -> Joining<'a> {
+    Joining {
+        room,
+        account,
+        by: &caller.account,
+        authorized_at: caller.issued_at,
+        at,
+    }
+}
+
 /// Creates a room, which the caller owns
 ///
 /// Of at most 100 people; an account is a member of at most 100 rooms. The members' sockets of version 2 get a `room`.
@@ -141,7 +152,11 @@ pub async fn create_room(
         RoomOutcome::TooMany => return Err(Error::TooManyRooms),
     }
     for account in people.iter().skip(1) {
-        app.store.join_room(&room.id, account, now).await?;
+        match app.store.join_room(&joining(&room.id, account, &caller, now)).await {
+            // One who has resigned meanwhile is not added either.
+            Ok(_) | Err(WriteError::ReceiverResigned) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let room = own(&app, &room.id, &caller).await?;
     tell(&app, &room, "created", &caller.account, None).await?;
@@ -206,8 +221,9 @@ pub async fn invite_room(
     if room.owner() != Some(&caller.account) {
         return Err(Error::Room);
     }
+    let now = app.context.clock.now();
     let account = invited(&app, &caller, &params.member).await?;
-    let joined = app.store.join_room(&room.id, &account, app.context.clock.now()).await?;
+    let joined = app.store.join_room(&joining(&room.id, &account, &caller, now)).await?;
     match joined {
         JoinOutcome::Joined | JoinOutcome::Already => {}
         JoinOutcome::NoRoom => return Err(Error::Room),

@@ -329,7 +329,7 @@ impl MongoStore {
     }
 
     /// Deletes messages of a process that was killed between storing a message and its second look at resignations: those of the marked
-    /// account, and those to it while the address has no nickname.
+    /// account, and those to it while the address has no nickname, which then is in no room either.
     async fn erase_leftovers(&self, mark: &Document, settled: Timestamp) -> Result<(), StoreError> {
         let person = mark
             .get_str("_id")
@@ -343,6 +343,7 @@ impl MongoStore {
         if until > settled {
             return Ok(());
         }
+        self.leave_rooms_without_name(person, until, settled).await?;
         let either = [
             doc! { "accounts": person, "from": { "$ne": person } },
             doc! { HELD: person },

@@ -299,6 +299,7 @@ impl Store for SqliteStore {
 
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError> {
         while retrying(async || self.erase_some_leftovers(settled).await).await? {}
+        retrying(async || self.leave_rooms_without_name(settled).await).await?;
         retrying(async || self.resume_requests().await).await?;
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -497,17 +498,22 @@ impl SqliteStore {
         Ok(true)
     }
 
-    /// Some of the messages that accounts without a name received after their resignation. False when there are no more.
-    async fn erase_some_leftovers(&self, settled: Timestamp) -> Result<bool, StoreError> {
+    /// Returns the resignations up to that moment, in milliseconds, by the SHA-256 of their accounts.
+    async fn marks_up_to(&self, settled: Timestamp) -> Result<HashMap<String, i64>, StoreError> {
         let marks: Vec<(String, i64)> =
             sqlx::query_as("SELECT account, erased_until FROM erased_account WHERE erased_until <= ?")
                 .bind(settled.as_millisecond())
                 .fetch_all(self.database.reader())
                 .await?;
-        let Some(first) = marks.iter().map(|(_, until)| *until).min() else {
+        Ok(marks.into_iter().collect())
+    }
+
+    /// Some of the messages that accounts without a name received after their resignation. False when there are no more.
+    async fn erase_some_leftovers(&self, settled: Timestamp) -> Result<bool, StoreError> {
+        let marks = self.marks_up_to(settled).await?;
+        let Some(first) = marks.values().min().copied() else {
             return Ok(false);
         };
-        let marks: HashMap<String, i64> = marks.into_iter().collect();
         let receivers: Vec<String> = sqlx::query_scalar("SELECT DISTINCT receiver FROM message WHERE stored_at > ?")
             .bind(first)
             .fetch_all(self.database.reader())

@@ -19,8 +19,8 @@ use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
 use crate::domain::{
-    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
-    NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
+    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError};
 
@@ -85,6 +85,43 @@ impl MongoStore {
             messages.update_one(doc! { "_id": message.as_str() }, add).await?;
         }
         Ok(())
+    }
+
+    async fn add_member(&self, joining: &Joining<'_>) -> Result<JoinOutcome, StoreError> {
+        let (id, account) = (joining.room, joining.account);
+        let person = account.fingerprint();
+        if self.rooms_of_person(&person).await? >= u64::from(MOST_ROOMS) {
+            return Ok(JoinOutcome::Full);
+        }
+        let Some(room) = self.room(id).await? else {
+            return Ok(JoinOutcome::NoRoom);
+        };
+        let last = room.last_number;
+        let member = Member {
+            account: account.clone(),
+            joined_at: joining.at,
+            joined_after: last,
+            read: last,
+        };
+        let rooms = self.collection(ROOMS);
+        let free = doc! {
+            "_id": id,
+            PERSONS: { "$ne": &person },
+            format!("members.{}", MOST_MEMBERS - 1): { "$exists": false },
+            // An empty room is being deleted.
+            "members.0": { "$exists": true },
+        };
+        let join = doc! { "$push": { "members": member_document(&member) } };
+        if rooms.update_one(free, join).await?.modified_count > 0 {
+            return Ok(JoinOutcome::Joined);
+        }
+        let Some(room) = self.room(id).await? else {
+            return Ok(JoinOutcome::NoRoom);
+        };
+        Ok(match room.member(account) {
+            Some(_) => JoinOutcome::Already,
+            None => JoinOutcome::Full,
+        })
     }
 
     async fn rooms_of_person(&self, person: &str) -> Result<u64, StoreError> {
@@ -177,6 +214,36 @@ impl MongoStore {
                 .update_one(doc! { "_id": id }, doc! { "$pull": { "members": membership } })
                 .await?;
             self.delete_if_empty(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a person out of the rooms that it was added to up to that moment, if the address has had no nickname since its resignation: this
+    /// service had not heard of the resignation then.
+    pub(super) async fn leave_rooms_without_name(
+        &self,
+        person: &str,
+        resigned: Timestamp,
+        up_to: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(room) = self.collection(ROOMS).find_one(doc! { PERSONS: person }).await? else {
+            return Ok(());
+        };
+        let members = room.get_array("members").into_iter().flatten();
+        let account = members
+            .filter_map(Bson::as_document)
+            .filter(|member| member.get_str("person").is_ok_and(|theirs| theirs == person))
+            .find_map(|member| member.get_str("account").ok()?.parse::<Account>().ok())
+            .context("a member in the database is not one")
+            .map_err(StoreError::Corrupt)?;
+        if self
+            .database
+            .directory()
+            .named_since(&account, resigned)
+            .await?
+            .is_none()
+        {
+            self.leave_rooms(person, up_to).await?;
         }
         Ok(())
     }
@@ -280,7 +347,8 @@ impl Rooms for MongoStore {
         if self.rooms_of_person(&room.creator.fingerprint()).await? >= u64::from(MOST_ROOMS) {
             return Ok(RoomOutcome::TooMany);
         }
-        let members: Vec<Document> = room.members.iter().map(member_document).collect();
+        let members = room.first_members(authorized_at);
+        let members: Vec<Document> = members.map(|member| member_document(&member)).collect();
         let document = doc! {
             "_id": &room.id,
             "name": room.name.as_str(),
@@ -322,40 +390,18 @@ impl Rooms for MongoStore {
         futures::future::try_join_all(found.iter().map(|document| self.room_of(document))).await
     }
 
-    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError> {
-        let person = account.fingerprint();
-        if self.rooms_of_person(&person).await? >= u64::from(MOST_ROOMS) {
-            return Ok(JoinOutcome::Full);
+    async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {
+        let still_here = || self.still_here(joining.by, joining.account, joining.authorized_at);
+        still_here().await?;
+        let joined = self.add_member(joining).await?;
+        // A resignation that crosses this marks the account before this look, or finds the member.
+        if joined == JoinOutcome::Joined
+            && let Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) = still_here().await
+        {
+            self.leave_room(joining.room, joining.account).await?;
+            return Err(refused);
         }
-        let Some(room) = self.room(id).await? else {
-            return Ok(JoinOutcome::NoRoom);
-        };
-        let last = room.last_number;
-        let member = Member {
-            account: account.clone(),
-            joined_at: at,
-            joined_after: last,
-            read: last,
-        };
-        let rooms = self.collection(ROOMS);
-        let free = doc! {
-            "_id": id,
-            PERSONS: { "$ne": &person },
-            format!("members.{}", MOST_MEMBERS - 1): { "$exists": false },
-            // An empty room is being deleted.
-            "members.0": { "$exists": true },
-        };
-        let join = doc! { "$push": { "members": member_document(&member) } };
-        if rooms.update_one(free, join).await?.modified_count > 0 {
-            return Ok(JoinOutcome::Joined);
-        }
-        let Some(room) = self.room(id).await? else {
-            return Ok(JoinOutcome::NoRoom);
-        };
-        Ok(match room.member(account) {
-            Some(_) => JoinOutcome::Already,
-            None => JoinOutcome::Full,
-        })
+        Ok(joined)
     }
 
     async fn leave_room(

@@ -16,8 +16,8 @@ use super::changes::{self, Table};
 use super::stream::{add_frame, add_frames};
 use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
-    Changed, ClientKey, Erasure, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText, NewChange,
-    NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
+    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
@@ -51,8 +51,8 @@ impl Rooms for SqliteStore {
                 .execute(&mut *tx)
                 .await
                 .map_err(StoreError::from)?;
-            for member in &room.members {
-                join(&mut tx, &room.id, member).await?;
+            for member in room.first_members(authorized_at) {
+                join(&mut tx, &room.id, &member).await?;
             }
             tx.commit().await.map_err(StoreError::from)?;
             Ok(RoomOutcome::Created)
@@ -74,35 +74,14 @@ impl Rooms for SqliteStore {
         self.rooms_with(&ids).await
     }
 
-    async fn join_room(&self, id: &str, account: &Account, at: Timestamp) -> Result<JoinOutcome, StoreError> {
+    async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let last: Option<i64> = sqlx::query_scalar("SELECT last_number FROM room WHERE id = ?")
-                .bind(id)
-                .fetch_optional(&mut *tx)
+            self.still_here(&mut tx, joining.by, joining.account, joining.authorized_at)
                 .await?;
-            let Some(last) = last else {
-                return Ok(JoinOutcome::NoRoom);
-            };
-            let members: Vec<String> = sqlx::query_scalar("SELECT account FROM room_member WHERE room = ?")
-                .bind(id)
-                .fetch_all(&mut *tx)
-                .await?;
-            if members.iter().any(|member| member == account.as_str()) {
-                return Ok(JoinOutcome::Already);
-            }
-            if members.len() >= MOST_MEMBERS || rooms_of(&mut tx, account).await? >= i64::from(MOST_ROOMS) {
-                return Ok(JoinOutcome::Full);
-            }
-            let member = Member {
-                account: account.clone(),
-                joined_at: at,
-                joined_after: last,
-                read: last,
-            };
-            join(&mut tx, id, &member).await?;
-            tx.commit().await?;
-            Ok(JoinOutcome::Joined)
+            let joined = add_member(&mut tx, joining).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(joined)
         })
         .await
     }
@@ -387,19 +366,40 @@ impl SqliteStore {
         Ok(forgotten.rows_affected() > 0)
     }
 
+    /// Takes people out of the rooms that they were added to up to that moment, if their addresses have had no nickname since their
+    /// resignations: this service had not heard of them then.
+    pub(super) async fn leave_rooms_without_name(&self, settled: Timestamp) -> Result<(), StoreError> {
+        let marks = self.marks_up_to(settled).await?;
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let members: Vec<String> = sqlx::query_scalar("SELECT DISTINCT account FROM room_member WHERE joined_at <= ?")
+            .bind(settled.as_millisecond())
+            .fetch_all(self.database.reader())
+            .await?;
+        for member in members {
+            let Ok(account) = member.parse::<Account>() else {
+                continue;
+            };
+            let Some(&resigned) = marks.get(&account.fingerprint()) else {
+                continue;
+            };
+            let directory = self.database.directory();
+            if directory.named_since(&account, timestamp(resigned)?).await?.is_some() {
+                continue;
+            }
+            let mut tx = self.database.begin().await?;
+            leave_rooms(&mut tx, &account, settled).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
     /// Deletes what an account has in rooms up to the resignation, some at a time. False when there is no more.
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
         let mut tx = self.database.begin().await?;
-        let left: Vec<String> =
-            sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
-                .bind(account)
-                .bind(until)
-                .fetch_all(&mut *tx)
-                .await?;
-        for room in &left {
-            delete_if_empty(&mut tx, room).await?;
-        }
+        leave_rooms(&mut tx, &erasure.account, erasure.until).await?;
         let deleted: Vec<String> = sqlx::query_scalar(
             "DELETE FROM room_message WHERE id IN (SELECT id FROM room_message \
              WHERE sender = ?1 AND (stored_at <= ?2 OR made_at <= ?2) LIMIT ?3) RETURNING id",
@@ -430,6 +430,20 @@ impl SqliteStore {
     }
 }
 
+/// Takes an account out of the rooms that it joined up to that moment.
+async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result<(), StoreError> {
+    let left: Vec<String> =
+        sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
+            .bind(account.as_str())
+            .bind(up_to.as_millisecond())
+            .fetch_all(&mut **tx)
+            .await?;
+    for room in &left {
+        delete_if_empty(tx, room).await?;
+    }
+    Ok(())
+}
+
 /// Counts the rooms of an account.
 async fn rooms_of(tx: &mut Tx, account: &Account) -> Result<i64, StoreError> {
     let count = sqlx::query_scalar("SELECT COUNT(*) FROM room_member WHERE account = ?")
@@ -437,6 +451,34 @@ async fn rooms_of(tx: &mut Tx, account: &Account) -> Result<i64, StoreError> {
         .fetch_one(&mut **tx)
         .await?;
     Ok(count)
+}
+
+async fn add_member(tx: &mut Tx, joining: &Joining<'_>) -> Result<JoinOutcome, StoreError> {
+    let last: Option<i64> = sqlx::query_scalar("SELECT last_number FROM room WHERE id = ?")
+        .bind(joining.room)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(last) = last else {
+        return Ok(JoinOutcome::NoRoom);
+    };
+    let members: Vec<String> = sqlx::query_scalar("SELECT account FROM room_member WHERE room = ?")
+        .bind(joining.room)
+        .fetch_all(&mut **tx)
+        .await?;
+    if members.iter().any(|member| member == joining.account.as_str()) {
+        return Ok(JoinOutcome::Already);
+    }
+    if members.len() >= MOST_MEMBERS || rooms_of(tx, joining.account).await? >= i64::from(MOST_ROOMS) {
+        return Ok(JoinOutcome::Full);
+    }
+    let member = Member {
+        account: joining.account.clone(),
+        joined_at: joining.at,
+        joined_after: last,
+        read: last,
+    };
+    join(tx, joining.room, &member).await?;
+    Ok(JoinOutcome::Joined)
 }
 
 async fn join(tx: &mut Tx, room: &str, member: &Member) -> Result<(), StoreError> {

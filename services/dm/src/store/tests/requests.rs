@@ -11,9 +11,9 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Kept, account, at, frames};
 use crate::domain::{
-    Change, Changed, ClientKey, ConversationId, Decision, MOST_CHANGES, Member, MessageDate, MessageId, MessageState,
-    MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState, Room,
-    RoomMessage, RoomName, Stored, Verdict,
+    Change, Changed, ClientKey, ConversationId, Decision, Joining, MOST_CHANGES, Member, MessageDate, MessageId,
+    MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState,
+    Room, RoomMessage, RoomName, Stored, Verdict,
 };
 use crate::receipts::{read_event, room_read_event};
 use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, Unfinished, WriteError};
@@ -37,6 +37,8 @@ on_both_engines!(
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
     a_room_of_an_account_that_has_resigned_is_swept,
+    an_account_that_has_resigned_is_not_added_to_a_room,
+    an_account_that_was_added_to_a_room_before_its_resignation_was_known_is_swept,
     an_older_token_posts_nothing_after_a_resignation,
     frames_beyond_those_that_are_kept_are_deleted,
 );
@@ -397,6 +399,28 @@ async fn room(kept: &Kept, names: &[&str]) -> Room {
     room
 }
 
+/// Has kim add a person to a room, with a token of that second.
+async fn join(kept: &Kept, room: &str, name: &str, second: i64) -> Result<JoinOutcome, WriteError> {
+    join_by(kept, room, name, ("kim", second), second).await
+}
+
+async fn join_by(
+    kept: &Kept,
+    room: &str,
+    name: &str,
+    (by, authorized): (&str, i64),
+    second: i64,
+) -> Result<JoinOutcome, WriteError> {
+    let joining = Joining {
+        room,
+        account: &account(name),
+        by: &account(by),
+        authorized_at: at(authorized),
+        at: at(second),
+    };
+    kept.store.join_room(&joining).await
+}
+
 fn post(kept: &Kept, room: &Room, from: &str, text: &str, authorized_at: Timestamp) -> NewRoomMessage {
     NewRoomMessage {
         message: RoomMessage {
@@ -481,33 +505,17 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
             "{name}"
         );
     }
-    assert_eq!(
-        kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap(),
-        JoinOutcome::Joined
-    );
-    assert_eq!(
-        kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap(),
-        JoinOutcome::Already
-    );
-    assert_eq!(
-        kept.store.join_room("nowhere", &account("choi"), at(3)).await.unwrap(),
-        JoinOutcome::NoRoom
-    );
+    assert_eq!(join(kept, &room.id, "choi", 3).await.unwrap(), JoinOutcome::Joined);
+    assert_eq!(join(kept, &room.id, "choi", 3).await.unwrap(), JoinOutcome::Already);
+    assert_eq!(join(kept, "nowhere", "choi", 3).await.unwrap(), JoinOutcome::NoRoom);
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     let choi = found.member(&account("choi")).unwrap();
     assert_eq!((choi.joined_after, found.unread(choi)), (30, 0));
     for number in 0..96 {
-        let joined = kept
-            .store
-            .join_room(&room.id, &account(&format!("p{number}")), at(4))
-            .await
-            .unwrap();
+        let joined = join(kept, &room.id, &format!("p{number}"), 4).await.unwrap();
         assert_eq!(joined, JoinOutcome::Joined);
     }
-    assert_eq!(
-        kept.store.join_room(&room.id, &account("late"), at(4)).await.unwrap(),
-        JoinOutcome::Full
-    );
+    assert_eq!(join(kept, &room.id, "late", 4).await.unwrap(), JoinOutcome::Full);
 }
 
 async fn change_in_room(
@@ -555,7 +563,7 @@ async fn changes_of_a_message_in_a_room_reach_those_who_see_it(bed: Bed) {
         Posted::Stored
     );
     let id = message.message.id.clone();
-    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+    join(kept, &room.id, "park", 3).await.unwrap();
 
     let reaction = Change::React(Reaction::new("🩷".to_owned()));
     for (by, change) in [("lee", edit("theirs")), ("lee", Change::Retract), ("park", reaction)] {
@@ -642,7 +650,7 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
         Posted::Stored
     );
     let id = message.message.id;
-    kept.store.join_room(&room.id, &account("choi"), at(3)).await.unwrap();
+    join(&kept, &room.id, "choi", 3).await.unwrap();
     for (by, change, is_new) in [
         ("lee", react("🩷"), true),
         ("park", react("👍"), true),
@@ -856,9 +864,9 @@ async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
             Posted::Stored
         );
     }
-    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+    join(&kept, &room.id, "park", 3).await.unwrap();
     kept.erase("lee", 20, EventId::new(&kept.context)).await;
-    kept.store.join_room(&room.id, &account("choi"), at(21)).await.unwrap();
+    join(&kept, &room.id, "choi", 21).await.unwrap();
     let message = post(&kept, &room, "kim", "after", at(1));
     assert_eq!(
         kept.store.post(&message, &always(&event)).await.unwrap(),
@@ -883,7 +891,7 @@ async fn a_message_has_frames_for_members_who_joined_while_it_was_stored(bed: Be
         kept.store.post(&message, &always(&event)).await.unwrap(),
         Posted::Stored
     );
-    kept.store.join_room(&room.id, &account("park"), at(3)).await.unwrap();
+    join(&kept, &room.id, "park", 3).await.unwrap();
     let (id, members) = (message.message.id, [account("kim"), account("lee")]);
     let late = async || kept.store.enlist_late(&room.id, &id, &members).await.unwrap();
     assert!(late().await.is_empty(), "who joined later does not see it");
@@ -943,7 +951,7 @@ async fn an_interrupted_deletion_of_a_room_is_continued(bed: Bed) {
     let left = doc! { "$set": { "members": [] } };
     rooms.update_one(doc! { "_id": &ends.id }, left).await.unwrap();
     assert_eq!(kept.store.room(&ends.id).await.unwrap(), None);
-    let joined = kept.store.join_room(&ends.id, &account("lee"), at(3)).await.unwrap();
+    let joined = join(&kept, &ends.id, "lee", 3).await.unwrap();
     assert_eq!(joined, JoinOutcome::NoRoom);
     let refused = kept
         .store
@@ -1030,6 +1038,66 @@ async fn a_room_of_an_account_that_has_resigned_is_swept(bed: Bed) {
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     let members: Vec<_> = found.members.into_iter().map(|member| member.account).collect();
     assert_eq!(members, [account("lee")]);
+}
+
+async fn an_account_that_has_resigned_is_not_added_to_a_room(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "park"]).await;
+    for name in ["lee", "park"] {
+        kept.erase(name, 20, EventId::new(&kept.context)).await;
+    }
+    let refused = join(&kept, &room.id, "lee", 30).await;
+    assert!(matches!(refused, Err(WriteError::ReceiverResigned)), "{refused:?}");
+    let refused = join_by(&kept, &room.id, "choi", ("park", 20), 30).await;
+    assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
+    assert_eq!(members(&kept, &room).await, [account("kim")]);
+    // It signs up again.
+    let lee = account("lee");
+    kept.directory.set_nickname(&lee, Some("lee"), at(21)).await.unwrap();
+    assert_eq!(join(&kept, &room.id, "lee", 30).await.unwrap(), JoinOutcome::Joined);
+
+    // The creator's token is older than the resignation, which is known only after the room is there.
+    let made = Room {
+        id: kept.ids.next().to_string(),
+        creator: account("dong"),
+        created_at: at(30),
+        members: vec![Member {
+            account: account("dong"),
+            joined_at: at(30),
+            joined_after: 0,
+            read: 0,
+        }],
+        ..room
+    };
+    let outcome = kept.store.create_room(&made, at(10)).await.unwrap();
+    assert_eq!(outcome, RoomOutcome::Created);
+    kept.erase("dong", 20, EventId::new(&kept.context)).await;
+    assert_eq!(kept.store.room(&made.id).await.unwrap(), None);
+}
+
+async fn members(kept: &Kept, room: &Room) -> Vec<Account> {
+    let found = kept.store.room(&room.id).await.unwrap().expect("a room");
+    found.members.into_iter().map(|member| member.account).collect()
+}
+
+async fn an_account_that_was_added_to_a_room_before_its_resignation_was_known_is_swept(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim"]).await;
+    for name in ["lee", "park"] {
+        assert_eq!(join(&kept, &room.id, name, 25).await.unwrap(), JoinOutcome::Joined);
+        kept.erase(name, 20, EventId::new(&kept.context)).await;
+    }
+    // It has signed up again before it was added.
+    let park = account("park");
+    kept.directory.set_nickname(&park, Some("park"), at(22)).await.unwrap();
+    kept.store.sweep(at(0), at(24)).await.unwrap();
+    assert_eq!(
+        members(&kept, &room).await.len(),
+        3,
+        "its new name may not be known yet"
+    );
+    kept.store.sweep(at(0), at(25)).await.unwrap();
+    assert_eq!(members(&kept, &room).await, [account("kim"), park]);
 }
 
 async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
