@@ -11,7 +11,7 @@ use sosohappy_common::nickname::may_be_nickname;
 use sosohappy_common::rate::KeyedLimiter;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::Role;
+use sosohappy_events::types::{Role, SessionId};
 use sosohappy_events::{Envelope, Event, EventId, Mixed};
 use sosohappy_media::Images;
 use tokio::sync::Notify;
@@ -52,7 +52,7 @@ pub struct App {
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,
     pub failed_sign_ins_of_all: Live<KeyedLimiter<()>>,
     pub email_codes: Live<KeyedLimiter<Account>>,
-    pub reissues: Live<KeyedLimiter<Account>>,
+    pub reissues: Live<KeyedLimiter<SessionId>>,
     pub reports: Live<KeyedLimiter<Account>>,
 }
 

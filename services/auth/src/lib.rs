@@ -37,7 +37,7 @@ use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::{Hints, spawn_relay_with_heartbeats};
 use sosohappy_common::http::serve::Service;
-use sosohappy_common::rate::{KeyedLimiter, Rate};
+use sosohappy_common::rate::{Key, KeyedLimiter, Rate};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Mixed;
@@ -59,8 +59,8 @@ use crate::store::Store;
 pub const SERVICE: &str = "auth-service";
 pub const DEFAULTS: &str = include_str!("settings.toml");
 
-/// Accounts that a replica counts for one limit: about 300 bytes each.
-const MOST_COUNTED_ACCOUNTS: u64 = 20_000;
+/// Accounts or sessions that a replica counts for one limit: about 300 bytes each.
+const MOST_COUNTED: u64 = 20_000;
 
 /// Opens the store and puts the service together; relay, consumer and timers live on the context.
 pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>) -> anyhow::Result<Service> {
@@ -136,15 +136,14 @@ fn register_health(app: &Arc<App>) {
     });
 }
 
-/// Returns a limit by account that follows its setting.
-fn limit(
+/// Returns a limit by account, or by session, that follows its setting.
+fn limit<K: Key>(
     settings: &Live<Settings>,
     context: &Context,
     rate: impl Fn(&Settings) -> Rate + Send + Sync + 'static,
-) -> Live<KeyedLimiter<Account>> {
+) -> Live<KeyedLimiter<K>> {
     let clock = context.clock.clone();
-    settings
-        .follow(move |settings, before| KeyedLimiter::renewed(before, rate(settings), MOST_COUNTED_ACCOUNTS, &clock))
+    settings.follow(move |settings, before| KeyedLimiter::renewed(before, rate(settings), MOST_COUNTED, &clock))
 }
 
 /// A secret that the first replica creates, the same for all replicas.

@@ -121,8 +121,8 @@ async fn refuse_suspended(tx: &mut dyn Transaction, person: &Person) -> Result<(
 /// the caller is exempt from limits.
 ///
 /// # Errors
-/// [`Error::RefreshRefused`]; 429 over `sessions.reissues-per-minute`, which only tokens that this service has signed count toward: nobody else uses up
-/// the quota of an account.
+/// [`Error::RefreshRefused`]; 429 over `sessions.reissues-per-minute`, which only tokens that this service has signed count toward, each for its own
+/// session: nobody else uses up the quota of a session, and a token of a closed one that of no other.
 pub async fn renew(
     app: &App,
     account: &Account,
@@ -137,7 +137,7 @@ pub async fn renew(
         .or_else(|| legacy().map(LegacyToken::refresh_claims))
         .filter(|claims| claims.email == *account);
     if let (Some(claims), Some(limit)) = (&shown, limit)
-        && let Err(limited) = app.reissues.get().check(&claims.email)
+        && let Err(limited) = app.reissues.get().check(&claims.sid)
     {
         app.metrics.reissues.with_label_values(&["limited"]).inc();
         return Err(limit.refuse(limited).into());

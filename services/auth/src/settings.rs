@@ -257,7 +257,7 @@ pub struct Sessions {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub lifetime: Duration,
-    /// Re-issues a minute of one account.
+    /// Re-issues a minute of one session.
     pub reissues_per_minute: Rate,
 }
 

@@ -32,7 +32,7 @@ on_both_engines!(
     chaotic_refreshers_are_never_signed_out,
     a_repeated_reissue_writes_nothing,
     a_stolen_refresh_token_closes_the_session,
-    reissues_of_an_account_are_limited,
+    reissues_of_a_session_are_limited,
     signing_out_ends_one_session,
     sessions_are_listed_and_closed_by_their_owner,
     signing_out_everywhere_ends_all_sessions,
@@ -652,10 +652,17 @@ async fn a_repeated_reissue_writes_nothing(bed: Bed) {
     assert!(auth.admits(&again).await);
 }
 
-async fn reissues_of_an_account_are_limited(bed: Bed) {
+async fn reissues_of_a_session_are_limited(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth_with(&[("sessions.reissues-per-minute", "3")]).await;
     let (mut kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
+    // Somebody has the token of a session that is closed.
+    let closed = auth.sign_in(KIM).await;
+    send(closed.sign(auth.post("signOut"))).await.expect(200);
+    for _ in 0..3 {
+        auth.try_reissue(&closed.account, &closed.refresh).await.expect(403);
+    }
+    auth.try_reissue(&closed.account, &closed.refresh).await.expect(429);
     for forged in [kim.access.as_str(), lee.refresh.as_str(), "no.token.atall"] {
         auth.try_reissue(&kim.account, forged).await.expect(403);
     }
