@@ -246,8 +246,8 @@ impl Requests {
         ]
     }
 
-    /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once. Returns false
-    /// if messages still wait: the first event of one of them is not published, also after so many retries, and a later call continues.
+    /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once. Those that
+    /// cannot be decoded are left out. Returns false if messages still wait: the first event of one of them is not published, also after so many retries, and a later call continues.
     async fn release(&self, request: &Request, retries: u32) -> Result<bool, StoreError> {
         let conversation = request.conversation();
         let mut retried = 0;
@@ -319,8 +319,8 @@ impl Requests {
         Ok(())
     }
 
-    /// Completes or accepts all requests of a kind, page by page, and returns their number. One that cannot be completed, because one of its
-    /// messages cannot be decoded or the broker is unavailable, delays no other.
+    /// Completes or accepts all requests of a kind, page by page, and returns their number. One that cannot be completed, because the broker
+    /// is unavailable, delays no other.
     async fn work_on(&self, kind: Unfinished) -> Result<usize, StoreError> {
         let (mut found, mut after) = (0, String::new());
         loop {

@@ -252,6 +252,17 @@ impl RequestPage {
     }
 }
 
+/// Adds a message that waits. One that cannot be decoded is logged and left out.
+fn push_held(held: &mut Vec<Stored>, message: Result<Stored, StoreError>) {
+    match message {
+        Ok(message) => held.push(message),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "waiting message corrupt; skipped"
+        ),
+    }
+}
+
 /// Requests: the first messages between two people who are not friends. A message that waits is stored with [`NewMessage::is_held`].
 #[async_trait]
 pub trait Requests: Send + Sync {
@@ -280,7 +291,7 @@ pub trait Requests: Send + Sync {
     /// Stores the events of a decision that a crash has kept from being stored with it, once. SQLite stores them with it.
     async fn repeat_events(&self, request: &Request, events: &[Outgoing]) -> Result<(), StoreError>;
 
-    /// The messages of a conversation that wait, the oldest first.
+    /// The messages of a conversation that wait, the oldest first. One that cannot be decoded is left out: it delays no other.
     async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError>;
 
     /// Delivers a message that waits to its receiver, and stores its event. False if that is not possible yet, or if the message changed since
@@ -542,7 +553,7 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
     /// the last [`ClientKey::WINDOW`].
     ///
     /// A message waits only in a pending request ([`WriteError::RequestDecided`]), and no message is stored behind those of an accepted
-    /// request that still wait ([`WriteError::Unreleased`]). Where a decision crosses a message that is to wait, the request is completing
+    /// request that still wait ([`WriteError::Unreleased`]) and can be decoded. Where a decision crosses a message that is to wait, the request is completing
     /// after both.
     async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
 

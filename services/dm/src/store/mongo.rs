@@ -29,7 +29,7 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
+use super::{Newest, Opened, Outcome, Range, Requests as _, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageId, MessageText, NewMessage, Position, RepeatKey,
     RequestState, Stored, Undelivered,
@@ -395,6 +395,7 @@ impl Store for MongoStore {
             if !message.is_held
                 && last.as_ref().is_some_and(|last| last.is_held)
                 && self.has_request(&conversation, RequestState::Accepted).await?
+                && !self.held(&conversation, 1).await?.is_empty()
             {
                 return Err(WriteError::Unreleased);
             }

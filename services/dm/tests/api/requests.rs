@@ -442,6 +442,13 @@ async fn a_request_with_a_corrupt_message_delays_no_other(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let mut to = open(&dm, &park, "&since=0").await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "hello");
+    // Nor does it block its conversation.
+    let lee = bed.person("lee0@example.com+apple", "lee0").await;
+    let mut to = open(&dm, &lee, "&since=0").await;
+    let mut from = open(&dm, &kim, "").await;
+    from.send(typed("again", "lee0", "again")).await;
+    frame(&mut from, "accepted").await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "again");
 }
 
 async fn nothing_waits_beside_a_spring_dm(bed: Bed) {

@@ -21,7 +21,7 @@ use super::receipts::{UNREAD, unread};
 use super::stream::UNNUMBERED;
 use super::{MESSAGES, MongoStore, NEWEST_OF, POSITION};
 use crate::domain::{ConversationId, Decision, Party, Position, Request, RequestState, Stored};
-use crate::store::{RequestPage, Requests, Unfinished, is_full};
+use crate::store::{RequestPage, Requests, Unfinished, is_full, push_held};
 
 /// `_id` (the conversation), `id`, `asker`, `receiver`, `askerNickname`, `receiverNickname`, `accounts` (SHA-256 of both), `introduction`,
 /// `state`, `askedAt`, `decidedAt`, `completing`.
@@ -249,14 +249,18 @@ impl Requests for MongoStore {
     async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError> {
         let waiting = doc! { "conversation": conversation.as_str(), HELD: { "$gt": "" } };
         let messages = self.collection(MESSAGES);
-        let found = messages
+        let mut found = messages
             .find(waiting)
             .sort(doc! { POSITION: 1 })
-            .limit(limit.into())
             .projection(doc! { OUTBOX: 0 })
             .await?;
-        let found: Vec<Document> = found.try_collect().await?;
-        found.iter().map(stored_of).collect()
+        let mut held = Vec::new();
+        while !is_full(held.len(), limit)
+            && let Some(document) = found.try_next().await?
+        {
+            push_held(&mut held, stored_of(&document));
+        }
+        Ok(held)
     }
 
     /// Only after the event has been published that it was stored with: the relay, which then takes the field away, must not take this one.

@@ -1,6 +1,7 @@
 //! Requests.
 
 use async_trait::async_trait;
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
@@ -12,7 +13,7 @@ use sqlx::{QueryBuilder, Row as _};
 use super::stream::add_frame;
 use super::{SqliteStore, account_of, begin_conversation, stored_of, timestamp};
 use crate::domain::{ConversationId, Decision, Erasure, NewMessage, Party, Position, Request, RequestState, Stored};
-use crate::store::{RequestPage, Requests, Unfinished, WriteError, is_full};
+use crate::store::{RequestPage, Requests, Unfinished, WriteError, is_full, push_held};
 
 /// The columns of [`request_of`].
 macro_rules! columns {
@@ -149,16 +150,20 @@ impl Requests for SqliteStore {
     }
 
     async fn held(&self, conversation: &ConversationId, limit: u32) -> Result<Vec<Stored>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let mut rows = sqlx::query(concat!(
             "SELECT ",
             stored_columns!(),
-            " FROM message WHERE conversation = ? AND held IS NOT NULL ORDER BY position LIMIT ?"
+            " FROM message WHERE conversation = ? AND held IS NOT NULL ORDER BY position"
         ))
         .bind(conversation.as_str())
-        .bind(limit)
-        .fetch_all(self.database.reader())
-        .await?;
-        rows.iter().map(stored_of).collect()
+        .fetch(self.database.reader());
+        let mut held = Vec::new();
+        while !is_full(held.len(), limit)
+            && let Some(row) = rows.try_next().await?
+        {
+            push_held(&mut held, stored_of(&row));
+        }
+        Ok(held)
     }
 
     async fn release(
@@ -248,9 +253,22 @@ pub(super) async fn check_request(tx: &mut Tx, message: &NewMessage) -> Result<(
         .map_err(StoreError::from)?;
     match (message.is_held, found) {
         (true, None) => Err(WriteError::RequestDecided),
-        (false, Some(_)) => Err(WriteError::Unreleased),
-        (true, Some(_)) | (false, None) => Ok(()),
+        (false, Some(_)) if one_waits(tx, &conversation).await? => Err(WriteError::Unreleased),
+        (true, Some(_)) | (false, _) => Ok(()),
     }
+}
+
+/// Whether a message waits in a conversation that can be decoded.
+async fn one_waits(tx: &mut Tx, conversation: &ConversationId) -> Result<bool, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        stored_columns!(),
+        " FROM message WHERE conversation = ? AND held IS NOT NULL"
+    ))
+    .bind(conversation.as_str())
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.iter().any(|row| stored_of(row).is_ok()))
 }
 
 impl SqliteStore {

@@ -25,6 +25,7 @@ on_both_engines!(
     unfinished_requests_are_read_page_by_page_past_a_corrupt_one,
     a_message_waits_only_in_a_pending_request,
     messages_that_wait_come_before_a_later_message,
+    a_waiting_message_that_cannot_be_decoded_blocks_no_other,
     a_resignation_takes_requests_of_both_sides,
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
@@ -351,6 +352,41 @@ async fn messages_that_wait_come_before_a_later_message(bed: Bed) {
     complete(&kept).await;
     kept.store.sweep(at(0), at(0)).await.unwrap();
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, [""; 0]);
+}
+
+async fn a_waiting_message_that_cannot_be_decoded_blocks_no_other(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let request = ask(&kept, 1).await;
+    let mut waiting = Vec::new();
+    for number in 0..3 {
+        waiting.push(wait(&kept, number, number + 1).await);
+    }
+    // The first and the last.
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let corrupt = doc! { "$set": { "text": 7 } };
+        let both = doc! { "text": { "$in": ["kim lee 0", "kim lee 2"] } };
+        let changed = collection(&client, "message").update_many(both, corrupt).await;
+        assert_eq!(changed.unwrap().matched_count, 2);
+    } else {
+        let corrupt = "UPDATE message SET sender = 'nobody' WHERE text IN ('kim lee 0', 'kim lee 2')";
+        assert_eq!(bed.sql("dm", corrupt).await, 2);
+    }
+    publish(&kept).await;
+    assert!(decide(&kept, &request, Verdict::Accept, 5).await);
+    publish(&kept).await;
+    let mut answer = kept.message("lee", "kim", 5, 6);
+    let refused = kept.keep_as(&mut answer).await;
+    assert!(matches!(refused, Err(WriteError::Unreleased)), "{refused:?}");
+    let held = kept.store.held(&conversation(), 1).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!(held[0].message.id, waiting[1].message.id);
+    let event = kept.event(&waiting[1]);
+    assert!(kept.store.release(&held[0], None, &event, at(10)).await.unwrap());
+    assert!(kept.store.held(&conversation(), 10).await.unwrap().is_empty());
+    kept.keep_as(&mut answer).await.unwrap();
+    let texts: Vec<String> = frames(&kept, "lee").await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["kim lee 1", "lee kim 5"]);
 }
 
 async fn a_resignation_takes_requests_of_both_sides(bed: Bed) {
