@@ -1,6 +1,6 @@
 //! The export of accounts to the table `user`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use secrecy::ExposeSecret;
@@ -16,6 +16,9 @@ use crate::import::{Report, source};
 
 /// The number of accounts of one transaction.
 const PAGE: u32 = 100;
+
+/// The outcome of a row that the legacy Spring auth deleted after it was read.
+const GONE: &str = "gone";
 
 type Tx = Transaction<'static, MySql>;
 type Query = QueryBuilder<MySql>;
@@ -38,7 +41,11 @@ pub async fn export(
         let mut rows = Vec::with_capacity(written.len());
         for (row, outcome) in written {
             report.count(TABLE, outcome);
-            rows.push(row);
+            if outcome == GONE {
+                report.note(TABLE, row.id, GONE, None, "the row was deleted while it was exported")?;
+            } else {
+                rows.push(row);
+            }
         }
         if dry_run {
             tx.rollback().await?;
@@ -50,7 +57,8 @@ pub async fn export(
     delete_resigned(report, pool, auth, dry_run).await
 }
 
-/// Writes the accounts that differ from their rows. Returns the resulting row of each, and `created`, `updated` or `unchanged`.
+/// Writes the accounts that differ from their rows. Returns the resulting row of each, and `created`, `updated` or `unchanged`; of
+/// one that was deleted since it was read the row as it was, and [`GONE`].
 async fn write(tx: &mut Tx, accounts: &[ExportedAccount]) -> anyhow::Result<Vec<(LegacyUser, &'static str)>> {
     let present = rows_of(tx, accounts).await?;
     let (mut new, mut changed) = (Vec::new(), Vec::new());
@@ -61,12 +69,15 @@ async fn write(tx: &mut Tx, accounts: &[ExportedAccount]) -> anyhow::Result<Vec<
             Some(_) => {}
         }
     }
+    let ids: Vec<i64> = changed.iter().map(|(_, row)| row.id).collect();
+    let there = lock(tx, &ids).await?;
+    changed.retain(|(_, row)| there.contains(&row.id));
     insert(tx, &new).await?;
     update(tx, &changed).await?;
     remove_hidden_photos(tx, &changed).await?;
     let created = by_address(tx, &new).await?;
-    let ids: Vec<i64> = changed.iter().map(|(_, row)| row.id).collect();
-    let mut updated = by_id(tx, &ids).await?;
+    let left: Vec<i64> = changed.iter().map(|(_, row)| row.id).collect();
+    let mut updated = by_id(tx, &left).await?;
     let rows = accounts.iter().zip(present).map(|(account, row)| {
         let Some(row) = row else {
             // Addresses that differ in letter case only share one: see `nicknames` in auth.
@@ -75,6 +86,7 @@ async fn write(tx: &mut Tx, accounts: &[ExportedAccount]) -> anyhow::Result<Vec<
         };
         Ok(match updated.remove(&row.id) {
             Some(row) => (row, "updated"),
+            None if ids.contains(&row.id) && !there.contains(&row.id) => (row, GONE),
             None => (row, "unchanged"),
         })
     });
@@ -149,6 +161,19 @@ async fn insert(tx: &mut Tx, accounts: &[&ExportedAccount]) -> anyhow::Result<()
         query.build().execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// Locks rows until the transaction ends, and returns the ids of those that are there: [`update`] would insert the others.
+async fn lock(tx: &mut Tx, ids: &[i64]) -> anyhow::Result<HashSet<i64>> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut query = Query::new("SELECT user_id FROM `user` WHERE user_id IN ");
+    push_ids(&mut query, ids);
+    query.push(" FOR UPDATE");
+    let rows = query.build().fetch_all(&mut **tx).await?;
+    let id = |row| source::integer(row, "user_id")?.context("user_id");
+    rows.iter().map(id).collect()
 }
 
 async fn update(tx: &mut Tx, changed: &[(&ExportedAccount, &LegacyUser)]) -> anyhow::Result<()> {

@@ -1,7 +1,9 @@
-use reqwest::multipart::{Form, Part};
-use sosohappy_testkit::{Bed, Person, Running};
+use std::process::Stdio;
 
-use super::legacy::{Legacy, SECRET, Target, count, picture, token};
+use reqwest::multipart::{Form, Part};
+use sosohappy_testkit::{Bed, Person, Running, eventually};
+
+use super::legacy::{Legacy, SECRET, Target, count, picture, token, told};
 use super::statements::CountedServer;
 
 async fn feed(bed: &Bed) -> Running {
@@ -264,7 +266,45 @@ async fn an_export_takes_as_many_statements_for_twenty_rows_as_for_two(bed: Bed)
     );
 }
 
+/// Spring deletes a row between the read and the write of the export.
+async fn a_row_that_is_deleted_while_it_is_exported_is_not_made_anew(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    let kim = legacy.user("kim@example.com+kakao", "kim").await;
+    legacy.user("lee@example.com+kakao", "lee").await;
+    let url = legacy.url("auth");
+    let arguments = ["--auth", url.as_str()];
+    target.import(&arguments);
+    legacy.run_at_auth("UPDATE `user` SET introduction = 'theirs'").await;
+    let mut deleting = legacy.auth.begin().await.expect("a transaction");
+    let delete = sqlx::query("DELETE FROM `user` WHERE user_id = ?").bind(kim);
+    delete.execute(&mut *deleting).await.expect("deleted");
+    let mut command = target.export_command(&arguments);
+    let exporting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let exporting = exporting.expect("the binary runs");
+    let waiting = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx \
+        JOIN information_schema.processlist ON id = trx_mysql_thread_id \
+        WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()";
+    eventually("the export waits for the row", async || {
+        (legacy.text(waiting, true).await == "1").then_some(())
+    })
+    .await;
+    deleting.commit().await.expect("committed");
+    let output = tokio::task::block_in_place(|| exporting.wait_with_output());
+    let told = told(&output.expect("it ends"));
+    assert_eq!(count(&told, "user", "gone"), 1, "{told}");
+    assert_eq!(count(&told, "user", "updated"), 1, "{told}");
+    let left = legacy.text("SELECT GROUP_CONCAT(nickname) FROM `user`", true).await;
+    assert_eq!(left, "lee");
+    assert!(
+        target.report().iter().any(|(row, _, _)| *row == format!("user {kim}")),
+        "{:?}",
+        target.report()
+    );
+}
+
 on_both_targets!(
+    a_row_that_is_deleted_while_it_is_exported_is_not_made_anew,
     an_export_takes_as_many_statements_for_twenty_rows_as_for_two,
     hidden_pictures_are_not_exported,
     writes_of_this_fleet_are_exported,
