@@ -4,6 +4,8 @@
 //! receiver. The decision is one update of the request; what follows from it (events, messages that are released) is done in steps that
 //! every replica can repeat, while the request is `completing`.
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -31,6 +33,9 @@ const REQUEST_ID_INDEX: &str = "message_request_id";
 
 /// `_id` (the request's id, a colon, the number of the event), `at`, and the event until it is published.
 pub(super) const REQUEST_EVENTS: &str = "message_request_event";
+
+/// Requests that one statement lets be completed again.
+const RESUMED: usize = 1000;
 
 /// In a message that waits: SHA-256 of its receiver.
 pub(super) const HELD: &str = "held";
@@ -94,11 +99,30 @@ impl MongoStore {
             .find(doc! { HELD: { "$gt": "" } })
             .projection(doc! { "conversation": 1 })
             .await?;
+        let mut conversations = HashSet::new();
         while let Some(message) = held.try_next().await? {
             if let Ok(conversation) = message.get_str("conversation") {
-                self.resume_request(conversation).await?;
+                conversations.insert(conversation.to_owned());
+            }
+            if conversations.len() == RESUMED {
+                self.resume_requests_of(std::mem::take(&mut conversations)).await?;
             }
         }
+        self.resume_requests_of(conversations).await
+    }
+
+    async fn resume_requests_of(&self, conversations: HashSet<String>) -> Result<(), StoreError> {
+        if conversations.is_empty() {
+            return Ok(());
+        }
+        let conversations: Vec<String> = conversations.into_iter().collect();
+        let accepted = doc! {
+            "_id": { "$in": conversations },
+            "state": RequestState::Accepted.name(),
+            "completing": null,
+        };
+        let completing = doc! { "$set": { "completing": true } };
+        self.collection(REQUESTS).update_many(accepted, completing).await?;
         Ok(())
     }
 
