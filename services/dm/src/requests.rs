@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
@@ -179,11 +179,15 @@ impl Requests {
     }
 
     async fn store_decision(&self, request: &Request, verdict: Verdict) -> Result<bool, StoreError> {
+        let earliest = request
+            .decided_at
+            .map_or(Timestamp::MIN, |decided| decided + SignedDuration::from_millis(1));
         let decision = Decision {
             conversation: request.conversation(),
             verdict,
-            // Not before the request, whatever the clocks of two replicas say.
-            at: self.context.clock.now().max(request.asked_at),
+            // Not before the request, and after its last decision, whatever the clocks of two replicas say: events of a decision are told from
+            // those of another by its millisecond.
+            at: self.context.clock.now().max(request.asked_at).max(earliest),
         };
         let events = self.events(request, verdict.state() == RequestState::Accepted);
         let decided = self.store.decide(&decision, &events).await?;
@@ -382,7 +386,29 @@ mod tests {
     use crate::store::{self, Opened};
     use crate::{DEFAULTS, SERVICE};
 
-    on_both_engines!(rounds_without_requests_are_counted_until_requests_are_on_or_found);
+    on_both_engines!(
+        a_decision_is_later_than_the_one_before,
+        rounds_without_requests_are_counted_until_requests_are_on_or_found,
+    );
+
+    async fn a_decision_is_later_than_the_one_before(bed: Bed) {
+        let [_, on] = off_and_on(&bed).await;
+        let request = on.request(&party("kim"), &party("lee"));
+        assert!(on.store.ask(&request).await.unwrap());
+        assert!(on.store_decision(&request, Verdict::Refuse).await.unwrap());
+        let found = async || {
+            on.store
+                .request(&request.conversation())
+                .await
+                .unwrap()
+                .expect("a request")
+        };
+        let mut refused = found().await;
+        // The clock of the replica that refused it is ahead.
+        refused.decided_at = refused.decided_at.map(|at| at + SignedDuration::from_hours(1));
+        assert!(on.store_decision(&refused, Verdict::Accept).await.unwrap());
+        assert!(found().await.decided_at > refused.decided_at);
+    }
 
     fn party(name: &str) -> Party {
         Party {
