@@ -32,6 +32,9 @@ const ROOMS: &str = "room";
 const LAST_NUMBER: &str = "lastNumber";
 /// When a sweep first found the room without a member.
 const SWEPT_AT: &str = "sweptAt";
+/// The name and the creator of a room without a member.
+const NO_NAME: &str = "-";
+const NOBODY: &str = "nobody@invalid+none";
 /// How long the document of a room is kept after that: far longer than a message is being stored.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
@@ -133,7 +136,8 @@ impl MongoStore {
     async fn delete_if_empty(&self, room: &str) -> Result<(), StoreError> {
         let mut empty = empty();
         empty.insert("_id", room);
-        let cleared = doc! { "$unset": { "name": "", "creator": "" } };
+        // Replicas of an earlier release decode it.
+        let cleared = doc! { "$set": { "name": NO_NAME, "creator": NOBODY } };
         if self.collection(ROOMS).update_one(empty, cleared).await?.matched_count > 0 {
             self.delete_messages(ROOM_MESSAGES, &doc! { "room": room }).await?;
         }
