@@ -200,7 +200,29 @@ impl MongoStore {
             "from": &person,
             "$or": [{ "storedAt": up_to.clone() }, { "madeAt": up_to }],
         };
-        self.delete_messages(ROOM_MESSAGES, &sent).await
+        self.delete_numbered(&sent).await
+    }
+
+    /// Deletes messages whose numbers are not given again: a process may have been killed before it wrote them to the room.
+    async fn delete_numbered(&self, wanted: &Document) -> Result<(), StoreError> {
+        let places = doc! { "room": 1, NUMBER: 1 };
+        let mut found = self
+            .collection(ROOM_MESSAGES)
+            .find(wanted.clone())
+            .projection(places)
+            .await?;
+        let mut given: HashMap<String, i64> = HashMap::new();
+        while let Some(message) = found.try_next().await? {
+            if let (Ok(room), Ok(number)) = (message.get_str("room"), number(&message, NUMBER)) {
+                let greatest = given.entry(room.to_owned()).or_default();
+                *greatest = number.max(*greatest);
+            }
+        }
+        for (room, number) in given {
+            let given = doc! { "$max": { LAST_NUMBER: number } };
+            self.collection(ROOMS).update_one(doc! { "_id": room }, given).await?;
+        }
+        self.delete_messages(ROOM_MESSAGES, wanted).await
     }
 
     /// Takes a person out of the rooms that it joined up to a resignation.
@@ -257,7 +279,7 @@ impl MongoStore {
         self.leave_rooms(person, until).await?;
         self.forget_reactions(person, until).await?;
         let sent = doc! { "from": person, "madeAt": { "$lte": until.as_millisecond() } };
-        self.delete_messages(ROOM_MESSAGES, &sent).await
+        self.delete_numbered(&sent).await
     }
 
     /// Inserts a message under the next number of its room, above `last`; `None` if its key is known.
@@ -315,7 +337,7 @@ impl MongoStore {
         let ours = doc! { "_id": message.id.as_str() };
         let sender = &message.sender.account;
         if let Err(refused @ WriteError::Resigned) = self.still_here(sender, sender, new.authorized_at).await {
-            self.delete_messages(ROOM_MESSAGES, &ours).await?;
+            self.delete_numbered(&ours).await?;
             return Err(refused);
         }
         let Some(room) = self.room(&message.room).await? else {
