@@ -89,6 +89,18 @@ impl Frames {
     }
 }
 
+/// Returns a message of a room, or `None` for one that cannot be decoded, which is logged: it stops the stream of no member.
+fn decoded(id: &MessageId, message: Result<RoomMessage, StoreError>) -> Option<RoomMessage> {
+    let logged = message.inspect_err(|error| {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            %id,
+            "message of a room corrupt; frames skipped"
+        );
+    });
+    logged.ok()
+}
+
 /// A message in an account's stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framed {

@@ -14,7 +14,7 @@ use sosohappy_store::{StoreError, retrying};
 
 #[cfg(doc)]
 use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
-use super::documents::{state_of, timestamp};
+use super::documents::{id_of, state_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
@@ -22,7 +22,9 @@ use crate::domain::{
     Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
     NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::store::{ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError};
+use crate::store::{
+    ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
+};
 
 /// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
 /// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
@@ -164,8 +166,11 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Of these messages those that are in rooms.
-    pub(super) async fn room_messages(&self, ids: Vec<String>) -> Result<HashMap<MessageId, RoomMessage>, StoreError> {
+    /// Of these messages those that are in rooms; `None` for one that cannot be decoded.
+    pub(super) async fn room_messages(
+        &self,
+        ids: Vec<String>,
+    ) -> Result<HashMap<MessageId, Option<RoomMessage>>, StoreError> {
         let mut messages = HashMap::new();
         if ids.is_empty() {
             return Ok(messages);
@@ -175,8 +180,9 @@ impl MongoStore {
         let found = collection.find(wanted).projection(doc! { OUTBOX: 0 }).await?;
         let found: Vec<Document> = found.try_collect().await?;
         for document in &found {
-            let message = message_of(document)?;
-            messages.insert(message.id.clone(), message);
+            let id = id_of(document).map_err(StoreError::Corrupt)?;
+            let message = decoded(&id, message_of(document));
+            messages.insert(id, message);
         }
         Ok(messages)
     }

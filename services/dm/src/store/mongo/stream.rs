@@ -395,7 +395,7 @@ impl Streams for MongoStore {
                 None => Ok(None),
             };
             let Some(message) = messages.get(&message) else {
-                if let Some(message) = in_rooms.get(&message) {
+                if let Some(Some(message)) = in_rooms.get(&message) {
                     let message = Box::new(message.clone());
                     let content = changed.map(|changed| match changed {
                         Some(change) => FrameContent::RoomChange(message, change),

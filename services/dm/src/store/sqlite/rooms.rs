@@ -21,7 +21,7 @@ use crate::domain::{
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
-    check_in_room,
+    check_in_room, decoded,
 };
 
 /// The columns of [`message_of`].
@@ -191,7 +191,10 @@ impl Rooms for SqliteStore {
     }
 
     async fn room_message(&self, id: &MessageId) -> Result<Option<RoomMessage>, StoreError> {
-        Ok(self.room_messages(&[id.as_str().to_owned()]).await?.remove(id))
+        match self.room_messages(&[id.as_str().to_owned()]).await?.remove(id) {
+            Some(None) => Err(StoreError::corrupt("a message of a room in the database is not one")),
+            found => Ok(found.flatten()),
+        }
     }
 
     async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
@@ -332,8 +335,11 @@ impl SqliteStore {
         Ok(rooms)
     }
 
-    /// Of these messages those that are in rooms.
-    pub(super) async fn room_messages(&self, ids: &[String]) -> Result<HashMap<MessageId, RoomMessage>, StoreError> {
+    /// Of these messages those that are in rooms; `None` for one that cannot be decoded.
+    pub(super) async fn room_messages(
+        &self,
+        ids: &[String],
+    ) -> Result<HashMap<MessageId, Option<RoomMessage>>, StoreError> {
         let mut messages = HashMap::new();
         for ids in ids.chunks(BATCH) {
             let mut query =
@@ -344,8 +350,9 @@ impl SqliteStore {
             }
             query.push(")");
             for row in query.build().fetch_all(self.database.reader()).await? {
-                let message = message_of(&row)?;
-                messages.insert(message.id.clone(), message);
+                let id = MessageId::stored(row.try_get("id")?);
+                let message = decoded(&id, message_of(&row));
+                messages.insert(id, message);
             }
         }
         Ok(messages)

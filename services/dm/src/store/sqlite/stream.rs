@@ -59,7 +59,7 @@ impl Streams for SqliteStore {
             frames.until = Some(seq);
             if row.try_get::<Option<String>, _>("id")?.is_some() {
                 frames.push(seq, content_of(row));
-            } else if let Some(message) = in_rooms.get(&MessageId::stored(row.try_get("frame_message")?)) {
+            } else if let Some(Some(message)) = in_rooms.get(&MessageId::stored(row.try_get("frame_message")?)) {
                 let message = Box::new(message.clone());
                 let content = match row.try_get::<i64, _>("change_revision")? {
                     0 => Ok(FrameContent::RoomMessage(message)),

@@ -33,6 +33,7 @@ on_both_engines!(
     texts_of_a_room_are_not_published_after_their_message_is_retracted_or_erased,
     reading_and_leaving_a_room_are_published_once,
     changes_go_with_their_message_in_a_room,
+    a_message_of_a_room_that_cannot_be_decoded_stops_no_stream,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
@@ -887,6 +888,33 @@ async fn changes_go_with_their_message_in_a_room(bed: Bed) {
     }
     let left = kept.store.frames_after(&account("lee"), 0, 10).await.unwrap();
     assert!(left.content.is_empty(), "{left:?}");
+}
+
+async fn a_message_of_a_room_that_cannot_be_decoded_stops_no_stream(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    for text in ["one", "corrupt", "two"] {
+        let message = post(&kept, &room, "kim", text, at(1));
+        assert_eq!(kept.store.post(&message, &event).await.unwrap(), Posted::Stored);
+    }
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let corrupt = doc! { "$set": { "senderAccount": "nobody" } };
+        let changed = collection(&client, "room_message")
+            .update_one(doc! { "text": "corrupt" }, corrupt)
+            .await;
+        assert_eq!(changed.unwrap().modified_count, 1);
+    } else {
+        let corrupt = "UPDATE room_message SET sender = 'nobody' WHERE text = 'corrupt'";
+        assert_eq!(bed.sql("dm", corrupt).await, 1);
+    }
+    let found = kept.store.frames_after(&account("lee"), 0, 10).await.unwrap();
+    let seen: Vec<i64> = found.content.iter().map(|framed| framed.seq).collect();
+    assert_eq!((seen.as_slice(), found.until), ([1, 3].as_slice(), Some(3)));
+    // It is there: its frame is not taken for one of a message that is gone.
+    kept.erase("lee", 0, EventId::new(&kept.context)).await;
+    assert_eq!(kept.store.kept(&account("lee")).await.unwrap(), Some((1, 3)));
 }
 
 async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
