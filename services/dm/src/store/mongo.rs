@@ -627,11 +627,14 @@ impl Store for MongoStore {
         self.collection(RESIGNATIONS).delete_many(published).await?;
         self.forget_reads(before).await?;
         self.sweep_request_events(before).await?;
-        self.resume_requests().await?;
-        self.sweep_rooms(settled).await?;
-        self.flag_unsettled(Some(settled)).await?;
+        // One that fails keeps no resignation from being swept.
+        let swept = [
+            self.resume_requests().await,
+            self.sweep_rooms(settled).await,
+            self.flag_unsettled(Some(settled)).await,
+        ];
+        let mut failed = swept.into_iter().find_map(Result::err);
         let mut marks = self.collection(ERASED).find(doc! {}).await?;
-        let mut failed = None;
         while let Some(mark) = marks.try_next().await? {
             match self.erase_leftovers(&mark, settled).await {
                 // One that cannot be read keeps none of the others.

@@ -26,12 +26,14 @@ use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
 };
 
-/// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
+/// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], [`LEFT`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
 /// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
 /// ([`SWEPT_AT`]), so that the messages of one whose deletion was interrupted are found.
 const ROOMS: &str = "room";
 /// The greatest number that a message of the room was given.
 const LAST_NUMBER: &str = "lastNumber";
+/// In a room that a member has left, until it is known whether others are in it.
+const LEFT: &str = "left";
 /// When a sweep first found the room without a member.
 const SWEPT_AT: &str = "sweptAt";
 /// The name and the creator of a room without a member.
@@ -49,8 +51,14 @@ const ROOM_KEY_INDEX: &str = "room_message_client_key";
 
 impl MongoStore {
     pub(super) async fn make_room_indexes(&self) -> Result<(), StoreError> {
-        let rooms = index("room_members", doc! { PERSONS: 1 });
-        self.collection(ROOMS).create_index(rooms).await?;
+        let indexes = [
+            index("room_members", doc! { PERSONS: 1 }),
+            sparse("room_left", doc! { LEFT: 1 }),
+        ];
+        let rooms = self.collection(ROOMS);
+        rooms.create_indexes(indexes).await?;
+        // Those that a replica of an earlier release has left.
+        rooms.update_many(empty(), doc! { "$set": { LEFT: true } }).await?;
         let messages = [
             unique(ROOM_PLACE_INDEX, doc! { PLACE: 1 }),
             unique(ROOM_KEY_INDEX, doc! { CLIENT_KEY: 1 }),
@@ -136,6 +144,9 @@ impl MongoStore {
     /// Deletes the messages of a room without a member, and what its document says of people. The document itself stays until
     /// [`MongoStore::sweep_rooms`], which continues what a crash has interrupted.
     async fn delete_if_empty(&self, room: &str) -> Result<(), StoreError> {
+        let others = doc! { "_id": room, LEFT: true, "members.0": { "$exists": true } };
+        let stays = doc! { "$unset": { LEFT: "" } };
+        self.collection(ROOMS).update_one(others, stays).await?;
         let mut empty = empty();
         empty.insert("_id", room);
         // Replicas of an earlier release decode it.
@@ -150,17 +161,20 @@ impl MongoStore {
     /// clock that goes on.
     pub(super) async fn sweep_rooms(&self, now: Timestamp) -> Result<(), StoreError> {
         let rooms = self.collection(ROOMS);
-        let mut found = rooms.find(empty()).projection(doc! { SWEPT_AT: 1 }).await?;
+        let mut found = rooms.find(doc! { LEFT: true }).projection(doc! { SWEPT_AT: 1 }).await?;
         while let Some(room) = found.try_next().await? {
             let Ok(id) = room.get_str("_id") else { continue };
             self.delete_if_empty(id).await?;
             let mut empty = empty();
             empty.insert("_id", id);
-            if !room.contains_key(SWEPT_AT) {
-                let swept = doc! { "$set": { SWEPT_AT: now.as_millisecond() } };
-                rooms.update_one(empty, swept).await?;
-            } else if timestamp(&room, SWEPT_AT)? <= now - KEPT {
-                rooms.delete_one(empty).await?;
+            match timestamp(&room, SWEPT_AT) {
+                Ok(swept) if swept <= now - KEPT => _ = rooms.delete_one(empty).await?,
+                Ok(_) => {}
+                // It has none, or one that cannot be read.
+                Err(_) => {
+                    let swept = doc! { "$set": { SWEPT_AT: now.as_millisecond() } };
+                    rooms.update_one(empty, swept).await?;
+                }
             }
         }
         Ok(())
@@ -242,9 +256,8 @@ impl MongoStore {
             .await?;
         for id in theirs.iter().filter_map(|room| room.get_str("_id").ok()) {
             let membership = doc! { "person": person, "joinedAt": { "$lte": until.as_millisecond() } };
-            rooms
-                .update_one(doc! { "_id": id }, doc! { "$pull": { "members": membership } })
-                .await?;
+            let leave = doc! { "$pull": { "members": membership }, "$set": { LEFT: true } };
+            rooms.update_one(doc! { "_id": id }, leave).await?;
             self.delete_if_empty(id).await?;
         }
         Ok(())
@@ -451,7 +464,7 @@ impl Rooms for MongoStore {
         let last = room.last_number;
         self.write_room_read(id, &person, last, at, &event_of(last)).await?;
         let member = doc! { "_id": id, PERSONS: &person };
-        let leave = doc! { "$pull": { "members": { "person": &person } } };
+        let leave = doc! { "$pull": { "members": { "person": &person } }, "$set": { LEFT: true } };
         let left = self.collection(ROOMS).update_one(member, leave).await?;
         let newest = self.newest_number(id).await?;
         if newest > last {

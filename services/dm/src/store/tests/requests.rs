@@ -1021,7 +1021,7 @@ async fn an_interrupted_deletion_of_a_room_is_continued(bed: Bed) {
         }
     }
     // The member is out of the room, and nothing more.
-    let left = doc! { "$set": { "members": [] } };
+    let left = doc! { "$set": { "members": [], "left": true } };
     rooms.update_one(doc! { "_id": &ends.id }, left).await.unwrap();
     assert_eq!(kept.store.room(&ends.id).await.unwrap(), None);
     let joined = join(&kept, &ends.id, "lee", 3).await.unwrap();
