@@ -122,7 +122,7 @@ pub fn spawn(
             let before = clock.now().checked_sub(TOMBSTONES_KEPT).unwrap_or(Timestamp::MIN);
             let swept = store.sweep_view(before).await;
             swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));
-            let forgotten = store.forget_recommended(Day::last_yesterday(clock.now())).await;
+            let forgotten = store.forget_recommended(Day::in_korea(clock.now())).await;
             forgotten.unwrap_or_else(|error| failed("failed to delete recommendations of earlier days", &error));
         }
         Ok(())
