@@ -27,6 +27,8 @@ const texts = {
     pending: (since, holds) => `since ${since}, fires after ${holds}`,
     ended: 'Ended',
     noAlerts: 'No condition holds.',
+    notEvaluated: 'Alerts that this page does not evaluate',
+    reasons: { targets: 'only Prometheus knows which targets it should have', certificates: 'the cluster or a prober knows the certificate' },
     settings: 'Settings',
     version: (version, since, converged) => `Version ${version} since ${since}; ${converged ? 'every instance runs it' : 'not converged'}`,
     instances: 'Instances',

@@ -27,6 +27,8 @@ const texts = {
     pending: (since, holds) => `${since}부터, ${holds} 뒤에 울림`,
     ended: '끝난 경보',
     noAlerts: '성립하는 조건이 없습니다.',
+    notEvaluated: '이 페이지가 판단하지 않는 경보',
+    reasons: { targets: '어떤 대상이 있어야 하는지는 Prometheus만 압니다', certificates: '인증서는 클러스터나 외부 점검기가 압니다' },
     settings: '설정',
     version: (version, since, converged) => `버전 ${version}, ${since}부터; ${converged ? '모든 인스턴스가 적용함' : '아직 수렴하지 않음'}`,
     instances: '인스턴스',

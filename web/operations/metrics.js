@@ -20,12 +20,12 @@ export function parse(text) {
   return reading
 }
 
-/** Labels that a sample must have, each with one of the values between `|`. @typedef {Record<string, string>} Labels */
+/** Labels that a sample must have, each with an expression for all of its value, as in a query. @typedef {Record<string, string>} Labels */
 
 /** The samples of a metric with these labels. @param {Reading | undefined} reading @param {string} name @param {Labels} [labels] */
 function samples(reading, name, labels = {}) {
-  const wanted = Object.entries(labels).map(([label, values]) => /** @type {const} */ ([label, values.split('|')]))
-  return (reading?.get(name) ?? []).filter((sample) => wanted.every(([label, values]) => values.includes(sample.labels[label])))
+  const wanted = Object.entries(labels).map(([label, value]) => /** @type {const} */ ([label, new RegExp(`^(?:${value})$`)]))
+  return (reading?.get(name) ?? []).filter((sample) => wanted.every(([label, value]) => value.test(sample.labels[label] ?? '')))
 }
 
 /** Their sum; null where the service has none. @param {Reading | undefined} reading @param {string} name @param {Labels} [labels] */
@@ -67,6 +67,7 @@ export const ALERTS = [
   ['ConsumerLag', 'events_consumer_lag_records', {}, 1000, '10m'],
   ['ResignationUnfinished', 'auth_resignation_oldest_seconds', {}, 3600, '10m'],
   ['ReportsLate', 'auth_reports_late', {}, 0, '10m'],
+  ['HeldTextsLate', 'feed_held_late', {}, 0, '10m'],
   ['AuthHeartbeatsMissing', 'access_heartbeat_age_seconds', {}, 30, '5m'],
   ['SocketsNearLimit', 'sosohappy_sockets_open', {}, 16000, '5m'],
   ['PushCredentialBroken', 'notice_push_credential_broken', {}, 0, '2m'],
@@ -89,6 +90,7 @@ export const INCREASES = [
   ['CorruptData', 'http_server_requests_seconds_count', { status: '500' }, '30m', 0, ''],
   ['ErrorsLogged', 'logback_events_total', { level: 'error' }, '15m', 20, '5m'],
   ['BackgroundTaskFails', 'auth_task_failures_total', {}, '15m', 3, '15m'],
+  ['ServiceCredentialRefused', 'http_server_requests_seconds_count', { status: '401', uri: '/auth-service/(introspect|lookup)|/config-service/.*' }, '10m', 5, '5m'],
   ['CredentialStuffing', 'auth_sign_ins_slowed_total', {}, '10m', 20, '5m'],
   ['RefreshTokenReused', 'auth_reissues_total', { outcome: 'reused' }, '1h', 10, ''],
   ['PushTokensForeign', 'notice_push_tokens_dropped_total', { reason: 'foreign' }, '1h', 0, ''],
@@ -111,22 +113,86 @@ export const RATES = [
  */
 export const RATIOS = [
   ['AvailabilityFastBurn', 'http_server_requests_seconds_count', { outcome: 'SERVER_ERROR' }, ['5m', '1h'], 0.0144, 10, 0, '2m'],
+  ['AvailabilityFastBurn', 'http_server_requests_seconds_count', { outcome: 'SERVER_ERROR' }, ['30m', '6h'], 0.006, 10, 0, '2m'],
+  ['AvailabilitySlowBurn', 'http_server_requests_seconds_count', { outcome: 'SERVER_ERROR' }, ['2h', '1d'], 0.003, 10, 0, '15m'],
+  ['AvailabilitySlowBurn', 'http_server_requests_seconds_count', { outcome: 'SERVER_ERROR' }, ['6h', '3d'], 0.001, 10, 0, '15m'],
   ['SignInsRefused', 'auth_sign_ins_total', { outcome: 'refused|limited' }, ['15m'], 0.5, 0, 20, '10m'],
   ['SlowReadersCut', 'sosohappy_sockets_closed_total', { reason: 'too-slow' }, ['10m'], 0.2, 20, 0, '10m'],
   ['PushesLost', 'notice_pushes_total', { outcome: 'refused|given-up' }, ['1h'], 0.05, 0, 50, '15m'],
 ]
 
-const UNITS = { s: 1_000, m: 60_000, h: 3_600_000 }
-/** Milliseconds between two points of a counter, and how long points are kept: the longest time of a condition. */
-const SPACING = 10_000
-const KEPT = UNITS.h
+/**
+ * Conditions of alerts that compare the share of a histogram's observations that took longer than a second, within each of these times. Of the last
+ * one there are more than `wholes` observations.
+ * @type {[alert: string, histogram: string, labels: Labels, within: string[], above: number, wholes: number, holds: string][]}
+ */
+export const LATE = [
+  ['DmDeliveryFastBurn', 'dm_delivery_seconds', {}, ['5m', '1h'], 0.144, 100, '2m'],
+  ['DmDeliveryFastBurn', 'dm_delivery_seconds', {}, ['30m', '6h'], 0.06, 100, '2m'],
+  ['DmDeliverySlowBurn', 'dm_delivery_seconds', {}, ['2h', '1d'], 0.03, 100, '15m'],
+  ['DmDeliverySlowBurn', 'dm_delivery_seconds', {}, ['6h', '3d'], 0.01, 100, '15m'],
+  ['LikeNoticeFastBurn', 'notice_delivery_seconds', { hop: 'written' }, ['5m', '1h'], 0.144, 100, '2m'],
+  ['LikeNoticeFastBurn', 'notice_delivery_seconds', { hop: 'written' }, ['30m', '6h'], 0.06, 100, '2m'],
+  ['LikeNoticeSlowBurn', 'notice_delivery_seconds', { hop: 'written' }, ['2h', '1d'], 0.03, 100, '15m'],
+  ['LikeNoticeSlowBurn', 'notice_delivery_seconds', { hop: 'written' }, ['6h', '3d'], 0.01, 100, '15m'],
+]
+
+/**
+ * Conditions of alerts that compare a quantile of a histogram with a second, while there are more than `rate` observations a second.
+ * @type {[alert: string, histogram: string, labels: Labels, within: string, quantile: number, rate: number, holds: string][]}
+ */
+export const QUANTILES = [['SlowAnswers', 'http_server_requests_seconds', {}, '5m', 0.99, 0.2, '15m']]
+
+/**
+ * Conditions of alerts that compare the increase of a counter with that of another one, which increases by more than `rate` a second.
+ * @type {[alert: string, part: string, whole: string, within: string, above: number, rate: number, holds: string][]}
+ */
+export const QUOTIENTS = [['RequestsRateLimited', 'http_rate_limited_requests_total', 'http_server_requests_seconds_count', '5m', 0.1, 1, '10m']]
+
+/**
+ * Conditions of alerts that compare the lowest value within a time.
+ * @type {[alert: string, metric: string, within: string, above: number, holds: string][]}
+ */
+export const MINIMA = [['DatabasePoolFull', 'hikaricp_connections_pending', '5m', 0, '5m']]
+
+/**
+ * Conditions of alerts that compare a present value with another one.
+ * @type {[alert: string, metric: string, limit: string, above: number, holds: string][]}
+ */
+export const SHARES = [['FilesRunOut', 'process_files_open_files', 'process_files_max_files', 0.8, '5m']]
+
+/**
+ * Conditions of alerts that compare how often a value has changed within a time.
+ * @type {[alert: string, metric: string, within: string, least: number][]}
+ */
+export const CHANGES = [['ReplicaRestarts', 'process_start_time_seconds', '30m', 3]]
+
+/**
+ * Alerts that the metrics of the services cannot decide, with the reason: `targets` are known to Prometheus only, `certificates` to the cluster.
+ * @type {[alert: string, reason: 'targets' | 'certificates'][]}
+ */
+export const NOT_EVALUATED = [
+  ['ServiceAbsent', 'targets'],
+  ['ReplicaDown', 'targets'],
+  ['CertificateExpires', 'certificates'],
+]
+
+const UNITS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+/** Milliseconds between two points of a counter, and how long points are kept: close ones for short times, distant ones up to the longest of a condition. */
+const SERIES = [
+  { spacing: 10_000, kept: UNITS.h },
+  { spacing: 5 * UNITS.m, kept: 3 * UNITS.d },
+]
 /** Ended alerts that are kept. */
 const MOST_ENDED = 20
 
-/** Milliseconds of `90s`, `5m` or `1h`; 0 of an empty text. @param {string} text */
+/** Milliseconds of `90s`, `5m`, `1h` or `3d`; 0 of an empty text. @param {string} text */
 const millis = (text) => (text ? Number.parseInt(text, 10) * UNITS[/** @type {keyof typeof UNITS} */ (text.at(-1))] : 0)
 
-/** A counter of a service: its newest value, and its increases since it was first read. @typedef {{ value: number, total: number, points: [at: number, total: number][] }} Counter */
+/**
+ * A counter of a service: its newest value, its increases since it was first read, and points of these by `SERIES`.
+ * @typedef {{ value: number, total: number, series: [at: number, total: number][][] }} Counter
+ */
 /** @typedef {{ alert: string, service: string, since: number, until: number }} Ended times in milliseconds */
 /** Without a value the service does not answer. @typedef {{ alert: string, service: string, value: number | null, holds: string }} Condition */
 /** A condition, since when it holds, and whether it has held for long enough. @typedef {Condition & { since: number, fires: boolean }} Firing */
@@ -146,11 +212,8 @@ export class History {
 
   /** Adds a reading. @param {string} service @param {Reading} reading @param {number} at milliseconds */
   add(service, reading, at) {
-    for (const [, metric, labels] of [...INCREASES, ...RATES]) this.count(service, reading, at, metric, labels)
-    for (const [, metric, labels] of RATIOS) {
-      this.count(service, reading, at, metric, labels)
-      this.count(service, reading, at, metric, {})
-    }
+    for (const [metric, labels] of COUNTED) this.count(service, reading, at, metric, labels)
+    for (const [, metric] of CHANGES) this.countChanges(service, reading, at, metric)
     this.services.add(service)
   }
 
@@ -164,15 +227,32 @@ export class History {
     if (!counter) {
       // A series that appears later begins at 0; one that is there from the start has an unknown past.
       const known = this.services.has(service) ? 0 : value
-      counter = { value: known, total: 0, points: [[at, 0]] }
+      counter = counterAt(at, known)
       this.counters.set(key, counter)
     }
     // A lower value is that of a restarted process.
-    counter.total += value >= counter.value ? value - counter.value : value
+    this.raise(counter, value >= counter.value ? value - counter.value : value, value, at)
+  }
+
+  /** Counts the changes of a value that is not a counter. @param {string} service @param {Reading} reading @param {number} at @param {string} metric */
+  countChanges(service, reading, at, metric) {
+    const value = sum(reading, metric)
+    if (value === null) return
+    const key = keyOf(service, metric, {})
+    const counter = this.counters.get(key) ?? counterAt(at, value)
+    this.counters.set(key, counter)
+    this.raise(counter, Number(value !== counter.value), value, at)
+  }
+
+  /** @param {Counter} counter @param {number} by @param {number} value @param {number} at */
+  raise(counter, by, value, at) {
+    counter.total += by
     counter.value = value
-    const newest = counter.points[counter.points.length - 1]
-    if (at - newest[0] >= SPACING) counter.points.push([at, counter.total])
-    while (counter.points.length > 1 && counter.points[1][0] <= at - KEPT) counter.points.shift()
+    for (const [index, { spacing, kept }] of SERIES.entries()) {
+      const points = counter.series[index]
+      if (at - points[points.length - 1][0] >= spacing) points.push([at, counter.total])
+      while (points.length > 1 && points[1][0] <= at - kept) points.shift()
+    }
   }
 
   /**
@@ -183,7 +263,8 @@ export class History {
     const counter = this.counters.get(keyOf(service, metric, labels))
     if (!counter) return 0
     const begin = at - millis(within)
-    const before = counter.points.findLast(([time]) => time <= begin) ?? counter.points[0]
+    const points = counter.series[SERIES.findIndex(({ kept }) => kept >= millis(within))]
+    const before = points.findLast(([time]) => time <= begin) ?? points[0]
     return counter.total - before[1]
   }
 
@@ -204,8 +285,83 @@ export class History {
   }
 }
 
+/** @param {number} at @param {number} value @returns {Counter} */
+const counterAt = (at, value) => ({ value, total: 0, series: SERIES.map(() => [[at, 0]]) })
+
 /** @param {string} service @param {string} metric @param {Labels} labels */
 const keyOf = (service, metric, labels) => JSON.stringify([service, metric, labels])
+
+/** The counters of a histogram: all observations, and those of at most a second. @param {string} histogram @param {Labels} labels @returns {[string, Labels][]} */
+const countersOf = (histogram, labels) => [
+  [`${histogram}_count`, labels],
+  [`${histogram}_bucket`, { ...labels, le: '1' }],
+]
+
+/** The counters that conditions compare, each once. @type {[metric: string, labels: Labels][]} */
+const COUNTED = unique([
+  ...[...INCREASES, ...RATES].map(([, metric, labels]) => pair(metric, labels)),
+  ...RATIOS.flatMap(([, metric, labels]) => [pair(metric, labels), pair(metric, {})]),
+  ...[...LATE, ...QUANTILES].flatMap(([, histogram, labels]) => countersOf(histogram, labels)),
+  ...QUOTIENTS.flatMap(([, part, whole]) => [pair(part, {}), pair(whole, {})]),
+])
+
+/** @param {string} metric @param {Labels} labels @returns {[string, Labels]} */
+function pair(metric, labels) {
+  return [metric, labels]
+}
+
+/** @param {[string, Labels][]} counters @returns {[string, Labels][]} */
+function unique(counters) {
+  return Array.from(new Map(counters.map((counter) => [JSON.stringify(counter), counter])).values())
+}
+
+/** The conditions about increases, of one service, that hold now. @param {string} service @param {History} history @param {number} at @returns {Condition[]} */
+function increases(service, history, at) {
+  /** @type {Condition[]} */
+  const found = []
+  const add = (/** @type {string} */ alert, /** @type {number} */ value, holds = '') => found.push({ alert, service, value, holds })
+  const increase = (/** @type {string} */ metric, /** @type {Labels} */ labels, /** @type {string} */ within) => history.increase(service, metric, labels, within, at)
+  /** All and late observations. @param {string} histogram @param {Labels} labels @param {string} within */
+  const late = (histogram, labels, within) => {
+    const counters = countersOf(histogram, labels)
+    if (!counters.every(([metric, wanted]) => history.counters.has(keyOf(service, metric, wanted)))) return [0, 0]
+    const [all, inTime] = counters.map(([metric, wanted]) => increase(metric, wanted, within))
+    return [all - inTime, all]
+  }
+  const seconds = (/** @type {string} */ within) => millis(within) / 1_000
+  for (const [alert, metric, labels, within, above, holds] of INCREASES) {
+    const value = increase(metric, labels, within)
+    if (value > above) add(alert, value, holds)
+  }
+  for (const [alert, metric, labels, within, above, holds] of RATES) {
+    const rate = increase(metric, labels, within) / seconds(within)
+    if (rate > above) add(alert, rate, holds)
+  }
+  for (const [alert, metric, labels, times, above, parts, wholes, holds] of RATIOS) {
+    const each = times.map((within) => [increase(metric, labels, within), increase(metric, {}, within)])
+    const [part, whole] = each[each.length - 1]
+    if (part > parts && whole > wholes && each.every(([some, all]) => some > above * all)) add(alert, part / whole, holds)
+  }
+  for (const [alert, histogram, labels, times, above, wholes, holds] of LATE) {
+    const each = times.map((within) => late(histogram, labels, within))
+    const [part, whole] = each[each.length - 1]
+    if (whole > wholes && each.every(([some, all]) => some > above * all)) add(alert, part / whole, holds)
+  }
+  for (const [alert, histogram, labels, within, quantile, rate, holds] of QUANTILES) {
+    const [part, whole] = late(histogram, labels, within)
+    // The quantile is above a second when a larger share than the rest took longer.
+    if (whole > rate * seconds(within) && part > (1 - quantile) * whole) add(alert, part / whole, holds)
+  }
+  for (const [alert, part, whole, within, above, rate, holds] of QUOTIENTS) {
+    const [some, all] = [increase(part, {}, within), increase(whole, {}, within)]
+    if (all > rate * seconds(within) && some > above * all) add(alert, some / all, holds)
+  }
+  for (const [alert, metric, within, least] of CHANGES) {
+    const changes = increase(metric, {}, within)
+    if (changes >= least) add(alert, changes)
+  }
+  return found
+}
 
 /**
  * Returns the conditions that hold now.
@@ -227,19 +383,16 @@ export function conditions(services, history, at) {
       const value = Math.max(...samples(now, metric, labels).map((sample) => sample.value))
       if (value > above) add(alert, value, holds)
     }
-    for (const [alert, metric, labels, within, above, holds] of INCREASES) {
-      const increase = history.increase(service, metric, labels, within, at)
-      if (increase > above) add(alert, increase, holds)
+    for (const [alert, metric, within, above, holds] of MINIMA) {
+      const value = Math.max(...samples(now, metric).map((sample) => sample.value))
+      // The lowest value of a time is above the bound when all values have been.
+      if (value > above) add(alert, value, `${(millis(within) + millis(holds)) / UNITS.m}m`)
     }
-    for (const [alert, metric, labels, within, above, holds] of RATES) {
-      const rate = (1_000 * history.increase(service, metric, labels, within, at)) / millis(within)
-      if (rate > above) add(alert, rate, holds)
+    for (const [alert, metric, limit, above, holds] of SHARES) {
+      const [value, most] = [sum(now, metric), sum(now, limit)]
+      if (value !== null && most !== null && value > above * most) add(alert, value / most, holds)
     }
-    for (const [alert, metric, labels, times, above, parts, wholes, holds] of RATIOS) {
-      const each = times.map((within) => [history.increase(service, metric, labels, within, at), history.increase(service, metric, {}, within, at)])
-      const [part, whole] = each[each.length - 1]
-      if (part > parts && whole > wholes && each.every(([some, all]) => some > above * all)) add(alert, part / whole, holds)
-    }
+    found.push(...increases(service, history, at))
     if (sum(now, 'outbox_relay_leading') === 0) add('RelayMissing', 0, '2m')
   }
   return found

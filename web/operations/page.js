@@ -7,6 +7,7 @@ import { useStore } from '../store.js'
 import { html, useEffect, useState } from '../view.js'
 import { SERVICES, useToken } from './api.js'
 import { Fleet } from './fleet.js'
+import { NOT_EVALUATED } from './metrics.js'
 import { Card, Table } from './parts.js'
 
 /** Kept while the page of the browser is open, so that plots go on. */
@@ -76,6 +77,8 @@ function Alerts() {
             `}
       </div>
       ${ended.length > 0 && html`<h3>${t.ended}</h3><ul>${ended.map((one) => html`<li>${one.alert} ${short(one.service)} <small>${clock(one.since)} – ${clock(one.until)}</small></li>`)}</ul>`}
+      <h3>${t.notEvaluated}</h3>
+      <ul>${NOT_EVALUATED.map(([alert, reason]) => html`<li>${alert} <small>${t.reasons[reason]}</small></li>`)}</ul>
     <//>
   `
 }
