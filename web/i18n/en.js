@@ -56,6 +56,7 @@ const texts = {
     discard: 'Discard',
     replayAll: (count) => `Replay ${count}`,
     pushes: 'Pushes by outcome',
+    pushQueue: (/** @type {string} */ waiting, /** @type {string} */ overdue) => `${waiting} wait; the first of them has been due for ${overdue} s`,
     crowd: 'A living system',
     noCrowd: 'Nobody lives here: make demo ARGS="--people 50 --rate 20" lets fifty people in.',
     crowdLine: (people, rate, seconds, isOver, at) => `${people} people, ${rate} acts a second, for ${seconds} s${isOver ? '; over' : ''}. Reported at ${at}`,

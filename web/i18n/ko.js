@@ -62,6 +62,7 @@ const texts = {
     crowdColumns: '약속|확인됨|표시됨|두 번',
     kinds: { posts: '일기에 남은 글', likes: '글쓴이에게 표시된 좋아요', messages: '받는 사람에게 표시된 메시지' },
     pushes: '결과별 푸시',
+    pushQueue: (/** @type {string} */ waiting, /** @type {string} */ overdue) => `${waiting}개 대기 중, 가장 오래된 것의 지연 ${overdue}초`,
   },
   moderation: {
     hint: '관리자와 운영진용입니다. 권한이 있는 계정으로 로그인하세요.',

@@ -70,6 +70,7 @@ export const ALERTS = [
   ['HeldTextsLate', 'feed_held_late', {}, 0, '10m'],
   ['AuthHeartbeatsMissing', 'access_heartbeat_age_seconds', {}, 30, '5m'],
   ['SocketsNearLimit', 'sosohappy_sockets_open', {}, 16000, '5m'],
+  ['PushQueueOld', 'notice_push_overdue_seconds', {}, 120, '5m'],
   ['PushCredentialBroken', 'notice_push_credential_broken', {}, 0, '2m'],
   ['SettingsLate', 'config_instances', { standing: 'late' }, 0, '5m'],
   ['SettingsRefused', 'config_instances', { standing: 'refusing' }, 0, '1m'],

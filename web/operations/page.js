@@ -166,10 +166,11 @@ function DeadLetters({ run, busy }) {
 
 function Pushes() {
   const t = texts().ops
+  const of = (/** @type {string} */ metric) => shown(fleet.sum('notice-service', metric))
   const samples = fleet.services.get('notice-service')?.now?.get('notice_pushes_total') ?? []
   const counts = new Map(samples.map(({ labels }) => [labels.outcome, fleet.sum('notice-service', 'notice_pushes_total', { outcome: labels.outcome })]))
   return html`
-    <${Card} id="pushes" title=${t.pushes}>
+    <${Card} id="pushes" title=${t.pushes} hint=${t.pushQueue(of('notice_pushes_waiting'), of('notice_push_overdue_seconds'))}>
       <ul class="counts">${Array.from(counts, ([outcome, count]) => html`<li><b>${shown(count)}</b> ${outcome}</li>`)}</ul>
     <//>
   `

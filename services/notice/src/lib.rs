@@ -84,7 +84,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         woken: pushes.clone(),
     };
     worker.spawn();
-    housekeeping::spawn(&context, settings.clone(), inbox.store.clone());
+    housekeeping::spawn(&context, settings.clone(), inbox.store.clone(), metrics.clone());
     let shown = ShownReports::spawn(&context, &inbox.store, &metrics);
     let banners = Banners {
         store: inbox.store.clone(),

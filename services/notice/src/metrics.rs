@@ -1,16 +1,19 @@
 //! Metrics of notice beside those of requests and sockets.
 
 use jiff::Timestamp;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use sosohappy_bus::delivery::{DeliveryTimes, Hop};
 use sosohappy_common::metrics::Metrics;
 
 use crate::domain::{HANDLED, Kind};
+use crate::store::PushQueue;
 
 #[derive(Debug, Clone)]
 pub struct NoticeMetrics {
     notices: IntCounterVec,
     pushes: IntCounterVec,
+    waiting_pushes: IntGauge,
+    push_overdue: Gauge,
     broken_credentials: IntGaugeVec,
     dropped_tokens: IntCounterVec,
     delivery: DeliveryTimes,
@@ -91,6 +94,14 @@ impl NoticeMetrics {
         );
         let broken_credentials =
             metrics.register(IntGaugeVec::new(broken, &["provider"]).expect("a static metric is valid"));
+        let waiting_pushes = IntGauge::new(
+            "notice_pushes_waiting",
+            "Pushes in the queue of all replicas, also those of quiet hours and later tries; counted up to 100,000",
+        );
+        let push_overdue = Gauge::new(
+            "notice_push_overdue_seconds",
+            "For how long the push that has been due for longest was not taken; 0 when none is due",
+        );
         let dropped_tokens = counter(
             "notice_push_tokens_dropped_total",
             "Push tokens that a provider no longer takes, by reason: gone, foreign (of another sender or app)",
@@ -120,6 +131,8 @@ impl NoticeMetrics {
         }
         Self {
             delivery: DeliveryTimes::of(metrics),
+            waiting_pushes: metrics.register(waiting_pushes.expect("a static metric is valid")),
+            push_overdue: metrics.register(push_overdue.expect("a static metric is valid")),
             broken_credentials,
             dropped_tokens,
             notices: counter(
@@ -164,6 +177,14 @@ impl NoticeMetrics {
     /// Observes that a notice of that time has reached a hop.
     pub fn reached(&self, hop: Hop, since: Timestamp, now: Timestamp) {
         self.delivery.reached(hop, since, now);
+    }
+
+    /// Sets the gauges of the queue of pushes.
+    pub fn queued(&self, queue: PushQueue, now: Timestamp) {
+        self.waiting_pushes
+            .set(i64::try_from(queue.waiting).unwrap_or(i64::MAX));
+        let overdue = queue.first_due.map_or(0.0, |due| now.duration_since(due).as_secs_f64());
+        self.push_overdue.set(overdue.max(0.0));
     }
 
     pub fn broken_credential(&self, provider: &str) -> IntGauge {

@@ -543,6 +543,15 @@ pub trait Choices: Debug + Send + Sync {
     async fn is_muted(&self, account: &Account, mute: &Mute) -> Result<bool, StoreError>;
 }
 
+/// The queue of pushes that wait for their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushQueue {
+    /// Their number, counted up to [`MOST_COUNTED`].
+    pub waiting: u64,
+    /// When the earliest of them is or was due.
+    pub first_due: Option<Timestamp>,
+}
+
 #[async_trait]
 pub trait Pushes: Debug + Send + Sync {
     /// Queues pushes, each due at that time. Leaves out those whose event was queued or settled before or withdrawn, or whose account or actor has
@@ -563,6 +572,9 @@ pub trait Pushes: Debug + Send + Sync {
     /// Takes the due pushes of at most `limit` threads and counts the attempt. A due push takes with it those of its thread that were tried and
     /// postponed. They are due again at `again` unless they are settled before.
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError>;
+
+    /// Returns the size and the earliest time of the queue. It reads one index.
+    async fn push_queue(&self) -> Result<PushQueue, StoreError>;
 
     /// Records that a device got the pushes: a later try leaves it out.
     async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError>;
@@ -589,6 +601,9 @@ pub trait Pushes: Debug + Send + Sync {
     /// Counts a push of the thread. Returns the end of the minute that began with its first push, if there were `limit` within it.
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 }
+
+/// Waiting pushes that are counted at most: a longer queue takes no longer to count.
+const MOST_COUNTED: u32 = 100_000;
 
 /// Banners of an account that are withdrawn by one call; the next call goes on with the rest.
 const MOST_BANNERS: i64 = 1_000;

@@ -11,6 +11,7 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::*;
 use crate::domain::{Content, PushContent, post_id};
+use crate::metrics::NoticeMetrics;
 use crate::{DEFAULTS, Settings};
 
 struct Bench {
@@ -281,6 +282,32 @@ async fn what_was_shown_before_it_was_queued_is_not_pushed(bed: Bed) {
     bench.settle(&[push.event], at(1)).await.unwrap();
     bench.queue(&push, at(0)).await.unwrap();
     assert_eq!(bench.due(100).await, []);
+}
+
+async fn the_push_queue_has_a_size_and_an_earliest_time(bed: Bed) {
+    let bench = bench(bed).await;
+    let queue = |waiting, first_due| PushQueue { waiting, first_due };
+    assert_eq!(bench.push_queue().await.unwrap(), queue(0, None));
+    let [late, early, settled] = [1, 2, 3].map(|second| bench.push("lee", "kim", second));
+    for (push, due) in [(&late, 50), (&early, 30), (&settled, 20)] {
+        bench.queue(push, at(due)).await.unwrap();
+    }
+    bench.settle(&[settled.event], at(4)).await.unwrap();
+    assert_eq!(bench.push_queue().await.unwrap(), queue(2, Some(at(30))));
+    // A push that a worker has taken waits until it is settled, and is due again.
+    assert_eq!(bench.take_due(at(40), at(90), 100).await.unwrap().len(), 1);
+    assert_eq!(bench.push_queue().await.unwrap(), queue(2, Some(at(50))));
+    let metrics = NoticeMetrics::new(&bench.context.metrics);
+    for (now, overdue) in [(60, "10"), (50, "0"), (40, "0")] {
+        metrics.queued(bench.push_queue().await.unwrap(), at(now));
+        let text = bench.context.metrics.render();
+        let value = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(&format!("{name}{{")));
+            line.and_then(|line| line.rsplit(' ').next().map(str::to_owned))
+        };
+        assert_eq!(value("notice_push_overdue_seconds").as_deref(), Some(overdue));
+        assert_eq!(value("notice_pushes_waiting").as_deref(), Some("2"));
+    }
 }
 
 async fn two_workers_never_take_the_same_push(bed: Bed) {
@@ -1623,6 +1650,7 @@ on_both_engines!(
     each_notice_of_several_is_answered_by_itself,
     each_notice_is_withdrawn_up_to_its_own_time,
     pushes_of_a_thread_are_counted_by_the_minute,
+    the_push_queue_has_a_size_and_an_earliest_time,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,
     a_registered_device_leaves_with_its_session,

@@ -14,8 +14,8 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
-    readable, subjects, target, timestamp,
+    MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, MOST_READ, PushQueue, Pushes, WINDOW, broken, cause, cause_text, columns,
+    group, parse_account, readable, subjects, target, timestamp,
 };
 
 #[async_trait]
@@ -89,6 +89,20 @@ impl Pushes for MongoStore {
             }
         }
         Ok(groups)
+    }
+
+    async fn push_queue(&self) -> Result<PushQueue, StoreError> {
+        // Settled pushes have no `due_at`: the range is the part of the index with those that wait.
+        let waiting = doc! { "due_at": { "$gt": i64::MIN } };
+        let pushes = self.collection(PUSHES);
+        let count = pushes.count_documents(waiting.clone()).limit(u64::from(MOST_COUNTED));
+        let count = count.await?;
+        let first = pushes.find_one(waiting).sort(doc! { "due_at": 1 }).await?;
+        let first_due = first.map(|push| timestamp(number(&push, "due_at")?)).transpose()?;
+        Ok(PushQueue {
+            waiting: count,
+            first_due,
+        })
     }
 
     async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {

@@ -9,8 +9,8 @@ use sqlx::{FromRow as _, QueryBuilder};
 use super::{SqliteStore, is_erased, marks, push_events};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_GROUPED, MOST_READ, Pushes, WINDOW, broken, cause, cause_text, columns, group, parse_account,
-    readable, subjects, target, timestamp,
+    MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, MOST_READ, PushQueue, Pushes, WINDOW, broken, cause, cause_text, columns,
+    group, parse_account, readable, subjects, target, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -91,6 +91,20 @@ impl Pushes for SqliteStore {
             Ok::<_, StoreError>(groups)
         })
         .await
+    }
+
+    async fn push_queue(&self) -> Result<PushQueue, StoreError> {
+        let (waiting, first_due): (i64, Option<i64>) = sqlx::query_as(
+            "SELECT COUNT(*), MIN(due_at)
+            FROM (SELECT due_at FROM push WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?)",
+        )
+        .bind(MOST_COUNTED)
+        .fetch_one(self.database.reader())
+        .await?;
+        Ok(PushQueue {
+            waiting: u64::try_from(waiting).map_err(|_| broken("a count is not one"))?,
+            first_due: first_due.map(timestamp).transpose()?,
+        })
     }
 
     async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
