@@ -19,7 +19,7 @@ LATE = re.compile(rf"^  \['(\w+)', '(\w+)', {LABELS}, \[('\w+'(?:, '\w+')*)\], (
 QUANTILES = re.compile(rf"\['(\w+)', '(\w+)', {LABELS}, '(\w+)', (0\.\d+), ([\d.]+), '(\w+)'\]\]$", re.MULTILINE)
 QUOTIENTS = re.compile(r"\['(\w+)', '(\w+)', '(\w+)', '(\w+)', ([\d.]+), (\d+), '(\w+)'\]\]$", re.MULTILINE)
 MINIMA = re.compile(r"\['(\w+)', '(\w+)', '(\w+)', (\d+), '(\w+)'\]\]$", re.MULTILINE)
-SHARES = re.compile(r"^export const SHARES = \[\['(\w+)', '(\w+)', '(\w+)', (0\.\d+), '(\w+)'\]\]$", re.MULTILINE)
+SHARES = re.compile(r"^  \['(\w+)', '(\w+)', '(\w+)', (0\.\d+), '(\w+)'\],$", re.MULTILINE)
 CHANGES = re.compile(r"\['(\w+)', '(\w+)', '(\w+)', (\d+)\]\]$", re.MULTILINE)
 NOT_EVALUATED = re.compile(r"^  \['(\w+)', '(?:targets|certificates)'\],$", re.MULTILINE)
 # Those of `conditions` that are not in a table.
@@ -86,7 +86,7 @@ def main():
     for name, metric, within, bound, holds in MINIMA.findall(page):
         check(name, holds, "", rf"min_over_time\({metric}\[{within}\]\) > {bound}(?:\s|$)")
     for name, metric, limit, bound, holds in SHARES.findall(page):
-        check(name, holds, "", rf"{metric}{SELECTOR} / {limit} > {re.escape(bound)}(?:\s|$)")
+        check(name, holds, "", rf"{metric}{SELECTOR} / (?:{limit}|\({limit} > 0\)) > {re.escape(bound)}(?:\s|$)")
     for name, metric, within, least in CHANGES.findall(page):
         check(name, "", "", rf"changes\({metric}{SELECTOR}\[{within}\]\) >= {least}(?:\s|$)")
     rows = len(re.findall(r"(?:^  |= \[)\['[A-Z]\w+', '", page, re.MULTILINE)) - len(NOT_EVALUATED.findall(page))

@@ -168,6 +168,15 @@ test('restarts are counted by the time of the start', () => {
   assert.deepEqual(page.read(started(400), 30 * MINUTE), [])
 })
 
+test('memory is compared with its limit where there is one', () => {
+  const page = new Page()
+  const read = (resident, limit) => page.read(`process_resident_memory_bytes ${resident}\nserver_memory_limit_bytes ${limit}\n`, 2 * MINUTE)
+  assert.deepEqual(read(950, 0), [])
+  assert.deepEqual(read(900, 1000), [])
+  assert.deepEqual(read(910, 1000), [['MemoryNearLimit', 0.91, false]])
+  assert.deepEqual(read(910, 1000), [['MemoryNearLimit', 0.91, true]])
+})
+
 test('a pool is full when calls wait all the time, and files run out at a share of their limit', () => {
   const page = new Page()
   const read = (pending, open, time) =>

@@ -65,6 +65,7 @@ export function requests(before, now, seconds) {
 export const ALERTS = [
   ['OutboxOld', 'outbox_oldest_seconds', {}, 30, '2m'],
   ['ConsumerLag', 'events_consumer_lag_records', {}, 1000, '10m'],
+  ['ClockSkewed', 'database_clock_difference_seconds', {}, 5, '2m'],
   ['ResignationUnfinished', 'auth_resignation_oldest_seconds', {}, 3600, '10m'],
   ['ReportsLate', 'auth_reports_late', {}, 0, '10m'],
   ['HeldTextsLate', 'feed_held_late', {}, 0, '10m'],
@@ -157,10 +158,13 @@ export const QUOTIENTS = [['RequestsRateLimited', 'http_rate_limited_requests_to
 export const MINIMA = [['DatabasePoolFull', 'hikaricp_connections_pending', '5m', 0, '5m']]
 
 /**
- * Conditions of alerts that compare a present value with another one.
+ * Conditions of alerts that compare a present value with a limit; none holds where the limit is 0.
  * @type {[alert: string, metric: string, limit: string, above: number, holds: string][]}
  */
-export const SHARES = [['FilesRunOut', 'process_files_open_files', 'process_files_max_files', 0.8, '5m']]
+export const SHARES = [
+  ['FilesRunOut', 'process_files_open_files', 'process_files_max_files', 0.8, '5m'],
+  ['MemoryNearLimit', 'process_resident_memory_bytes', 'server_memory_limit_bytes', 0.9, '2m'],
+]
 
 /**
  * Conditions of alerts that compare how often a value has changed within a time.
@@ -391,7 +395,7 @@ export function conditions(services, history, at) {
     }
     for (const [alert, metric, limit, above, holds] of SHARES) {
       const [value, most] = [sum(now, metric), sum(now, limit)]
-      if (value !== null && most !== null && value > above * most) add(alert, value / most, holds)
+      if (value !== null && most && value > above * most) add(alert, value / most, holds)
     }
     found.push(...increases(service, history, at))
     if (sum(now, 'outbox_relay_leading') === 0) add('RelayMissing', 0, '2m')

@@ -459,6 +459,9 @@ impl Relay {
     }
 
     async fn publish(&self, pending: &[Pending]) -> Result<(), BusError> {
+        if self.faults.has(Fault::BrokerAway, &self.instance) {
+            return Err(BusError::Unavailable("the fault switch fault.broker-away is on".into()));
+        }
         let refused = |pending: &Pending| self.faults.has(Fault::RefusedRecord, &pending.row);
         if pending.iter().any(refused) {
             return Err(BusError::Refused("the fault switch fault.refused-record is on".into()));

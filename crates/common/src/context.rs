@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::faults::Faults;
+use crate::faults::{Faults, SkewedClock};
 use crate::health::Health;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -39,10 +39,12 @@ impl Context {
         Faults::of(&self.settings)
     }
 
-    /// Creates a context with the clock and the randomness of the machine.
+    /// Creates a context with the clock and the randomness of the machine. A fault switch sets the clock ahead.
     #[must_use]
     pub fn system(service: &'static str, port: u16) -> Self {
-        Self::with(service, port, Arc::new(SystemClock), Arc::new(SystemEntropy))
+        let mut context = Self::with(service, port, Arc::new(SystemClock), Arc::new(SystemEntropy));
+        context.clock = Arc::new(SkewedClock::of(&context));
+        context
     }
 
     /// Creates a context with this clock and randomness.

@@ -3,14 +3,27 @@
 //! A switch is a flag: on, off, or on for a share of requests, records, topics or instances. `docs/config.md` lists the alert and the
 //! recovery of each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use crate::Context;
+use crate::clock::{Clock, SystemClock};
 use crate::settings::Refresher;
 
 /// How much later a request is handled with [`Fault::Latency`]: more than the objective of a second.
 pub const LATENCY: Duration = Duration::from_secs(2);
 /// How much longer a write transaction takes with [`Fault::SlowStore`].
 pub const SLOW_STORE: Duration = Duration::from_millis(500);
+/// How far the clock of a service is ahead with [`Fault::ClockSkew`]: more than the alert allows.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(10);
+/// Bytes that all services of a process hold at most with [`Fault::MemoryLeak`].
+pub const MOST_LEAKED: usize = 256 * 1024 * 1024;
+/// Bytes by which a service grows at once with [`Fault::MemoryLeak`], and how often.
+const LEAK: usize = 16 * 1024 * 1024;
+const LEAK_EVERY: Duration = Duration::from_millis(500);
 
 /// A fault that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +44,8 @@ pub enum Fault {
     StalledConsumer,
     /// The relay publishes nothing.
     DeadRelay,
+    /// The broker is unavailable: the relay cannot publish, and consumers handle no record.
+    BrokerAway,
     /// The relay publishes no heartbeats.
     MissingHeartbeats,
     /// The broker refuses records of the relay: they become dead letters.
@@ -45,11 +60,15 @@ pub enum Fault {
     WrongCredential,
     /// Clients do not take the frames that are written to their sockets.
     SlowReader,
+    /// The clock of the service is [`CLOCK_SKEW`] ahead.
+    ClockSkew,
+    /// The process holds more and more memory, up to [`MOST_LEAKED`].
+    MemoryLeak,
 }
 
 impl Fault {
     /// All faults, in the order of the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Latency,
         Self::Errors,
         Self::LostAnswer,
@@ -58,6 +77,7 @@ impl Fault {
         Self::FullDisk,
         Self::StalledConsumer,
         Self::DeadRelay,
+        Self::BrokerAway,
         Self::MissingHeartbeats,
         Self::RefusedRecord,
         Self::PoisonRecord,
@@ -65,6 +85,8 @@ impl Fault {
         Self::AuthAway,
         Self::WrongCredential,
         Self::SlowReader,
+        Self::ClockSkew,
+        Self::MemoryLeak,
     ];
 
     /// Returns the name of the flag, without `flags.`.
@@ -79,6 +101,7 @@ impl Fault {
             Self::FullDisk => "fault.full-disk",
             Self::StalledConsumer => "fault.stalled-consumer",
             Self::DeadRelay => "fault.dead-relay",
+            Self::BrokerAway => "fault.broker-away",
             Self::MissingHeartbeats => "fault.missing-heartbeats",
             Self::RefusedRecord => "fault.refused-record",
             Self::PoisonRecord => "fault.poison-record",
@@ -86,6 +109,8 @@ impl Fault {
             Self::AuthAway => "fault.auth-away",
             Self::WrongCredential => "fault.wrong-credential",
             Self::SlowReader => "fault.slow-reader",
+            Self::ClockSkew => "fault.clock-skew",
+            Self::MemoryLeak => "fault.memory-leak",
         }
     }
 }
@@ -103,5 +128,94 @@ impl Faults {
     #[must_use]
     pub fn has(&self, fault: Fault, key: &str) -> bool {
         self.0.flags().is_on(fault.flag(), key)
+    }
+}
+
+/// The machine's clock, [`CLOCK_SKEW`] ahead while [`Fault::ClockSkew`] is on. Monotonic times are not affected.
+#[derive(Debug)]
+pub(crate) struct SkewedClock {
+    faults: Faults,
+    instance: Arc<str>,
+}
+
+impl SkewedClock {
+    pub(crate) fn of(context: &Context) -> Self {
+        Self {
+            faults: context.faults(),
+            instance: context.instance.clone(),
+        }
+    }
+}
+
+impl Clock for SkewedClock {
+    fn now(&self) -> Timestamp {
+        let now = SystemClock.now();
+        if self.faults.has(Fault::ClockSkew, &self.instance) {
+            now + CLOCK_SKEW
+        } else {
+            now
+        }
+    }
+}
+
+/// Bytes that the services of this process hold by [`Fault::MemoryLeak`]: the bound is that of the process, which may have several services.
+static LEAKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory that is held on purpose; released when it is dropped.
+#[derive(Default)]
+struct Leak(Vec<Vec<u8>>);
+
+impl Leak {
+    /// Holds [`LEAK`] bytes more, unless the process holds [`MOST_LEAKED`].
+    fn grow(&mut self) {
+        let grown = |held: usize| held.checked_add(LEAK).filter(|grown| *grown <= MOST_LEAKED);
+        if LEAKED.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grown).is_ok() {
+            // Pages count as resident once they are written.
+            self.0.push(vec![1; LEAK]);
+        }
+    }
+}
+
+impl Drop for Leak {
+    fn drop(&mut self) {
+        LEAKED.fetch_sub(self.0.len() * LEAK, Ordering::SeqCst);
+    }
+}
+
+/// Spawns the task that holds memory while [`Fault::MemoryLeak`] is on.
+pub(crate) fn spawn_memory_leak(context: &Context) {
+    let (faults, instance) = (context.faults(), context.instance.clone());
+    let draining = context.lifecycle.draining();
+    context.lifecycle.spawn("memory-leak", async move {
+        let mut ticks = tokio::time::interval(LEAK_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut leak = Leak::default();
+        while draining.run_until_cancelled(ticks.tick()).await.is_some() {
+            if faults.has(Fault::MemoryLeak, &instance) {
+                leak.grow();
+            } else {
+                leak = Leak::default();
+            }
+        }
+        Ok(())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leak_is_bounded_and_released() {
+        let mut leak = Leak::default();
+        for _ in 0..2 * MOST_LEAKED / LEAK {
+            leak.grow();
+        }
+        assert_eq!(
+            (leak.0.len() * LEAK, LEAKED.load(Ordering::SeqCst)),
+            (MOST_LEAKED, MOST_LEAKED)
+        );
+        drop(leak);
+        assert_eq!(LEAKED.load(Ordering::SeqCst), 0);
     }
 }

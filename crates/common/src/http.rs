@@ -7,6 +7,7 @@ mod conditional;
 pub mod credential;
 pub mod docs;
 mod linger;
+mod memory_limit;
 mod operations;
 pub mod params;
 pub mod problem;

@@ -14,7 +14,7 @@ use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
 
 pub(crate) use http::HttpMetrics;
-pub(crate) use process::max_files;
+pub(crate) use process::{max_files, resident_bytes};
 
 /// The metrics of one service. Clones share the registry.
 #[derive(Clone)]

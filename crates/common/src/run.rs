@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::Context;
+use crate::faults;
 use crate::http::serve::Service;
 use crate::lifecycle::Lifecycle;
 use crate::settings::{self, Live, Server, Shared, Sources};
@@ -170,6 +171,7 @@ where
     F: Future<Output = anyhow::Result<Service>>,
 {
     let lifecycle = context.lifecycle.clone();
+    faults::spawn_memory_leak(&context);
     let started = async {
         let service = build(settings, context).await?;
         let listener = bind(&service.settings.get()).await?;

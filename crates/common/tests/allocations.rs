@@ -41,6 +41,7 @@ fn service() -> Service {
         body_limit: 1024 * 1024,
         upload_memory: 1024 * 1024,
         response_memory: 1024 * 1024,
+        memory_limit: 0,
         drain_delay: Duration::ZERO,
         drain_budget: seconds(5),
     };

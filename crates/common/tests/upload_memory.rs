@@ -35,6 +35,7 @@ fn settings() -> Server {
         body_limit: 20 * MIB,
         upload_memory: BUDGET,
         response_memory: BUDGET,
+        memory_limit: 0,
         drain_delay: Duration::ZERO,
         drain_budget: seconds(5),
     }

@@ -16,6 +16,7 @@ pub mod mongo;
 pub mod mysql;
 pub mod sqlite;
 
+mod clock_difference;
 mod error;
 mod health;
 mod migrations;

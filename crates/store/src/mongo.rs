@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock_difference;
 use crate::outbox::Outbox;
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, ClientOptions, IndexOptions, ReadConcern, WriteConcern};
@@ -129,9 +130,14 @@ impl Database {
     }
 
     /// Spawns the task that deletes expired leases, and resignations older than any event that could contradict them. One
-    /// replica at a time does it.
+    /// replica at a time does it. And the one that compares the clock with the server's.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);
+        let database = self.clone();
+        clock_difference::spawn(context, move || {
+            let database = database.clone();
+            async move { database.server_time().await }
+        });
     }
 
     /// Deletes once what the task of [`Self::spawn_sweeper`] deletes every ten minutes.

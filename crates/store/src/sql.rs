@@ -13,6 +13,7 @@ use sqlx::migrate::Migrator;
 
 use super::connect::Pools;
 use super::{Engine, Pool, Tx, dialect};
+use crate::clock_difference;
 use crate::pool_metrics::{self, Pending, Seen};
 use crate::time::instant;
 use crate::{Directory, DueTimer, StoreError};
@@ -154,9 +155,14 @@ impl Database {
     }
 
     /// Spawns the tasks that delete old inbox rows, expired leases, and resignations older than any event that could
-    /// contradict them (one replica at a time), and that overwrite what was erased.
+    /// contradict them (one replica at a time), and that overwrite what was erased; and the one that compares the clock with the database's.
     pub fn spawn_sweeper(&self, context: &Context) {
         sweeper::spawn(self, context);
+        let database = self.clone();
+        clock_difference::spawn(context, move || {
+            let database = database.clone();
+            async move { database.server_time().await }
+        });
         super::eraser::spawn(self, context);
     }
 

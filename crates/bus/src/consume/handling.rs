@@ -169,7 +169,8 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
 
     fn is_stalled(&self, topic: &str) -> bool {
         let faults = self.faults.as_ref();
-        faults.is_some_and(|faults| faults.has(Fault::StalledConsumer, topic))
+        let stalls = [Fault::StalledConsumer, Fault::BrokerAway];
+        faults.is_some_and(|faults| stalls.into_iter().any(|fault| faults.has(fault, topic)))
     }
 
     /// Waits while the consumer is stalled on purpose. Returns false when the service begins to drain meanwhile.

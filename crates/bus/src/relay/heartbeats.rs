@@ -39,6 +39,7 @@ pub(super) fn spawn(context: &Context, bus: Arc<dyn Bus>) -> PublishedUntil {
                 && last != Some(until)
                 && !is_busy
                 && !faults.has(Fault::MissingHeartbeats, &context.instance)
+                && !faults.has(Fault::BrokerAway, &context.instance)
             {
                 last = Some(until);
                 let (bus, record) = (bus.clone(), heartbeat(&context, until));

@@ -15,10 +15,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::credential::{self, shows};
+use super::memory_limit::MemoryLimit;
 use super::{Params, Problem};
 use crate::Context;
 use crate::health::Report;
-use crate::settings::Credentials;
+use crate::settings::{Credentials, Live, Server};
 use crate::telemetry;
 
 /// The header with the changed keys that take effect at the next start, joined by commas.
@@ -31,9 +32,10 @@ const ROOT: &str = "ROOT";
 struct Management {
     context: Context,
     operator: SecretString,
+    memory: MemoryLimit,
 }
 
-pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
+pub(super) fn routes(context: &Context, settings: &Live<Server>, credentials: &Credentials) -> Router {
     let operator = credentials.operator_token.clone();
     let closed = Router::new()
         .route("/actuator/traces/{id}", get(trace))
@@ -53,6 +55,7 @@ pub(super) fn routes(context: &Context, credentials: &Credentials) -> Router {
         .with_state(Arc::new(Management {
             context: context.clone(),
             operator,
+            memory: MemoryLimit::new(context, settings),
         }))
 }
 
@@ -94,9 +97,10 @@ fn components(report: &Report, details: bool) -> Value {
     Value::Object(parts.collect())
 }
 
-/// Answers without asking an engine: otherwise a broken database would make the cluster kill every replica.
+/// Answers without asking an engine: otherwise a broken database would make the cluster kill every replica. Down when a task has failed, and
+/// when the process has more memory than `server.memory-limit`.
 async fn liveness(State(management): State<Arc<Management>>) -> Response {
-    let alive = management.context.lifecycle.failure().is_none();
+    let alive = management.context.lifecycle.failure().is_none() && !management.memory.is_exceeded();
     let body = if alive {
         r#"{"status":"UP"}"#
     } else {
@@ -131,6 +135,7 @@ async fn info(State(management): State<Arc<Management>>) -> Json<Value> {
 }
 
 async fn prometheus(State(management): State<Arc<Management>>) -> impl IntoResponse {
+    management.memory.measure();
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         management.context.metrics.render(),

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use crate::http::testing::{Bed, OPERATOR, eventually, problem, test_settings};
+use crate::settings::Server;
 
 #[tokio::test]
 async fn health_aggregates_checks_and_hides_why() {
@@ -40,6 +41,40 @@ async fn health_aggregates_checks_and_hides_why() {
     );
     gate.open();
     assert_eq!(bed.json("/actuator/health/readiness").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn liveness_fails_above_the_limit_of_memory() {
+    let bed = Bed::new(test_settings()).await;
+    let limited = async |memory_limit| {
+        let limit = Server {
+            memory_limit,
+            ..test_settings()
+        };
+        bed.settings.replace(limit);
+        bed.json("/actuator/health/liveness").await.0
+    };
+    for (limit, status) in [
+        (0, StatusCode::OK),
+        (1, StatusCode::SERVICE_UNAVAILABLE),
+        (1 << 40, StatusCode::OK),
+    ] {
+        assert_eq!(limited(limit).await, status, "{limit}");
+        let metrics = bed
+            .http
+            .get(bed.at("/actuator/prometheus"))
+            .send()
+            .await
+            .expect("an answer");
+        let metrics = metrics.text().await.expect("a text");
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("server_memory_limit_bytes{"));
+        assert!(
+            line.is_some_and(|line| line.ends_with(&format!(" {limit}"))),
+            "{line:?}"
+        );
+    }
 }
 
 #[tokio::test]

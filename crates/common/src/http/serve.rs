@@ -71,7 +71,7 @@ impl Service {
         let rate_limits = RateLimiter::new(&context, limits, credentials, &mut document);
         let whole = own
             .merge(docs::routes(context.service, document))
-            .merge(actuator::routes(&context, credentials))
+            .merge(actuator::routes(&context, &settings, credentials))
             .fallback(no_such_route)
             .method_not_allowed_fallback(method_not_allowed)
             .layer(Middleware::new(&context, &settings, rate_limits));

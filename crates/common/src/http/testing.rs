@@ -38,6 +38,7 @@ pub(crate) fn test_settings() -> Server {
         body_limit: 100_000,
         upload_memory: 1_000_000,
         response_memory: 1_000_000,
+        memory_limit: 0,
         drain_delay: Duration::ZERO,
         drain_budget: seconds(20),
     }

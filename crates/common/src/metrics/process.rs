@@ -139,6 +139,14 @@ impl Collector for Process {
     }
 }
 
+/// Returns the resident memory of the process in bytes; `None` where the system does not report it.
+pub(crate) fn resident_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: usize = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
 /// Returns how many files the process may have open; `None` where the system does not report it.
 pub(crate) fn max_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;

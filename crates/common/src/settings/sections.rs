@@ -66,6 +66,8 @@ pub struct Server {
     #[serde(deserialize_with = "valid::at_least_one")]
     #[schemars(range(min = 1))]
     pub response_memory: usize,
+    /// Bytes of resident memory of the process above which liveness fails, so that it is restarted; 0 for no limit.
+    pub memory_limit: usize,
     /// How long the service is unready but still serves after SIGTERM, so that load balancers stop sending requests.
     #[serde(deserialize_with = "valid::duration_or_zero")]
     #[schemars(schema_with = "schema::duration_or_zero")]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sosohappy_common::clock::{Entropy, SystemEntropy};
-use sosohappy_common::faults::{Fault, LATENCY, SLOW_STORE};
+use sosohappy_common::faults::{CLOCK_SKEW, Fault, LATENCY, SLOW_STORE};
 use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{Cluster, eventually};
 
@@ -18,7 +18,7 @@ const DAYS: i64 = 12 * 28;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_raises_its_alert_and_recovers() {
     let binaries = Path::new(env!("CARGO_BIN_EXE_fleet")).parent().expect("a folder");
-    let fleet = Cluster::embedded(binaries).await;
+    let mut fleet = Cluster::embedded(binaries).await;
     let addresses = Addresses::behind(&format!("http://127.0.0.1:{}", fleet.entry));
     let mut phones = ["kim", "lee"].map(|name| {
         let phone = Phone::new(addresses.clone(), &format!("{name}@example.com"), "kakao");
@@ -40,6 +40,7 @@ async fn each_fault_raises_its_alert_and_recovers() {
             Fault::FullDisk => a_disk_is_full(&fleet, &addresses, kim).await,
             Fault::StalledConsumer => a_consumer_stalls(&fleet, kim, lee).await,
             Fault::DeadRelay => a_relay_publishes_nothing(&fleet, &addresses).await,
+            Fault::BrokerAway => the_broker_is_away(&fleet, kim, lee).await,
             Fault::MissingHeartbeats => heartbeats_are_missing(&fleet, kim).await,
             Fault::RefusedRecord => a_record_is_refused(&fleet, kim, lee).await,
             Fault::PoisonRecord => a_record_is_poison(&fleet, kim, lee).await,
@@ -47,6 +48,8 @@ async fn each_fault_raises_its_alert_and_recovers() {
             Fault::AuthAway => auth_is_away(&fleet, &addresses, kim).await,
             Fault::WrongCredential => a_credential_is_wrong(&fleet, &addresses, kim).await,
             Fault::SlowReader => a_reader_is_slow(&fleet, kim, lee).await,
+            Fault::ClockSkew => a_clock_is_ahead(&fleet, &addresses, kim, lee).await,
+            Fault::MemoryLeak => memory_leaks(&mut fleet, kim).await,
         }
     }
 }
@@ -256,6 +259,26 @@ async fn a_relay_publishes_nothing(fleet: &Cluster, addresses: &Addresses) {
     eventually("the outbox is empty", async || (oldest().await == 0.0).then_some(())).await;
 }
 
+/// `OutboxOld`: the age of the oldest event that is not published. Requests are acknowledged meanwhile.
+async fn the_broker_is_away(fleet: &Cluster, kim: &Phone, lee: &Phone) {
+    let oldest = async || metric(fleet, "feed-service", "outbox_oldest_seconds", &[]).await;
+    let lag = async || metric(fleet, "notice-service", "events_consumer_lag_records", &[]).await;
+    switch(fleet, Fault::BrokerAway, "true").await;
+    let mut number = 5 * DAYS;
+    eventually("an event gets old in the outbox", async || {
+        like_a_new_post(kim, lee, number).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        (oldest().await > 1.0).then_some(())
+    })
+    .await;
+    switch(fleet, Fault::BrokerAway, "").await;
+    eventually("the outbox is empty, and consumed", async || {
+        (oldest().await == 0.0 && lag().await == 0.0).then_some(())
+    })
+    .await;
+}
+
 /// `AuthHeartbeatsMissing`: the age of the last heartbeat. Tokens are asked about meanwhile.
 async fn heartbeats_are_missing(fleet: &Cluster, kim: &Phone) {
     let age = async || metric(fleet, "feed-service", "access_heartbeat_age_seconds", &[]).await;
@@ -441,6 +464,73 @@ async fn a_reader_is_slow(fleet: &Cluster, kim: &Phone, lee: &Phone) {
         socket.text().await.ok()
     })
     .await;
+}
+
+/// `ClockSkewed`: the difference from the database's clock. Leases, which go by that one, hold: events are published and consumed.
+async fn a_clock_is_ahead(fleet: &Cluster, addresses: &Addresses, kim: &Phone, lee: &Phone) {
+    let difference = async |service| metric(fleet, service, "database_clock_difference_seconds", &[]).await;
+    let services = ["auth-service", "feed-service", "dm-service", "notice-service"];
+    switch(fleet, Fault::ClockSkew, "true").await;
+    for service in services {
+        eventually("the clock is ahead", async || {
+            (difference(service).await > CLOCK_SKEW.as_secs_f64() / 2.0).then_some(())
+        })
+        .await;
+    }
+    sign_in(addresses, 100).await;
+    like_a_new_post(kim, lee, 6 * DAYS).await;
+    eventually("events are published and consumed", async || {
+        let oldest = metric(fleet, "feed-service", "outbox_oldest_seconds", &[]).await;
+        let lag = metric(fleet, "notice-service", "events_consumer_lag_records", &[]).await;
+        let leading = metric(fleet, "feed-service", "outbox_relay_leading", &[]).await;
+        (oldest == 0.0 && lag == 0.0 && leading > 0.0).then_some(())
+    })
+    .await;
+    switch(fleet, Fault::ClockSkew, "").await;
+    for service in services {
+        eventually("the clocks agree", async || {
+            (difference(service).await < 1.0).then_some(())
+        })
+        .await;
+    }
+    sign_in(addresses, 101).await;
+}
+
+/// `MemoryNearLimit`: the resident memory of the process. A restart, as by the cluster when liveness fails, ends the leak.
+async fn memory_leaks(fleet: &mut Cluster, kim: &Phone) {
+    let limit = fleet.resident() + 128 * 1024 * 1024;
+    memory_reaches(fleet, limit).await;
+    fleet.kill("fleet");
+    fleet.restart("fleet").await;
+    let (status, text) = fleet.operate(Method::GET, LIVENESS, None).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(fleet.resident() < limit, "the memory is free");
+    eventually("requests succeed", async || kim.others().await.ok().map(drop)).await;
+}
+
+const LIVENESS: &str = "notice-service/actuator/health/liveness";
+
+/// Sets the limit of memory, in bytes, and lets the process leak until liveness fails.
+async fn memory_reaches(fleet: &Cluster, limit: u64) {
+    let body = json!({"name": "server.memory-limit", "value": limit.to_string()});
+    let path = "config-service/actuator/busenv";
+    let (status, text) = fleet.operate(Method::POST, path, Some(body)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT, "{text}");
+    switch(fleet, Fault::MemoryLeak, "true").await;
+    eventually("liveness fails", async || {
+        let (status, _) = fleet.operate(Method::GET, LIVENESS, None).await;
+        (status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    let gauge = async |name| metric(fleet, "notice-service", name, &[]).await;
+    let (resident, shown) = (
+        gauge("process_resident_memory_bytes").await,
+        gauge("server_memory_limit_bytes").await,
+    );
+    assert!(
+        shown > 0.0 && resident > 0.9 * shown,
+        "the gauges show it: {resident} of {shown}"
+    );
 }
 
 /// Kim writes the post of a day, and lee likes it. Takes at least a tenth of a second: the days of a test outlast its patience.
