@@ -176,6 +176,15 @@ def preloads():
     findings.extend(f"index.html preloads {name}, which main.js does not import" for name in sorted(named - imported))
 
 
+def switches():
+    """Compares the fault switches that the page of operators suggests with those of the services, and with the table of docs/config.md."""
+    ours = re.findall(r'=> "(fault\.[a-z-]+)"', (WEB.parent / "crates/common/src/faults.rs").read_text())
+    page = re.findall(r"'(fault\.[a-z-]+)'", (WEB / "operations/page.js").read_text())
+    table = re.findall(r"^\| `(fault\.[a-z-]+)` \|", (WEB.parent / "docs/config.md").read_text(), re.MULTILINE)
+    if not ours == page == table:
+        findings.append(f"fault switches differ: services {ours}, page {page}, docs/config.md {table}")
+
+
 class Page:
     """The page of the console in one browser."""
 
@@ -755,6 +764,7 @@ def main():
     with fleet(given) as (address, operator):
         weigh(address)
         preloads()
+        switches()
         run(address, operator, given, Path(axe).read_text(), Path(folder))
     for finding in findings:
         print(f"error: {finding}", file=sys.stderr)

@@ -245,6 +245,9 @@ class Composition:
             tell(pod["serviceAccountName"] == name, "has no ServiceAccount of its own")
             tell(pod["priorityClassName"] == ("sosohappy-config" if name == "config" else "sosohappy-fleet"), "has a wrong priority class")
             tell("replicas" not in deployment["spec"] or not self.of("HorizontalPodAutoscaler"), "sets replicas beside an autoscaler")
+            if name == "config" and not self.title.startswith("dev"):
+                # Environment variables of services are refused above: `flags.fault.…` is none of their settings.
+                tell(effective("check.fault-flags") == "refuse", "accepts fault switches in production")
             if name in ("auth", "feed"):
                 scheme = effective("images.url").split(":")[0]
                 tell(scheme in (("file",) if self.title.startswith("dev") else ("s3", "gs")), "several replicas need one image store")

@@ -104,6 +104,28 @@ function Settings({ change, busy }) {
   `
 }
 
+/** The fault switches, as `Fault::ALL` of crates/common/src/faults.rs. */
+const FAULTS = [
+  'fault.latency',
+  'fault.errors',
+  'fault.lost-answer',
+  'fault.panic',
+  'fault.slow-store',
+  'fault.full-disk',
+  'fault.stalled-consumer',
+  'fault.dead-relay',
+  'fault.broker-away',
+  'fault.missing-heartbeats',
+  'fault.refused-record',
+  'fault.poison-record',
+  'fault.failing-task',
+  'fault.auth-away',
+  'fault.wrong-credential',
+  'fault.slow-reader',
+  'fault.clock-skew',
+  'fault.memory-leak',
+]
+
 /** @param {{ change: (path: string, method: string, body?: any) => void, busy: boolean }} properties */
 function Flags({ change, busy }) {
   const t = texts().ops
@@ -117,8 +139,9 @@ function Flags({ change, busy }) {
   return html`
     <${Card} id="flags" title=${t.flags} hint=${t.flagsHint}>
       ${rows.length === 0 ? html`<p class="fine">${t.noFlags}</p>` : html`<${Table} label=${t.flags} head=${t.flagColumns.split('|')} rows=${rows} />`}
+      <datalist id="faults">${FAULTS.map((fault) => html`<option value=${fault}></option>`)}</datalist>
       <form class="choices" onSubmit=${set}>
-        <label>${t.flag}<input required value=${name} onInput=${(/** @type {any} */ event) => setName(event.target.value)} /></label>
+        <label>${t.flag}<input required list="faults" value=${name} onInput=${(/** @type {any} */ event) => setName(event.target.value)} /></label>
         <label>${t.value}<input value=${value} placeholder="true, false, 25%" onInput=${(/** @type {any} */ event) => setValue(event.target.value)} /></label>
         <button type="submit" class="quiet" disabled=${busy}>${t.set}</button>
       </form>
