@@ -36,7 +36,11 @@ where
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while draining.run_until_cancelled(rounds.tick()).await.is_some() {
             let asked = clock.now();
-            match server_time().await {
+            // A database that is unavailable does not hold up the shutdown.
+            let Some(answer) = draining.run_until_cancelled(server_time()).await else {
+                break;
+            };
+            match answer {
                 Ok(there) => gauge.set(difference(asked, there, clock.now())),
                 Err(error) => tracing::debug!(
                     error = &error as &dyn std::error::Error,

@@ -51,7 +51,11 @@ fn spawn_queue_gauges(context: &Context, store: Arc<dyn Store>, metrics: NoticeM
         let mut rounds = tokio::time::interval(COUNTED_EVERY);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while draining.run_until_cancelled(rounds.tick()).await.is_some() {
-            match store.push_queue().await {
+            // A database that is unavailable does not hold up the shutdown.
+            let Some(queue) = draining.run_until_cancelled(store.push_queue()).await else {
+                break;
+            };
+            match queue {
                 Ok(queue) => metrics.queued(queue, clock.now()),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
