@@ -3,7 +3,6 @@
 use jiff::tz::Offset;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sosohappy_common::clock::Clock as _;
 use sosohappy_common::settings::Live;
 use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_tally::{DEFAULTS, SERVICE, Settings, build};

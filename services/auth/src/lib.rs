@@ -39,7 +39,7 @@ use sosohappy_bus::relay::{Hints, spawn_relay_with_heartbeats};
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::rate::{Key, KeyedLimiter, Rate};
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::Context;
 use sosohappy_events::Mixed;
 use sosohappy_media::Images;
 use tokio::sync::Notify;

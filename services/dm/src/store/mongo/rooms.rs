@@ -443,7 +443,12 @@ impl Rooms for MongoStore {
         if joined == JoinOutcome::Joined
             && let Err(refused @ (WriteError::Resigned | WriteError::ReceiverResigned)) = still_here().await
         {
-            self.leave_room(joining.room, joining.account).await?;
+            let person = joining.account.fingerprint();
+            let leave = doc! { "$pull": { "members": { "person": person } }, "$set": { LEFT: true } };
+            let rooms = self.collection(ROOMS);
+            let room = doc! { "_id": joining.room };
+            rooms.update_one(room, leave).await.map_err(StoreError::from)?;
+            self.delete_if_empty(joining.room).await?;
             return Err(refused);
         }
         Ok(joined)
