@@ -642,7 +642,8 @@ mod tests {
                 context.lifecycle.shutdown(Duration::from_secs(20)).await;
                 tokio::time::Instant::now()
             };
-            let (ended, drained) = tokio::join!(consume(&context, &handling, &mut member, &mut None), drain);
+            let mut no_gate = None;
+            let (ended, drained) = tokio::join!(consume(&context, &handling, &mut member, &mut no_gate), drain);
             assert!(matches!(ended, Ok(Ended::Draining)));
             assert!(
                 drained.elapsed() < GRACE + Duration::from_secs(1),
