@@ -82,6 +82,6 @@ async fn statements_of_a_password_log_in_are_counted(bed: Bed) {
         ("deviceToken", "a-push-token"),
     ];
     let request = mailing.auth.post("signIn").form(&form);
-    let (logged_in, _) = cost("password log-in", &mailing.ground.bed, request).await;
+    let (logged_in, _) = cost("password-log-in", &mailing.ground.bed, request).await;
     assert_eq!(logged_in, Cost { reads: 7, writes: 9 });
 }
