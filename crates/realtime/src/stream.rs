@@ -4,7 +4,7 @@
 //! client. A record of the bus is a signal to look only ([`crate::Hub::signal`]). So they come in the order of their numbers and without
 //! a gap, whichever replica stored them, and a record that is delivered again shows nothing twice.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
 use crate::OnShown;
@@ -83,11 +83,18 @@ pub struct Incoming {
     pub id: Option<String>,
     #[serde(default)]
     pub seq: Option<i64>,
-    /// The W3C trace context of the client. What the frame causes is part of that trace.
-    #[serde(default)]
+    /// The W3C trace context of the client. What the frame causes is part of that trace. One that is no text is ignored, as an invalid one is.
+    #[serde(default, deserialize_with = "text_only")]
     pub traceparent: Option<String>,
     #[serde(default)]
     pub data: Value,
+}
+
+fn text_only<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(Some(text)),
+        _ => Ok(None),
+    }
 }
 
 impl Incoming {
@@ -166,6 +173,18 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_context_that_is_no_text_is_ignored() {
+        let frame = |traceparent: Value| {
+            let text = json!({ "topic": "ack", "seq": 1, "traceparent": traceparent }).to_string();
+            Incoming::parse(&text).expect("a frame").traceparent
+        };
+        for other in [json!(1), json!(1.5), json!(true), json!([]), json!({}), Value::Null] {
+            assert_eq!(frame(other.clone()), None, "{other}");
+        }
+        assert_eq!(frame(json!("00-a-b-01")).as_deref(), Some("00-a-b-01"));
+    }
 
     #[test]
     fn a_stream_resumes_completely_or_says_resync() {
