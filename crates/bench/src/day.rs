@@ -243,8 +243,8 @@ impl Crowd {
                 let number = self.likes.fetch_add(1, Ordering::Relaxed);
                 let day = i64::try_from(number / (PEOPLE * (PEOPLE - 1)))? % POSTS;
                 let (liker, author) = (&self.people[number % PEOPLE], self.another(number));
-                let liked = liker.phone.toggle_like(&author.phone.nickname, noon_of(day)).await;
-                liked.map(drop)
+                let outcome = liker.phone.toggle_like(&author.phone.nickname, noon_of(day)).await;
+                outcome.map(drop)
             }
             Act::ReIssue => {
                 let status = self.reissuers[number % REISSUERS].lock().await.re_issue().await?;

@@ -86,7 +86,7 @@ async fn export_all(
 }
 
 /// Divides rows among statements of at most [`STATEMENT_BYTES`] each; a larger row has one of its own.
-fn statements<'a, T>(mut rows: &'a [T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &'a [T]> {
+fn statements<T>(mut rows: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         if rows.is_empty() {
             return None;

@@ -251,10 +251,11 @@ impl Requests {
     }
 
     /// Delivers the messages of an accepted request that wait, in their order. Any replica may do it at any time, also at once. Those that
-    /// cannot be decoded are left out. Returns false if messages still wait: the first event of one of them is not published, also after so many retries, and a later call continues.
+    /// cannot be decoded are left out. Returns false if messages still wait: the first event of one of them is not published, also after so
+    /// many retries, and a later call continues.
     async fn release(&self, request: &Request, retries: u32) -> Result<bool, StoreError> {
         let conversation = request.conversation();
-        let mut retried = 0;
+        let mut attempt = 0;
         loop {
             let held = self.store.held(&conversation, AT_ONCE).await?;
             if held.is_empty() {
@@ -278,10 +279,10 @@ impl Requests {
             self.relay.wake();
             self.store.settle(&conversation).await?;
             if is_delayed {
-                if retried == retries {
+                if attempt == retries {
                     return Ok(false);
                 }
-                retried += 1;
+                attempt += 1;
                 tokio::time::sleep(WAIT).await;
             }
         }

@@ -123,7 +123,7 @@ impl RecentSpan {
         size_of::<Self>()
             + self.service.len()
             + self.trace_id.len()
-            + self.request_id.as_ref().map_or(0, |id| id.len())
+            + self.request_id.as_ref().map_or(0, String::len)
             + of(&self.fields)
             + lines.sum::<usize>()
     }

@@ -118,8 +118,8 @@ async fn like(load: Arc<Gateway>, feed: String, author: Person, liker: Person) {
             is_liked = answer.is_ok_and(|answer| answer.status().is_success());
         }
         // A like that is not acknowledged is not sent again: that might take it back.
-        let liked = is_liked.then(|| (device_of(&author), date, LIKE.to_owned()));
-        attempt.end(liked).await;
+        let expected = is_liked.then(|| (device_of(&author), date, LIKE.to_owned()));
+        attempt.end(expected).await;
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -245,7 +245,7 @@ async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
     let of_lee = message_id(&accepted(&mut from).await);
     assert_eq!(
         next_push(&mut posted).await.receivers,
-        [kim.account.clone()],
+        std::slice::from_ref(&kim.account),
         "no push of it to park"
     );
     assert_eq!(frame(&mut other, "message").await["data"]["text"], "from lee");
@@ -580,7 +580,7 @@ async fn notice_learns_who_gets_a_push_and_what_was_shown_read_and_left(bed: Bed
     let second = shown_text(&mut to, "again").await;
     assert_eq!(
         next_push(&mut posted).await.receivers,
-        [lee.account.clone()],
+        std::slice::from_ref(&lee.account),
         "park has left"
     );
     to.send(reading(&second)).await;

@@ -169,7 +169,7 @@ async fn records_of_writes_are_counted(bed: Bed) {
 
 fn size(record: &Record) -> usize {
     let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
-    let [key, value] = [&record.key, &record.value].map(|bytes| bytes.as_ref().map_or(0, |bytes| bytes.len()));
+    let [key, value] = [&record.key, &record.value].map(|bytes| bytes.as_deref().map_or(0, <[u8]>::len));
     key + value + headers.sum::<usize>()
 }
 
@@ -186,8 +186,11 @@ fn date(day: usize) -> String {
 const OWN: &[(&str, &str)] = &[("nickname", "kim"), ("date", "2023010112000000")];
 const OWN_PAGE: &[(&str, &str)] = &[("nickname", "kim"), ("size", "25")];
 
+/// The method, the call and its parameters.
+type Call = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// Reads of many rows. Those of `admin/` are the moderator's, the others kim's.
-const LISTS: &[(&str, &str, &[(&str, &str)])] = &[
+const LISTS: &[Call] = &[
     ("GET", "findOtherFeed", OWN_PAGE),
     (
         "GET",
