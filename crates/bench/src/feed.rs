@@ -70,7 +70,7 @@ pub async fn run(file: &Path, posts: u64) -> anyhow::Result<()> {
     write_section(file, "Feed with many posts", &body)
 }
 
-/// Returns a day on which nobody has written yet, as `yyyyMMdd`, by its number from 0.
+/// Returns a day without a post, as `yyyyMMdd`, by its number from 0.
 fn day_of(number: i64) -> i64 {
     let number = number % DAYS;
     (2000 + number / 336) * 10_000 + (number / 28 % 12 + 1) * 100 + number % 28 + 1

@@ -122,7 +122,7 @@ async fn refuse_suspended(tx: &mut dyn Transaction, person: &Person) -> Result<(
 ///
 /// # Errors
 /// [`Error::RefreshRefused`]; 429 over `sessions.reissues-per-minute`, which only tokens that this service has signed count toward, each for its own
-/// session: nobody else uses up the quota of a session, and a token of a closed one that of no other.
+/// session: calls of other sessions leave its quota as it is, and so do tokens of a closed one.
 pub async fn renew(
     app: &App,
     account: &Account,

@@ -7,7 +7,7 @@ use super::{ModeratedContent, parse};
 use crate::{Event, EventId, Malformed, Record, Topic};
 
 /// Key: the author's account. Value: JSON `{"author","service","order"}`; `order` is the event id of the `hidden` or `restored` of topic `moderation`
-/// that it answers. With `decision`, nobody ordered it: a moderator decided at the service itself, and `order` is an id of the decision's own, by which
+/// that it answers. With `decision`, there was no order: a moderator decided at the service itself, and `order` is an id of the decision's own, by which
 /// a duplicate is known. Releases before `decision` know no such order, and ignore the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModerationApplied {

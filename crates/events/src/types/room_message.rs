@@ -18,7 +18,7 @@ pub struct RoomMessageSent {
     /// Of a message that was stored before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<MessageChange>,
-    /// Of a new message. An earlier release publishes none: nobody gets a push of its messages.
+    /// Of a new message. An earlier release publishes none: its messages have no push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<RoomPush>,
 }

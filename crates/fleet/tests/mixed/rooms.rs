@@ -125,7 +125,7 @@ async fn a_member_with_a_socket_gets_a_frame_and_one_who_is_away_a_push(bed: Bed
     .await;
     assert!(said.elapsed() >= DELIVERY_TIMEOUT, "a socket has that long to show it");
 
-    // Nobody acknowledges the second: the push of lee counts those that were not shown.
+    // The second is not acknowledged: the push of lee counts those that were not shown.
     from.send(say("2", "second")).await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "second");
     eventually("both get a push", async || {

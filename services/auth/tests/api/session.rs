@@ -656,7 +656,7 @@ async fn reissues_of_a_session_are_limited(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth_with(&[("sessions.reissues-per-minute", "3")]).await;
     let (mut kim, lee) = (auth.sign_in(KIM).await, auth.sign_in(LEE).await);
-    // Somebody has the token of a session that is closed.
+    // A stranger has the token of a session that is closed.
     let closed = auth.sign_in(KIM).await;
     send(closed.sign(auth.post("signOut"))).await.expect(200);
     for _ in 0..3 {

@@ -4,7 +4,7 @@
 //! made first, and the other looks again; what a crash leaves between the two steps is applied by the next change of the message, and
 //! by every replica that reads the event.
 //!
-//! What deletes a message deletes its changes before and after it ([`MongoStore::delete_messages`]), and whoever applies a change to a
+//! What deletes a message deletes its changes before and after it ([`MongoStore::delete_messages`]), and a replica that applies a change to a
 //! message that is gone deletes the change.
 
 use anyhow::Context as _;
@@ -263,7 +263,7 @@ impl MongoStore {
             messages.update_many(of_them.clone(), taken_back.clone()).await?;
             // Their frames are left out from then on.
             changes.delete_many(doc! { "_id": { "$in": ids("_id") } }).await?;
-            // One that was applied meanwhile: whoever applies one later finds it deleted.
+            // One that was applied meanwhile: one that is applied later finds it deleted.
             messages.update_many(of_them, taken_back.clone()).await?;
         }
     }
