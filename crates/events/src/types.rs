@@ -41,7 +41,7 @@ pub use message_change::{MessageChange, MessageChanged};
 pub use message_receipt::{MessageReceipt, ReceiptProgress};
 pub use message_request::{MessageRequestChanged, RequestChange};
 pub use moderation::{ContentModerated, ModeratedContent, ModerationAction};
-pub use moderation_applied::{ModerationApplied, ReviewDecision};
+pub use moderation_applied::{ModerationApplied, ModerationOutcome, ReviewDecision};
 pub use notice::{NoticeRaised, WithdrawnLike};
 pub use notice_like::PostLiked;
 pub use post::{PostChange, PostChanged};

@@ -4,10 +4,10 @@ use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdate, CanaryUpdated,
     ContentModerated, Device, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChange, MessageChanged,
-    MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, ModerationApplied, NicknameSet,
-    NoticeRaised, PostLiked, ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat, RequestChange,
-    ReviewDecision, Role, RoomMessageSent, RoomPush, SessionExpired, SessionId, SocketFrameSent, State, TokenDigest,
-    WithdrawnLike,
+    MessageReceipt, MessageRequestChanged, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+    NicknameSet, NoticeRaised, PostLiked, ReceiptProgress, Recipient, Relation, RelationChanged, RelayHeartbeat,
+    RequestChange, ReviewDecision, Role, RoomMessageSent, RoomPush, SessionExpired, SessionId, SocketFrameSent, State,
+    TokenDigest, WithdrawnLike,
 };
 use sosohappy_events::{Envelope, Event, EventId, Topic};
 
@@ -550,6 +550,7 @@ fn moderation_applied() {
             service: "feed-service".into(),
             order,
             decision: None,
+            outcome: None,
         },
         Some(KIM),
         Some(&format!(
@@ -567,6 +568,7 @@ fn moderation_applied() {
                 accepted: true,
                 content: ModeratedContent::Comment { comment: 7 },
             }),
+            outcome: None,
         },
         Some(KIM),
         Some(&format!(
@@ -574,6 +576,28 @@ fn moderation_applied() {
         )),
         &[],
     );
+    for outcome in [
+        ModerationOutcome::Applied,
+        ModerationOutcome::NotFound,
+        ModerationOutcome::Superseded,
+    ] {
+        let name = outcome.as_str();
+        golden(
+            &ModerationApplied {
+                author: account(KIM),
+                service: "dm-service".into(),
+                order,
+                decision: None,
+                outcome: Some(outcome),
+            },
+            Some(KIM),
+            Some(&format!(
+                r#"{{"author":"{KIM}","service":"dm-service","order":"{order}","outcome":"{name}"}}"#
+            )),
+            &[],
+        );
+        assert_eq!(name.parse(), Ok(outcome));
+    }
 }
 
 #[test]

@@ -592,6 +592,7 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
             service: "feed-service".to_owned(),
             order,
             decision: None,
+            outcome: None,
         };
         ground.bed.publish(applied).await;
     }
@@ -607,6 +608,7 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
             service: "feed-service".to_owned(),
             order: orders[0].meta.id,
             decision: None,
+            outcome: None,
         })
         .await;
     eventually("the first order is applied", async || {
@@ -641,6 +643,7 @@ async fn decisions_about_held_content_are_in_the_audit_once(bed: Bed) {
             service: "feed-service".to_owned(),
             order,
             decision: Some(decision),
+            outcome: None,
         };
         ground.bed.publish(applied).await;
     };

@@ -31,6 +31,7 @@ impl Moderated {
             service: context.service.to_owned(),
             order,
             decision: None,
+            outcome: None,
         };
         let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
         match published {

@@ -88,6 +88,7 @@ impl Moderated {
             service: self.context.service.to_owned(),
             order,
             decision: None,
+            outcome: None,
         };
         let record = Envelope::new(applied, &self.context).to_outgoing();
         let published = self.bus.publish(&[record]).await;

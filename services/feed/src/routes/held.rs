@@ -296,6 +296,7 @@ fn decided(app: &App, author: &Account, release: &Release<'_>, content: Moderate
             accepted: release.is_released,
             content,
         }),
+        outcome: None,
     };
     Envelope::new(event, &app.context).to_outgoing()
 }
