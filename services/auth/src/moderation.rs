@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sosohappy_access::Caller;
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::{
-    AccountStateChanged, ModeratedContent, ModerationAction, ModerationApplied, NoticeRaised, ReviewDecision, Role,
-    SessionId, State,
+    AccountStateChanged, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome, NoticeRaised,
+    ReviewDecision, Role, SessionId, State,
 };
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_store::{PRIMARY, StoreError, Timer, retrying};
@@ -514,11 +514,16 @@ async fn set_visibility(
     Ok(None)
 }
 
-/// Records that a service has carried out an order.
-pub async fn note_applied(app: &App, order: EventId, at: Timestamp) -> Result<(), StoreError> {
+/// Records what became of an order at the service that holds the content. The first answer counts.
+pub async fn note_answer(
+    app: &App,
+    order: EventId,
+    outcome: ModerationOutcome,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     retrying(|| async {
         let mut tx = app.store.begin().await?;
-        tx.note_applied(order, at).await?;
+        tx.note_answer(order, outcome, at).await?;
         tx.commit().await
     })
     .await
@@ -562,7 +567,7 @@ pub async fn note_decision(
             Err(StoreError::Conflict(rule)) if rule == PRIMARY => return Ok(()),
             Err(error) => return Err(Error::Store(error)),
         }
-        tx.note_applied(applied.order, at).await?;
+        tx.note_answer(applied.order, ModerationOutcome::Applied, at).await?;
         Ok(tx.commit().await?)
     })
     .await

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use sosohappy_common::settings::SecretUrl;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Outgoing;
-use sosohappy_events::types::PostChanged;
+use sosohappy_events::types::{ModerationOutcome, PostChanged};
 use sosohappy_media::ImageId;
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
@@ -616,14 +616,15 @@ pub struct ReportedContent {
 
 #[async_trait]
 pub trait Moderation: Debug + Send + Sync {
-    /// Hides or restores the author's content, unless a later decision is known; content that is not there is no error.
+    /// Hides or restores the author's content, unless a later decision is known; content that is not there is no error. Returns what became of the
+    /// decision, and a hidden post that waits for new ids of its pictures.
     async fn moderate(
         &self,
         author: &Account,
         content: Content,
         decision: Decision<'_>,
         now: Timestamp,
-    ) -> Result<Option<HiddenPost>, StoreError>;
+    ) -> Result<(ModerationOutcome, Option<HiddenPost>), StoreError>;
 
     /// Gives a hidden post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
     async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;

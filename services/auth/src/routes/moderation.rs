@@ -10,6 +10,7 @@ use sosohappy_access::{Admin, Caller, Moderator};
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::rate_limit::AccountLimit;
+use sosohappy_events::types::ModerationOutcome;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
@@ -371,9 +372,11 @@ pub struct ShownAudit {
     subject: String,
     reason: String,
     note: Option<String>,
-    /// `ordered` while the service that holds the content has not hidden or restored it yet, then `applied`; null where there is no such content, or
-    /// the entry is of an older release.
+    /// `ordered` while the service that holds the content has not answered, then `applied` (the content is hidden or shown as ordered), `notFound`
+    /// (the author has no such content, or the reporter of what is hidden at once does not see it) or `superseded` (a later order says the opposite);
+    /// null where there is no such content, or the entry is of an older release.
     effect: Option<&'static str>,
+    /// When the service answered `applied`.
     #[schema(value_type = Option<String>, format = DateTime)]
     applied_at: Option<Timestamp>,
     /// SHA-256 of this entry and the digest of the one before it.
@@ -386,7 +389,10 @@ impl From<Audited> for ShownAudit {
         let (effect, applied_at) = match audited.effect {
             None => (None, None),
             Some(Effect::Ordered) => (Some("ordered"), None),
-            Some(Effect::Applied { at }) => (Some("applied"), Some(at)),
+            Some(Effect::Answered { outcome, at }) => {
+                let is_applied = outcome == ModerationOutcome::Applied;
+                (Some(outcome.as_str()), is_applied.then_some(at))
+            }
         };
         Self {
             entry: entry.entry,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
-use sosohappy_events::types::Role;
+use sosohappy_events::types::{ModerationOutcome, Role};
 use sosohappy_store::StoreError;
 
 use crate::domain::moderation::{AuditEntry, Reason, ReportState, Subject, Suspension};
@@ -80,7 +80,8 @@ pub struct Audited {
 pub enum Effect {
     /// The service has not answered yet.
     Ordered,
-    Applied {
+    Answered {
+        outcome: ModerationOutcome,
         at: Timestamp,
     },
 }
@@ -199,8 +200,13 @@ pub trait ModerationTransaction {
     /// Remembers which order an entry of the audit is about.
     async fn insert_order(&mut self, order: EventId, entry: i64) -> Result<(), StoreError>;
 
-    /// Records that an order was carried out, once.
-    async fn note_applied(&mut self, order: EventId, at: Timestamp) -> Result<(), StoreError>;
+    /// Records what became of an order, unless that is known.
+    async fn note_answer(
+        &mut self,
+        order: EventId,
+        outcome: ModerationOutcome,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// The note goes with the account.
     async fn insert_audit_note(&mut self, entry: i64, account: &Account, text: &str) -> Result<(), StoreError>;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sosohappy_events::EventId;
 use sosohappy_events::types::{
-    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, NoticeRaised,
-    ReviewDecision, SessionExpired, State,
+    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+    NoticeRaised, ReviewDecision, SessionExpired, State,
 };
 use sosohappy_testkit::{Bed, eventually, on_both_engines};
 
@@ -584,37 +584,36 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
     );
     assert_eq!(auth.audit(&admin).await["content"][0]["appliedAt"], Value::Null);
 
-    // An order that is not known is none of this auth's.
-    let unknown = EventId(ground.bed.context.entropy.uuid());
-    for order in [unknown, orders[1].meta.id, orders[1].meta.id] {
+    let answer = async |order: EventId, outcome: Option<ModerationOutcome>| {
         let applied = ModerationApplied {
             author: orders[0].event.author.clone(),
             service: "feed-service".to_owned(),
             order,
             decision: None,
-            outcome: None,
+            outcome,
         };
         ground.bed.publish(applied).await;
+    };
+    // An order that is not known is none of this auth's. The first answer counts, also that of a release without outcomes.
+    let unknown = EventId(ground.bed.context.entropy.uuid());
+    for (order, outcome) in [
+        (unknown, Some(ModerationOutcome::Applied)),
+        (orders[1].meta.id, None),
+        (orders[1].meta.id, Some(ModerationOutcome::NotFound)),
+    ] {
+        answer(order, outcome).await;
     }
     eventually("the second order is applied", async || {
         (effects().await == ["applied", "ordered"]).then_some(())
     })
     .await;
     assert!(auth.audit(&admin).await["content"][0]["appliedAt"].is_string());
-    ground
-        .bed
-        .publish(ModerationApplied {
-            author: orders[0].event.author.clone(),
-            service: "feed-service".to_owned(),
-            order: orders[0].meta.id,
-            decision: None,
-            outcome: None,
-        })
-        .await;
-    eventually("the first order is applied", async || {
-        (effects().await == ["applied", "applied"]).then_some(())
+    answer(orders[0].meta.id, Some(ModerationOutcome::NotFound)).await;
+    eventually("the content of the first order is not found", async || {
+        (effects().await == ["applied", "notFound"]).then_some(())
     })
     .await;
+    assert_eq!(auth.audit(&admin).await["content"][1]["appliedAt"], Value::Null);
 
     // Introduction and photo are auth's own.
     let report = json!({ "nickname": "lee", "reason": "unlawfulImagery" });

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_bus::{Bus, BusError};
-use sosohappy_common::Context;
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
+use sosohappy_common::{Account, Context};
+use sosohappy_events::types::{
+    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+};
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::Images;
 
@@ -67,12 +69,15 @@ impl Consumer<ContentModerated> for Moderated {
                     at,
                     reporter: event.reporter.as_ref(),
                 };
-                let post = self.store.moderate(author, content, decision, now).await?;
+                let (outcome, post) = self.store.moderate(author, content, decision, now).await?;
                 self.relay.wake();
                 if let Some(post) = post {
                     self.renew_images(author, post).await?;
                 }
-                self.acknowledge(author, meta.id).await?;
+                if outcome != ModerationOutcome::Applied {
+                    tracing::info!(outcome = outcome.as_str(), "moderation order not applied");
+                }
+                self.acknowledge(author, meta.id, outcome).await?;
             }
         }
         Ok(())
@@ -82,13 +87,18 @@ impl Consumer<ContentModerated> for Moderated {
 impl Moderated {
     /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
     /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
-    async fn acknowledge(&self, author: &sosohappy_common::Account, order: EventId) -> Result<(), HandleError> {
+    async fn acknowledge(
+        &self,
+        author: &Account,
+        order: EventId,
+        outcome: ModerationOutcome,
+    ) -> Result<(), HandleError> {
         let applied = ModerationApplied {
             author: author.clone(),
             service: self.context.service.to_owned(),
             order,
             decision: None,
-            outcome: None,
+            outcome: Some(outcome),
         };
         let record = Envelope::new(applied, &self.context).to_outgoing();
         let published = self.bus.publish(&[record]).await;
@@ -100,7 +110,7 @@ impl Moderated {
     }
 
     /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
-    async fn renew_images(&self, author: &sosohappy_common::Account, post: HiddenPost) -> Result<(), HandleError> {
+    async fn renew_images(&self, author: &Account, post: HiddenPost) -> Result<(), HandleError> {
         for _ in 0..RENEWALS {
             let Some((_, images)) = self.store.visibility(author, post.date.day()).await? else {
                 return Ok(());

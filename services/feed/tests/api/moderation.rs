@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{
-    AccountResigned, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, Relation, Role,
+    AccountResigned, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+    Relation, Role,
 };
 use sosohappy_events::{Envelope, Event as _, EventId};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
@@ -49,20 +50,22 @@ fn later(bed: &Bed, event: ContentModerated, seconds: u64) -> Envelope<ContentMo
     envelope
 }
 
-/// Waits until each of the orders was answered.
-async fn answered(bed: &Bed, orders: &[EventId]) {
+/// Waits until each of the orders was answered, one that is listed several times as often. Answers about one author come in order.
+async fn answered(bed: &Bed, mut orders: Vec<(EventId, ModerationOutcome)>) {
     let mut reader = bed
         .bus
         .read(&[ModerationApplied::TOPIC], Start::Earliest)
         .await
         .unwrap();
-    let mut missing = orders.to_vec();
     let answers = async {
-        while !missing.is_empty() {
+        while !orders.is_empty() {
             let record = reader.next().await.unwrap();
             let answer = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
             assert_eq!(answer.service, sosohappy_feed::SERVICE);
-            missing.retain(|order| *order != answer.order);
+            if let Some(found) = orders.iter().position(|(order, _)| *order == answer.order) {
+                let (_, outcome) = orders.remove(found);
+                assert_eq!(answer.outcome, Some(outcome));
+            }
         }
     };
     tokio::time::timeout(PATIENCE, answers)
@@ -113,7 +116,7 @@ async fn a_hidden_post_is_its_authors_alone_until_it_is_restored(bed: Bed) {
     .await;
     let renewed = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
     assert_ne!(renewed, image);
-    answered(&bed, &[hide.meta.id]).await;
+    answered(&bed, vec![(hide.meta.id, ModerationOutcome::Applied)]).await;
     assert_eq!(code(&feed.like(&lee, &kim, DATE).await), problem(404, "no-such-post"));
     let detail = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", DATE)];
     assert_eq!(
@@ -181,9 +184,17 @@ async fn decisions_count_by_their_time_whatever_the_order(bed: Bed) {
         (feed.sees(&lee).await.len() == 1).then_some(())
     })
     .await;
-    // Those that a later one had overtaken, and the one about nothing, are answered as well.
-    let orders: Vec<_> = steps.iter().map(|step| step.meta.id).chain([nowhere.meta.id]).collect();
-    answered(&bed, &orders).await;
+    // Each is answered as often as it was delivered, also those that a later one had overtaken, and the one about nothing.
+    let mut orders = vec![(nowhere.meta.id, ModerationOutcome::NotFound)];
+    for (step, outcome) in steps.iter().zip([
+        ModerationOutcome::Applied,
+        ModerationOutcome::Superseded,
+        ModerationOutcome::Applied,
+        ModerationOutcome::Superseded,
+    ]) {
+        orders.extend([(step.meta.id, outcome); 2]);
+    }
+    answered(&bed, orders).await;
 }
 
 async fn a_hidden_comment_is_its_writers_alone(bed: Bed) {
@@ -194,21 +205,35 @@ async fn a_hidden_comment_is_its_writers_alone(bed: Bed) {
     let id = feed.commented(&lee, &kim, "unkind").await;
     let content = ModeratedContent::Comment { comment: id };
     // Under another author's name nothing is hidden.
-    bed.publish(decision(ModerationAction::Hidden, &kim, content.clone(), None))
+    let foreign = bed
+        .publish(decision(ModerationAction::Hidden, &kim, content.clone(), None))
         .await;
-    bed.publish(decision(ModerationAction::Hidden, &lee, content.clone(), None))
+    let hide = bed
+        .publish(decision(ModerationAction::Hidden, &lee, content.clone(), None))
         .await;
     eventually("the author of the post does not see the comment", async || {
         feed.comments(&kim, &kim).await.is_empty().then_some(())
     })
     .await;
     assert_eq!(feed.comments(&lee, &kim).await.len(), 1);
-    bed.publish(decision(ModerationAction::Restored, &lee, content, None))
+    // After a crash before the answer.
+    bed.publish_again(&hide).await;
+    let restore = bed
+        .publish(decision(ModerationAction::Restored, &lee, content, None))
         .await;
     eventually("the comment is back", async || {
         (feed.comments(&kim, &kim).await.len() == 1).then_some(())
     })
     .await;
+    bed.publish_again(&hide).await;
+    let orders = vec![
+        (foreign.meta.id, ModerationOutcome::NotFound),
+        (hide.meta.id, ModerationOutcome::Applied),
+        (hide.meta.id, ModerationOutcome::Applied),
+        (restore.meta.id, ModerationOutcome::Applied),
+        (hide.meta.id, ModerationOutcome::Superseded),
+    ];
+    answered(&bed, orders).await;
 }
 
 async fn a_reported_text_is_kept_for_moderators_until_it_is_decided(bed: Bed) {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
-use sosohappy_events::types::Role;
+use sosohappy_events::types::{ModerationOutcome, Role};
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
@@ -27,7 +27,7 @@ const REPORT: &str = "SELECT report.report, report.target, account.nickname, rep
 
 const AUDIT: &str =
     "SELECT audit.entry, audit.at, audit.action, audit.actor, audit.target, audit.subject, audit.reason, audit.note,
-    audit.digest, audit_note.text, content_order.content_order, content_order.applied_at,
+    audit.digest, audit_note.text, content_order.content_order, content_order.applied_at, content_order.outcome,
     actor.account AS actor_account, actor.nickname AS actor_nickname, actor.profile_set AS actor_profile_set,
     target.account AS target_account, target.nickname AS target_nickname, target.profile_set AS target_profile_set
     FROM audit
@@ -382,11 +382,18 @@ impl ModerationTransaction for SqlTransaction {
         Ok(())
     }
 
-    async fn note_applied(&mut self, order: EventId, at: Timestamp) -> Result<(), StoreError> {
-        let update =
-            sqlx::query("UPDATE content_order SET applied_at = ? WHERE content_order = ? AND applied_at IS NULL")
-                .bind(at.as_millisecond())
-                .bind(order.to_string());
+    async fn note_answer(
+        &mut self,
+        order: EventId,
+        outcome: ModerationOutcome,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let update = sqlx::query(
+            "UPDATE content_order SET applied_at = ?, outcome = ? WHERE content_order = ? AND applied_at IS NULL",
+        )
+        .bind(at.as_millisecond())
+        .bind(outcome.as_str())
+        .bind(order.to_string());
         self.run(update).await?;
         Ok(())
     }
@@ -465,10 +472,14 @@ fn application(row: &Row) -> Result<RoleApplication, StoreError> {
 fn effect(row: &Row) -> Result<Option<Effect>, StoreError> {
     let order: Option<String> = row.try_get_unchecked("content_order")?;
     let applied_at: Option<i64> = row.try_get("applied_at")?;
+    let outcome: Option<String> = row.try_get_unchecked("outcome")?;
+    // Releases without outcomes noted every answer as this one.
+    let outcome = outcome.map_or(Ok(ModerationOutcome::Applied), |outcome| outcome.parse());
     Ok(match (order, applied_at) {
         (None, _) => None,
         (Some(_), None) => Some(Effect::Ordered),
-        (Some(_), Some(at)) => Some(Effect::Applied {
+        (Some(_), Some(at)) => Some(Effect::Answered {
+            outcome: outcome.map_err(|_| rows::broken("outcome"))?,
             at: rows::from_millis(at)?,
         }),
     })

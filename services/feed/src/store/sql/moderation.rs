@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_events::types::PostChange;
+use sosohappy_events::types::{ModerationOutcome, PostChange};
 use sosohappy_media::ImageId;
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
@@ -22,10 +22,10 @@ impl Moderation for SqlStore {
         content: Content,
         decision: Decision<'_>,
         now: Timestamp,
-    ) -> Result<Option<HiddenPost>, StoreError> {
+    ) -> Result<(ModerationOutcome, Option<HiddenPost>), StoreError> {
         retrying(async || match content {
             Content::Post(day) => self.moderate_post(author, day, decision, now).await,
-            Content::Comment(id) => self.moderate_comment(author, id, decision, now).await.map(|()| None),
+            Content::Comment(id) => Ok((self.moderate_comment(author, id, decision, now).await?, None)),
         })
         .await
     }
@@ -195,7 +195,7 @@ impl SqlStore {
         day: Day,
         decision: Decision<'_>,
         now: Timestamp,
-    ) -> Result<Option<HiddenPost>, StoreError> {
+    ) -> Result<(ModerationOutcome, Option<HiddenPost>), StoreError> {
         let mut tx = self.database.begin().await?;
         let mut query =
             Query::new("SELECT p.id, p.date, p.images, p.is_public, p.friend_date FROM post p WHERE p.account = ");
@@ -208,7 +208,7 @@ impl SqlStore {
         }
         query.push(engine::FOR_UPDATE);
         let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
-            return Ok(None);
+            return Ok((ModerationOutcome::NotFound, None));
         };
         let id: i64 = row.try_get("id")?;
         let known = sqlx::query("SELECT hidden, changed_at, images_renewed FROM post_moderation WHERE post_id = ?")
@@ -248,13 +248,14 @@ impl SqlStore {
             self.tell(&mut tx, &[id], &change.into(), now).await?;
             tx.commit().await?;
         }
+        let outcome = ModerationOutcome::in_force(hidden, decision.hidden);
         let was_renewed = !is_news && renewed;
         // Nobody else knows the pictures of a private post.
         let is_private = visibility(&row)? == Visibility::Private;
         if !hidden || was_renewed || is_private {
-            return Ok(None);
+            return Ok((outcome, None));
         }
-        Ok(Some(HiddenPost { id, date: date(&row)? }))
+        Ok((outcome, Some(HiddenPost { id, date: date(&row)? })))
     }
 
     async fn moderate_comment(
@@ -263,7 +264,7 @@ impl SqlStore {
         id: i64,
         decision: Decision<'_>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<ModerationOutcome, StoreError> {
         let mut tx = self.database.begin().await?;
         let mut query =
             Query::new("SELECT c.post_id, p.account FROM post_comment c JOIN post p ON p.id = c.post_id WHERE c.id = ");
@@ -272,19 +273,21 @@ impl SqlStore {
             push_reportable(&mut query, Content::Comment(id), reporter, decision.at);
         }
         let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
-            return Ok(());
+            return Ok(ModerationOutcome::NotFound);
         };
         let (post, receiver): (i64, Account) = (row.try_get("post_id")?, account(&row, "account")?);
         // Decisions about comments of one post are applied one after the other.
         likes::lock(&mut tx, &[post]).await?;
-        let changed_at: Option<i64> =
-            sqlx::query_scalar("SELECT changed_at FROM comment_moderation WHERE comment_id = ?")
+        let known: Option<(bool, i64)> =
+            sqlx::query_as("SELECT hidden, changed_at FROM comment_moderation WHERE comment_id = ?")
                 .bind(id)
                 .fetch_optional(&mut *tx)
                 .await?;
         let at = decision.at.as_millisecond();
-        if changed_at.is_some_and(|changed_at| at <= changed_at) {
-            return Ok(());
+        if let Some((hidden, changed_at)) = known
+            && at <= changed_at
+        {
+            return Ok(ModerationOutcome::in_force(hidden, decision.hidden));
         }
         sqlx::query("DELETE FROM comment_moderation WHERE comment_id = ?")
             .bind(id)
@@ -305,7 +308,8 @@ impl SqlStore {
         if decision.hidden {
             self.withdraw_notice(&mut tx, author, receiver, id, now).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(ModerationOutcome::Applied)
     }
 }
 
