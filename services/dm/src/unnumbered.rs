@@ -99,11 +99,11 @@ impl Unnumbered {
     }
 
     /// Publishes a `hide` or `restore` frame: moderators have hidden a message, or show it again.
-    pub async fn moderated(&self, message: &MessageId, hidden: bool, receivers: impl Iterator<Item = Account>) {
+    pub async fn moderated(&self, message: &MessageId, hidden: bool, receivers: Vec<Account>) {
         let topic = if hidden { "hide" } else { "restore" };
         let frame = stream::frame(topic, None, None, &json!({ "messageId": message.as_str() }));
-        self.publish(receivers.map(|receiver| (receiver, frame.clone())).collect())
-            .await;
+        let frames = receivers.into_iter().map(|receiver| (receiver, frame.clone()));
+        self.publish(frames.collect()).await;
     }
 
     async fn publish(&self, frames: Vec<(Account, String)>) {

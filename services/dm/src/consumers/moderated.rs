@@ -7,12 +7,14 @@ use async_trait::async_trait;
 use sosohappy_bus::BusError;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::Account;
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied};
+use sosohappy_events::types::{
+    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+};
 use sosohappy_events::{Envelope, EventId};
 
 use crate::domain::MessageId;
 use crate::store::Store;
-use crate::store::reports::{Moderation, NewReport};
+use crate::store::reports::{Moderation, NewReport, Reportable};
 use crate::unnumbered::Unnumbered;
 
 #[derive(Debug)]
@@ -24,14 +26,19 @@ pub struct Moderated {
 impl Moderated {
     /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
     /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
-    async fn acknowledge(&self, author: &Account, order: EventId) -> Result<(), HandleError> {
+    async fn acknowledge(
+        &self,
+        author: &Account,
+        order: EventId,
+        outcome: ModerationOutcome,
+    ) -> Result<(), HandleError> {
         let Unnumbered { bus, context, .. } = &self.unnumbered;
         let applied = ModerationApplied {
             author: author.clone(),
             service: context.service.to_owned(),
             order,
             decision: None,
-            outcome: None,
+            outcome: Some(outcome),
         };
         let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
         match published {
@@ -41,15 +48,17 @@ impl Moderated {
         Ok(())
     }
 
-    /// Publishes a `hide` or `restore` frame for the open sockets of sender and receiver. A client that connects later reads the present state
-    /// of the message. A decision that is redelivered is published again, which changes nothing for clients.
+    /// Publishes a `hide` or `restore` frame for the open sockets of those who see the message. A client that connects later reads the present
+    /// state of the message. A decision that is redelivered is published again, which changes nothing for clients.
     async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
-        if let Some(stored) = self.store.message(&moderation.message).await? {
-            let viewers = stored.message.viewers(stored.is_held).cloned();
-            self.unnumbered
-                .moderated(&moderation.message, moderation.hidden, viewers)
-                .await;
-        }
+        let viewers = match self.store.reportable(&moderation.message).await? {
+            Some(Reportable::Direct(stored)) => stored.message.viewers(stored.is_held).cloned().collect(),
+            Some(Reportable::InRoom(_, viewers)) => viewers,
+            None => Vec::new(),
+        };
+        self.unnumbered
+            .moderated(&moderation.message, moderation.hidden, viewers)
+            .await;
         Ok(())
     }
 }
@@ -98,12 +107,13 @@ impl Consumer<ContentModerated> for Moderated {
                     hidden: action == ModerationAction::Hidden,
                     at: meta.occurred_at,
                 };
-                if self.store.moderate(&moderation).await? {
+                let outcome = self.store.moderate(&moderation).await?;
+                if outcome == ModerationOutcome::Applied {
                     self.tell(&moderation).await?;
                 } else {
-                    tracing::info!("decision about message not applied: not there or an earlier one");
+                    tracing::info!(outcome = outcome.as_str(), "moderation order not applied");
                 }
-                self.acknowledge(&moderation.author, meta.id).await?;
+                self.acknowledge(&moderation.author, meta.id, outcome).await?;
             }
         }
         Ok(())

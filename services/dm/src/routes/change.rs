@@ -12,7 +12,7 @@ use sosohappy_events::types::{MessageChange, MessageChanged, RoomMessageSent};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::{Change, ChangeKind, MessageId, MessageText, NewChange, Reaction, Stored};
+use crate::domain::{Change, ChangeKind, MessageId, MessageText, NewChange, Reaction, RoomMessage, Stored};
 use crate::error::Error;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -237,7 +237,7 @@ pub struct FormerText {
 
 /// Lists the texts that a message had before it was edited, the first one first
 ///
-/// Of a retracted message there are none.
+/// Of a retracted message there are none, nor of one that moderators hide.
 #[utoipa::path(
     get,
     path = "/findMessageHistory",
@@ -256,15 +256,15 @@ pub async fn find_message_history(
     Params(params): Params<FindMessageHistory>,
 ) -> Result<Json<Vec<FormerText>>, Error> {
     let id = MessageId::stored(params.id);
-    let is_hidden = match app.store.message(&id).await? {
-        Some(stored) if is_of(&stored, &caller) => stored.state.is_hidden,
-        None if is_seen_in_room(&app, &caller, &id).await? => false,
-        Some(_) | None => return Err(Error::Message),
+    let state = match app.store.message(&id).await? {
+        Some(stored) if is_of(&stored, &caller) => stored.state,
+        Some(_) => return Err(Error::Message),
+        None => seen_in_room(&app, &caller, &id).await?.ok_or(Error::Message)?.state,
     };
     let changes = app.store.changes(&id).await?;
     let texts = changes
         .into_iter()
-        .filter(|change| change.kind == ChangeKind::Edited && !is_hidden)
+        .filter(|change| change.kind == ChangeKind::Edited && !state.is_hidden)
         .filter_map(|change| {
             Some(FormerText {
                 text: change.content?,
@@ -274,14 +274,15 @@ pub async fn find_message_history(
     Ok(Json(texts.collect()))
 }
 
-/// Returns whether the message is in a room in which the caller sees it.
-async fn is_seen_in_room(app: &App, caller: &Caller, id: &MessageId) -> Result<bool, Error> {
+/// Returns a message of a room in which the caller sees it.
+async fn seen_in_room(app: &App, caller: &Caller, id: &MessageId) -> Result<Option<RoomMessage>, Error> {
     let Some(message) = app.store.room_message(id).await? else {
-        return Ok(false);
+        return Ok(None);
     };
     let room = app.store.room(&message.room).await?;
     let is_viewer = room.is_some_and(|room| room.viewers(message.number).any(|viewer| *viewer == caller.account));
-    Ok(is_viewer && !app.directory.blocked(&caller.account, &message.sender.account).await?)
+    let is_seen = is_viewer && !app.directory.blocked(&caller.account, &message.sender.account).await?;
+    Ok(is_seen.then_some(message))
 }
 
 fn is_of(stored: &Stored, caller: &Caller) -> bool {

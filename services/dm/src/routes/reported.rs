@@ -29,8 +29,8 @@ pub struct Reported {
 
 /// Shows the message of an open report
 ///
-/// 404 when the reporter did not receive the message, it was retracted before, the report is decided, or one of the two people has resigned. For
-/// moderators.
+/// 404 when the reporter did not receive the message, or does not see it in its room, it was retracted before, the report is decided, or author or
+/// reporter has resigned. For moderators.
 #[utoipa::path(
     get,
     path = "/admin/reportedContent",

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
+use sosohappy_events::types::ModerationOutcome;
 use sosohappy_store::StoreError;
 
-use crate::domain::{MessageId, Stored};
+use crate::domain::{MessageDate, MessageId, MessageText, RoomMessage, Stored};
 
 /// A report of a message.
 #[derive(Debug, Clone)]
@@ -15,18 +16,56 @@ pub struct NewReport {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Who says to have received it.
+    /// Who says to have received it, or to see it in a room.
     pub reporter: Account,
     pub at: Timestamp,
 }
 
 impl NewReport {
-    /// Whether a message is the reported one: its author sent it to the reporter, who has received it, and it has a text. Nobody reports a
-    /// conversation of others, or a message that waits in a request.
-    pub fn is_about(&self, stored: &Stored) -> bool {
-        let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
-        let is_theirs = *sender == self.author && *receiver == self.reporter;
-        is_theirs && !stored.is_held && stored.state.retracted_at.is_none()
+    /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or sees it in a room, and it
+    /// has a text. Nobody reports a conversation of others, or a message that waits in a request.
+    pub fn copy_of(&self, message: Reportable) -> Option<(MessageDate, MessageText)> {
+        if !message.is_of(&self.author, Some(&self.reporter)) {
+            return None;
+        }
+        match message {
+            Reportable::Direct(stored) => {
+                let is_shown = !stored.is_held && stored.state.retracted_at.is_none();
+                is_shown.then_some((stored.message.date, stored.message.text))
+            }
+            Reportable::InRoom(message, _) => {
+                let has_text = message.state.retracted_at.is_none();
+                has_text.then_some((message.date, message.text))
+            }
+        }
+    }
+}
+
+/// A message that may be reported and decided about.
+#[derive(Debug)]
+pub enum Reportable {
+    Direct(Stored),
+    /// With the members who see it: they joined before it was sent, and are in no block with its sender.
+    InRoom(RoomMessage, Vec<Account>),
+}
+
+impl Reportable {
+    /// Whether the author sent it, and the reporter is another person whom it was sent to.
+    fn is_of(&self, author: &Account, reporter: Option<&Account>) -> bool {
+        let (sender, is_reporters) = match self {
+            Self::Direct(stored) => {
+                let receiver = &stored.message.receiver.account;
+                (
+                    &stored.message.sender.account,
+                    reporter.is_none_or(|reporter| reporter == receiver),
+                )
+            }
+            Self::InRoom(message, viewers) => {
+                let is_seen = |reporter: &Account| reporter != author && viewers.contains(reporter);
+                (&message.sender.account, reporter.is_none_or(is_seen))
+            }
+        };
+        sender == author && is_reporters
     }
 }
 
@@ -36,11 +75,19 @@ pub struct Moderation {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Of what a report hides at once: who says to have received it.
+    /// Of what a report hides at once: who says to have received it, or to see it in a room.
     pub reporter: Option<Account>,
     pub hidden: bool,
     /// Of two decisions the later one is in force.
     pub at: Timestamp,
+}
+
+impl Moderation {
+    /// Whether a message is the one of the decision: its author sent it, and the reporter of what is hidden at once received it, or sees it in a
+    /// room.
+    pub fn is_about(&self, message: &Reportable) -> bool {
+        message.is_of(&self.author, self.reporter.as_ref())
+    }
 }
 
 /// A message as it was when it was reported.
@@ -53,12 +100,16 @@ pub struct ReportedMessage {
 
 #[async_trait]
 pub trait Reports: Send + Sync {
-    /// Copies a reported message, unless the report has a copy or was closed; false if the message is not there or not the reporter's.
+    /// Returns a message, also one that moderators hide.
+    async fn reportable(&self, message: &MessageId) -> Result<Option<Reportable>, StoreError>;
+
+    /// Copies a reported message, also of a room, unless the report has a copy or was closed; false if the message is not there or not the
+    /// reporter's to see.
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError>;
 
-    /// Hides a message from both people, or shows it again; false if the message is not there, not of these people, or a later decision is known.
-    /// The same decision again is applied again: its consumer may have crashed before it published what follows from it.
-    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError>;
+    /// Hides a message from both people, or from all members of its room, or shows it again, unless a later decision is known. The same decision
+    /// again is applied again: its consumer may have crashed before it published what follows from it.
+    async fn moderate(&self, moderation: &Moderation) -> Result<ModerationOutcome, StoreError>;
 
     /// Deletes the copy, and keeps a later [`Reports::keep_reported`] from making another.
     async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError>;

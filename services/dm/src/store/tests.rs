@@ -15,7 +15,7 @@ use sosohappy_access::{Denied, Names};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, Service};
 use sosohappy_events::mixed;
-use sosohappy_events::types::AccountErased;
+use sosohappy_events::types::{AccountErased, ModerationOutcome};
 use sosohappy_events::{Envelope, EventId, Mixed, Outgoing};
 use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
@@ -717,14 +717,18 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
     };
     let visible = ("kim lee 0".to_owned(), None);
     for (author, reporter) in [("lee", None), ("kim", Some("park")), ("kim", Some("kim"))] {
-        assert!(!moderate(author, reporter, true, 20).await, "{author} {reporter:?}");
+        let outcome = moderate(author, reporter, true, 20).await;
+        assert_eq!(outcome, ModerationOutcome::NotFound, "{author} {reporter:?}");
         assert_eq!(shown().await, visible, "{author} {reporter:?}");
     }
-    assert!(moderate("kim", Some("lee"), true, 30).await);
+    assert_eq!(moderate("kim", Some("lee"), true, 30).await, ModerationOutcome::Applied);
     let hidden = (String::new(), Some(at(30)));
     assert_eq!(shown().await, hidden);
-    assert!(moderate("kim", Some("lee"), true, 30).await, "delivered again");
-    assert_eq!(shown().await, hidden);
+    for second in [30, 25] {
+        let outcome = moderate("kim", Some("lee"), true, second).await;
+        assert_eq!(outcome, ModerationOutcome::Applied, "delivered again, or late");
+        assert_eq!(shown().await, hidden);
+    }
     // Nobody changes what they do not see.
     let change = |change| NewChange {
         message: message.message.id.clone(),
@@ -736,24 +740,23 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
     let edit = change(Change::Edit(MessageText::new("other".to_owned(), 10).unwrap()));
     let edited = kept.store.change(&edit, &kept.event(&message)).await;
     assert!(matches!(edited, Err(ChangeError::Retracted)));
-    assert!(!moderate("kim", None, false, 20).await, "an earlier decision");
+    let earlier = moderate("kim", None, false, 20).await;
+    assert_eq!(earlier, ModerationOutcome::Superseded);
     assert_eq!(shown().await, hidden);
     for _ in 0..2 {
-        assert!(moderate("kim", None, false, 40).await);
+        assert_eq!(moderate("kim", None, false, 40).await, ModerationOutcome::Applied);
         assert_eq!(shown().await, visible);
     }
-    assert!(
-        !moderate("kim", Some("lee"), true, 30).await,
-        "delivered again, and an earlier decision"
-    );
+    let again = moderate("kim", Some("lee"), true, 30).await;
+    assert_eq!(again, ModerationOutcome::Superseded, "an earlier decision");
     assert_eq!(shown().await, visible);
 
     // What the sender retracts while it is hidden is not restored.
-    assert!(moderate("kim", None, true, 50).await);
+    assert_eq!(moderate("kim", None, true, 50).await, ModerationOutcome::Applied);
     let retract = change(Change::Retract);
     let retracted = kept.store.change(&retract, &kept.event(&message)).await.unwrap();
     assert!(retracted.is_some());
-    assert!(moderate("kim", None, false, 60).await);
+    assert_eq!(moderate("kim", None, false, 60).await, ModerationOutcome::Applied);
     assert_eq!(shown().await, (String::new(), Some(at(35))));
 }
 

@@ -3,10 +3,13 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
-use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, Role};
+use sosohappy_events::types::{
+    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome, Role,
+};
 use sosohappy_events::{Envelope, Event as _, EventId};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 
+use super::rooms::{accepted, create, message_id, texts, to_room};
 use super::stream::{frame, open, typed};
 use super::{Dm, read, two};
 
@@ -15,6 +18,7 @@ on_both_engines!(
     nobody_reports_a_conversation_of_others,
     a_hidden_message_is_shown_to_nobody_until_it_is_restored,
     open_sockets_receive_a_redelivered_decision_again,
+    a_message_of_a_room_is_reported_hidden_and_restored,
 );
 
 fn report(
@@ -35,8 +39,8 @@ fn report(
     }
 }
 
-/// Waits until each of the orders was answered.
-async fn answered(bed: &Bed, mut orders: Vec<EventId>) {
+/// Waits until each of the orders was answered, one that is listed several times as often. Answers about one author come in order.
+async fn answered(bed: &Bed, mut orders: Vec<(EventId, ModerationOutcome)>) {
     let mut reader = bed
         .bus
         .read(&[ModerationApplied::TOPIC], Start::Earliest)
@@ -47,7 +51,10 @@ async fn answered(bed: &Bed, mut orders: Vec<EventId>) {
             let record = reader.next().await.unwrap();
             let answer = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
             assert_eq!(answer.service, sosohappy_dm::SERVICE);
-            orders.retain(|order| *order != answer.order);
+            if let Some(found) = orders.iter().position(|(order, _)| *order == answer.order) {
+                let (_, outcome) = orders.remove(found);
+                assert_eq!(answer.outcome, Some(outcome));
+            }
         }
     };
     tokio::time::timeout(PATIENCE, answers)
@@ -175,15 +182,21 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
         2,
     );
     let nowhere = bed.publish(nowhere).await.meta.id;
-    answered(&bed, vec![hidden, restored, nowhere]).await;
+    let orders = vec![
+        (hidden, ModerationOutcome::Applied),
+        (restored, ModerationOutcome::Applied),
+        (nowhere, ModerationOutcome::NotFound),
+    ];
+    answered(&bed, orders).await;
 }
 
-/// A replica that crashes after it has stored a decision has not published its frames: the event is redelivered.
+/// A replica that crashes after it has stored a decision has not published its frames and its answer: the event is redelivered.
 async fn open_sockets_receive_a_redelivered_decision_again(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let message = send(&dm, &kim, "lee", "unlawful").await;
     let mut screens = [open(&dm, &lee, "").await, open(&dm, &kim, "").await];
+    let mut orders = Vec::new();
     for (action, topic) in [
         (ModerationAction::Hidden, "hide"),
         (ModerationAction::Restored, "restore"),
@@ -196,5 +209,66 @@ async fn open_sockets_receive_a_redelivered_decision_again(bed: Bed) {
         for screen in &mut screens {
             assert_eq!(frame(screen, topic).await["data"]["messageId"], message, "redelivered");
         }
+        orders.extend([(decision.meta.id, ModerationOutcome::Applied); 2]);
     }
+    answered(&bed, orders).await;
+}
+
+async fn a_message_of_a_room_is_reported_hidden_and_restored(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let boss = bed
+        .person_with_role("boss@example.com+google", "boss", Role::Moderator)
+        .await;
+    let room = create(&dm, &kim, "lee").await["roomId"].clone();
+    let mut screens = [open(&dm, &kim, "").await, open(&dm, &lee, "").await];
+    screens[0].send(to_room("1", &room, "unlawful")).await;
+    let message = message_id(&accepted(&mut screens[0]).await);
+    let invitation = [("roomId", room.as_str().unwrap()), ("member", "park")];
+    assert_eq!(dm.post(&kim, "inviteRoom", &invitation).await.0, StatusCode::OK);
+
+    // Park joined after the message.
+    for (number, by) in [(1, &park), (2, &kim), (3, &lee)] {
+        bed.publish(report(ModerationAction::Reported, &kim, &message, Some(by), number))
+            .await;
+    }
+    let copy = expect(&dm, &boss, "3", StatusCode::OK).await;
+    assert_eq!(copy["text"], "unlawful");
+    for number in ["1", "2"] {
+        assert_eq!(reported(&dm, &boss, number).await.0, StatusCode::NOT_FOUND, "{number}");
+    }
+
+    let decide = async |action, by: Option<&Person>| bed.publish(report(action, &kim, &message, by, 3)).await;
+    let unseen = decide(ModerationAction::Hidden, Some(&park)).await;
+    let hidden = decide(ModerationAction::Hidden, Some(&lee)).await;
+    for screen in &mut screens {
+        assert_eq!(frame(screen, "hide").await["data"]["messageId"], message);
+    }
+    for member in [&kim, &lee] {
+        assert_eq!(texts(&dm, member, &room).await, [""]);
+    }
+    let mut resumed = open(&dm, &lee, "&since=0").await;
+    let shown = frame(&mut resumed, "message").await;
+    assert_eq!((&shown["id"], &shown["data"]["text"]), (&json!(message), &json!("")));
+    // After a crash before the answer.
+    bed.publish_again(&hidden).await;
+    for screen in &mut screens {
+        assert_eq!(frame(screen, "hide").await["data"]["messageId"], message, "redelivered");
+    }
+
+    let restored = decide(ModerationAction::Restored, None).await;
+    for screen in &mut screens {
+        assert_eq!(frame(screen, "restore").await["data"]["messageId"], message);
+    }
+    for member in [&kim, &lee] {
+        assert_eq!(texts(&dm, member, &room).await, ["unlawful"]);
+    }
+    let orders = vec![
+        (unseen.meta.id, ModerationOutcome::NotFound),
+        (hidden.meta.id, ModerationOutcome::Applied),
+        (hidden.meta.id, ModerationOutcome::Applied),
+        (restored.meta.id, ModerationOutcome::Applied),
+    ];
+    answered(&bed, orders).await;
 }

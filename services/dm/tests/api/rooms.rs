@@ -48,7 +48,7 @@ async fn three(bed: &Bed) -> [Person; 3] {
     [kim, lee, bed.person("park@example.com+google", "park").await]
 }
 
-async fn create(dm: &Dm, who: &Person, members: &str) -> Value {
+pub async fn create(dm: &Dm, who: &Person, members: &str) -> Value {
     let (status, body) = dm
         .post(who, "createRoom", &[("name", "우리반"), ("members", members)])
         .await;
@@ -56,11 +56,11 @@ async fn create(dm: &Dm, who: &Person, members: &str) -> Value {
     body
 }
 
-fn to_room(id: &str, room: &Value, text: &str) -> String {
+pub fn to_room(id: &str, room: &Value, text: &str) -> String {
     json!({ "topic": "message", "id": id, "data": { "roomId": room, "text": text } }).to_string()
 }
 
-async fn accepted(socket: &mut Socket) -> Value {
+pub async fn accepted(socket: &mut Socket) -> Value {
     loop {
         let answer = socket.json().await;
         match answer["topic"].as_str() {
@@ -71,7 +71,7 @@ async fn accepted(socket: &mut Socket) -> Value {
     }
 }
 
-fn message_id(accepted: &Value) -> String {
+pub fn message_id(accepted: &Value) -> String {
     accepted["data"]["messageId"].as_str().unwrap().to_owned()
 }
 
@@ -89,7 +89,7 @@ async fn shown(socket: &mut Socket, is_it: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
-async fn texts(dm: &Dm, who: &Person, room: &Value) -> Vec<String> {
+pub async fn texts(dm: &Dm, who: &Person, room: &Value) -> Vec<String> {
     let (status, body) = dm
         .get(who, &format!("findRoomMessage?roomId={}", room.as_str().unwrap()))
         .await;

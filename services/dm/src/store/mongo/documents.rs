@@ -170,9 +170,13 @@ pub(super) fn undelivered_of(document: &Document) -> Result<Undelivered, StoreEr
     })
 }
 
-pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
+/// Since when moderators hide a message.
+pub(super) fn hidden_at(document: &Document) -> Result<Option<Timestamp>, StoreError> {
     let is_hidden = document.contains_key(HIDDEN_AT);
-    let hidden_at = is_hidden.then(|| timestamp(document, HIDDEN_AT)).transpose()?;
+    is_hidden.then(|| timestamp(document, HIDDEN_AT)).transpose()
+}
+
+pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
     Ok(Stored {
         message: message_of(document)?,
         number: document.get_i64(NUMBER).ok(),
@@ -184,7 +188,7 @@ pub(super) fn stored_of(document: &Document) -> Result<Stored, StoreError> {
         state: state_of(document)?,
         is_held: document.contains_key(HELD),
     }
-    .hidden_since(hidden_at))
+    .hidden_since(hidden_at(document)?))
 }
 
 pub(super) fn state_of(document: &Document) -> Result<MessageState, StoreError> {

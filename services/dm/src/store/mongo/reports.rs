@@ -4,16 +4,18 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use mongodb::bson::doc;
+use sosohappy_events::types::ModerationOutcome;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
 use super::changes::{HIDDEN_AT, MODERATED_AT};
 use super::documents::ids_of;
 use super::indexes::index;
+use super::rooms::ROOM_MESSAGES;
 use super::{MESSAGES, MongoStore};
-use crate::domain::Erasure;
-use crate::store::Store as _;
-use crate::store::reports::{Moderation, NewReport, ReportedMessage, Reports};
+use crate::domain::{Erasure, MessageId};
+use crate::store::reports::{Moderation, NewReport, Reportable, ReportedMessage, Reports};
+use crate::store::{Rooms as _, Store as _};
 
 /// `_id` (auth's number of the report), `reportedAt`; until the report is closed `accounts` (SHA-256 of both), `date`, `text`.
 const REPORTED: &str = "reported_message";
@@ -41,17 +43,34 @@ impl MongoStore {
 
 #[async_trait]
 impl Reports for MongoStore {
+    async fn reportable(&self, id: &MessageId) -> Result<Option<Reportable>, StoreError> {
+        if let Some(stored) = self.message(id).await? {
+            return Ok(Some(Reportable::Direct(stored)));
+        }
+        let Some(message) = self.room_message(id).await? else {
+            return Ok(None);
+        };
+        let Some(room) = self.room(&message.room).await? else {
+            return Ok(None);
+        };
+        let directory = self.database.directory();
+        let blocked = directory.blocked_with(&message.sender.account).await?;
+        let viewers = room.viewers(message.number).filter(|viewer| !blocked.contains(viewer));
+        let viewers = viewers.cloned().collect();
+        Ok(Some(Reportable::InRoom(message, viewers)))
+    }
+
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {
-        let stored = self.message(&report.message).await?;
-        let Some(stored) = stored.filter(|stored| report.is_about(stored)) else {
+        let message = self.reportable(&report.message).await?;
+        let Some((date, text)) = message.and_then(|message| report.copy_of(message)) else {
             return Ok(false);
         };
         let accounts = [report.author.fingerprint(), report.reporter.fingerprint()];
         let copy = doc! {
             "_id": report.report,
             "accounts": accounts.as_slice(),
-            "date": i64::from(stored.message.date),
-            "text": stored.message.text.as_str(),
+            "date": i64::from(date),
+            "text": text.as_str(),
             "reportedAt": report.at.as_millisecond(),
         };
         let inserted = self.collection(REPORTED).insert_one(copy).await;
@@ -62,22 +81,20 @@ impl Reports for MongoStore {
             Err(error) => return Err(error),
         }
         // A resignation that crosses this deletes the message, then the copies: this one was made too late for it if the message is gone now.
-        if self.message(&report.message).await?.is_none() {
+        if self.reportable(&report.message).await?.is_none() {
             self.close_reported(report.report, report.at).await?;
             return Ok(false);
         }
         Ok(true)
     }
 
-    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError> {
-        let stored = self.message(&moderation.message).await?;
-        let is_theirs = stored.is_some_and(|stored| {
-            let (sender, receiver) = (&stored.message.sender.account, &stored.message.receiver.account);
-            *sender == moderation.author && moderation.reporter.as_ref().is_none_or(|reporter| reporter == receiver)
-        });
-        if !is_theirs {
-            return Ok(false);
-        }
+    async fn moderate(&self, moderation: &Moderation) -> Result<ModerationOutcome, StoreError> {
+        let message = self.reportable(&moderation.message).await?;
+        let messages = match message.filter(|message| moderation.is_about(message)) {
+            Some(Reportable::Direct(_)) => self.collection(MESSAGES),
+            Some(Reportable::InRoom(..)) => self.collection(ROOM_MESSAGES),
+            None => return Ok(ModerationOutcome::NotFound),
+        };
         let at = moderation.at.as_millisecond();
         let not_later = doc! {
             "_id": ids_of([&moderation.message]),
@@ -89,8 +106,14 @@ impl Reports for MongoStore {
         } else {
             doc! { "$set": { MODERATED_AT: at }, "$unset": { HIDDEN_AT: "" } }
         };
-        let moderated = self.collection(MESSAGES).update_one(not_later, update).await?;
-        Ok(moderated.matched_count > 0)
+        if messages.update_one(not_later, update).await?.matched_count > 0 {
+            return Ok(ModerationOutcome::Applied);
+        }
+        // A later decision is known, or the message was deleted meanwhile.
+        let present = messages.find_one(doc! { "_id": ids_of([&moderation.message]) }).await?;
+        Ok(present.map_or(ModerationOutcome::NotFound, |present| {
+            ModerationOutcome::in_force(present.contains_key(HIDDEN_AT), moderation.hidden)
+        }))
     }
 
     async fn close_reported(&self, report: i64, at: Timestamp) -> Result<(), StoreError> {

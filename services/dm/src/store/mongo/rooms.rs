@@ -13,8 +13,8 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
 #[cfg(doc)]
-use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
-use super::documents::{id_of, state_of, timestamp};
+use super::changes::{EDITED_AT, HIDDEN_AT, MODERATED_AT, REACTIONS, RETRACTED_AT, REVISION};
+use super::documents::{hidden_at, id_of, state_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
@@ -44,7 +44,7 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
 
 /// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
-/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`REACTIONS`], [`UNNUMBERED`], the event.
+/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`REACTIONS`], [`HIDDEN_AT`], [`MODERATED_AT`], [`UNNUMBERED`], the event.
 pub(super) const ROOM_MESSAGES: &str = "room_message";
 const ROOM_PLACE_INDEX: &str = "room_message_place";
 const ROOM_KEY_INDEX: &str = "room_message_client_key";
@@ -698,7 +698,8 @@ fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
                 .ok()
                 .map(|id| MessageId::stored(id.to_owned())),
             state: state_of(document)?,
-        })
+        }
+        .hidden_since(hidden_at(document)?))
     };
     read()
         .context("a message of a room in the database is not one")

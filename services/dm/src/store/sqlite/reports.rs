@@ -2,27 +2,29 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_events::types::ModerationOutcome;
 use sosohappy_store::sqlite::{Tx, note_erasure};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
+use super::rooms::message_and_viewers;
 use super::{SqliteStore, stored_of};
-use crate::domain::Erasure;
-use crate::store::reports::{Moderation, NewReport, ReportedMessage, Reports};
+use crate::domain::{Erasure, MessageId};
+use crate::store::reports::{Moderation, NewReport, Reportable, ReportedMessage, Reports};
 
 #[async_trait]
 impl Reports for SqliteStore {
+    async fn reportable(&self, message: &MessageId) -> Result<Option<Reportable>, StoreError> {
+        let mut tx = self.database.begin().await?;
+        self.reportable_in(&mut tx, message).await
+    }
+
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {
         retrying(async || {
             // One transaction: a resignation deletes the message before or its copy after.
             let mut tx = self.database.begin().await?;
-            let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
-                .bind(report.message.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-            let stored = row.as_ref().map(stored_of).transpose()?;
-            let Some(stored) = stored.filter(|stored| report.is_about(stored)) else {
+            let message = self.reportable_in(&mut tx, &report.message).await?;
+            let Some((date, text)) = message.and_then(|message| report.copy_of(message)) else {
                 return Ok(false);
             };
             sqlx::query(
@@ -32,8 +34,8 @@ impl Reports for SqliteStore {
             .bind(report.report)
             .bind(report.author.as_str())
             .bind(report.reporter.as_str())
-            .bind(i64::from(stored.message.date))
-            .bind(stored.message.text.as_str())
+            .bind(i64::from(date))
+            .bind(text.as_str())
             .bind(report.at.as_millisecond())
             .execute(&mut *tx)
             .await?;
@@ -43,24 +45,39 @@ impl Reports for SqliteStore {
         .await
     }
 
-    async fn moderate(&self, moderation: &Moderation) -> Result<bool, StoreError> {
+    async fn moderate(&self, moderation: &Moderation) -> Result<ModerationOutcome, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            // A hidden message gets no push.
-            let moderated = sqlx::query(
-                "UPDATE message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2, \
-                 push_due_at = CASE WHEN ?1 THEN NULL ELSE push_due_at END \
-                 WHERE id = ?3 AND sender = ?4 AND (?5 IS NULL OR receiver = ?5) AND (moderated_at IS NULL OR moderated_at <= ?2)",
-            )
-            .bind(moderation.hidden)
-            .bind(moderation.at.as_millisecond())
-            .bind(moderation.message.as_str())
-            .bind(moderation.author.as_str())
-            .bind(moderation.reporter.as_ref().map(Account::as_str))
-            .execute(&mut *tx)
-            .await?;
+            let message = self.reportable_in(&mut tx, &moderation.message).await?;
+            let (present, update) = match message.filter(|message| moderation.is_about(message)) {
+                // A hidden message gets no push.
+                Some(Reportable::Direct(_)) => (
+                    "SELECT hidden_at, moderated_at FROM message WHERE id = ?",
+                    "UPDATE message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2, \
+                     push_due_at = CASE WHEN ?1 THEN NULL ELSE push_due_at END WHERE id = ?3",
+                ),
+                Some(Reportable::InRoom(..)) => (
+                    "SELECT hidden_at, moderated_at FROM room_message WHERE id = ?",
+                    "UPDATE room_message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2 WHERE id = ?3",
+                ),
+                None => return Ok(ModerationOutcome::NotFound),
+            };
+            let (hidden_at, moderated_at): (Option<i64>, Option<i64>) = sqlx::query_as(present)
+                .bind(moderation.message.as_str())
+                .fetch_one(&mut *tx)
+                .await?;
+            let at = moderation.at.as_millisecond();
+            if moderated_at.is_some_and(|later| later > at) {
+                return Ok(ModerationOutcome::in_force(hidden_at.is_some(), moderation.hidden));
+            }
+            sqlx::query(update)
+                .bind(moderation.hidden)
+                .bind(at)
+                .bind(moderation.message.as_str())
+                .execute(&mut *tx)
+                .await?;
             tx.commit().await?;
-            Ok(moderated.rows_affected() > 0)
+            Ok(ModerationOutcome::Applied)
         })
         .await
     }
@@ -108,6 +125,25 @@ impl Reports for SqliteStore {
             Ok(tx.commit().await?)
         })
         .await
+    }
+}
+
+impl SqliteStore {
+    async fn reportable_in(&self, tx: &mut Tx, id: &MessageId) -> Result<Option<Reportable>, StoreError> {
+        let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
+            .bind(id.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
+        if let Some(row) = row {
+            return Ok(Some(Reportable::Direct(stored_of(&row)?)));
+        }
+        let Some((message, mut viewers)) = message_and_viewers(tx, id).await? else {
+            return Ok(None);
+        };
+        let directory = self.database.directory();
+        let blocked = directory.blocked_with(&message.sender.account).await?;
+        viewers.retain(|viewer| !blocked.contains(viewer));
+        Ok(Some(Reportable::InRoom(message, viewers)))
     }
 }
 

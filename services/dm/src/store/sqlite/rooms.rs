@@ -28,7 +28,7 @@ use crate::store::{
 macro_rules! columns {
     () => {
         "id, room, sender, sender_nickname, date, text, number, stored_at, reply_to, revision, edited_at, retracted_at, \
-         reactions"
+         reactions, hidden_at"
     };
 }
 
@@ -200,13 +200,8 @@ impl Rooms for SqliteStore {
     async fn change_in_room(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let row = sqlx::query(concat!("SELECT ", columns!(), " FROM room_message WHERE id = ?"))
-                .bind(change.message.as_str())
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(StoreError::from)?;
-            let message = row.as_ref().map(message_of).transpose()?.ok_or(ChangeError::Unknown)?;
-            let viewers = viewers(&mut tx, &message).await?;
+            let found = message_and_viewers(&mut tx, &change.message).await?;
+            let (message, viewers) = found.ok_or(ChangeError::Unknown)?;
             let made = changes::made(&mut tx, &message.state, change).await?;
             if !check_in_room(&message, viewers.contains(&change.by), change, made)? {
                 return Ok(None);
@@ -557,14 +552,28 @@ async fn delete_changes(tx: &mut Tx, messages: &[String]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Returns the members who see a message.
-async fn viewers(tx: &mut Tx, message: &RoomMessage) -> Result<Vec<Account>, StoreError> {
+/// Returns a message of a room, and the members who joined before it was sent.
+pub(super) async fn message_and_viewers(
+    tx: &mut Tx,
+    id: &MessageId,
+) -> Result<Option<(RoomMessage, Vec<Account>)>, StoreError> {
+    let row = sqlx::query(concat!("SELECT ", columns!(), " FROM room_message WHERE id = ?"))
+        .bind(id.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let Some(message) = row.as_ref().map(message_of).transpose()? else {
+        return Ok(None);
+    };
     let rows = sqlx::query("SELECT account FROM room_member WHERE room = ? AND joined_after < ?")
         .bind(&message.room)
         .bind(message.number)
         .fetch_all(&mut **tx)
         .await?;
-    rows.iter().map(|row| account_of(row, "account")).collect()
+    let viewers: Vec<Account> = rows
+        .iter()
+        .map(|row| account_of(row, "account"))
+        .collect::<Result<_, _>>()?;
+    Ok(Some((message, viewers)))
 }
 
 async fn insert(tx: &mut Tx, new: &NewRoomMessage, number: i64) -> Result<(), StoreError> {
@@ -609,6 +618,7 @@ async fn forget_older(tx: &mut Tx, key: &ClientKey, now: Timestamp) -> Result<()
 fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
     let date: i64 = row.try_get("date")?;
     let reply_to: Option<String> = row.try_get("reply_to")?;
+    let hidden_at: Option<i64> = row.try_get("hidden_at")?;
     Ok(RoomMessage {
         id: MessageId::stored(row.try_get("id")?),
         room: row.try_get("room")?,
@@ -624,5 +634,6 @@ fn message_of(row: &SqliteRow) -> Result<RoomMessage, StoreError> {
         stored_at: timestamp(row.try_get("stored_at")?)?,
         reply_to: reply_to.map(MessageId::stored),
         state: state_of(row)?,
-    })
+    }
+    .hidden_since(hidden_at.map(timestamp).transpose()?))
 }

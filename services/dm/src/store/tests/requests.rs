@@ -4,7 +4,9 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
-use sosohappy_events::types::{MessageReceipt, ReceiptProgress, RoomMessageSent, RoomPush};
+use sosohappy_events::types::{
+    MessageReceipt, ModerationOutcome, ReceiptProgress, Relation, RoomMessageSent, RoomPush,
+};
 use sosohappy_events::{Envelope, EventId, Outgoing, Topic};
 use sosohappy_store::outbox::Pending;
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
@@ -16,6 +18,7 @@ use crate::domain::{
     Room, RoomMessage, RoomName, Stored, Verdict,
 };
 use crate::receipts::{read_event, room_read_event};
+use crate::store::reports::{Moderation, NewReport};
 use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, Unfinished, WriteError};
 
 on_both_engines!(
@@ -30,6 +33,7 @@ on_both_engines!(
     messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
+    moderators_see_hide_and_restore_a_message_of_a_room,
     texts_of_a_room_are_not_published_after_their_message_is_retracted_or_erased,
     reading_and_leaving_a_room_are_published_once,
     changes_go_with_their_message_in_a_room,
@@ -748,6 +752,112 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
     assert!(kept.store.change_in_room(&late, &event).await.unwrap().is_some());
     kept.erase("park", 40, EventId::new(&kept.context)).await;
     assert_eq!(reactions().await, [of("kim", "🩷")]);
+}
+
+async fn moderators_see_hide_and_restore_a_message_of_a_room(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee", "park"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let message = post(&kept, &room, "kim", "unlawful", at(1));
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
+    let id = message.message.id;
+    join(&kept, &room.id, "choi", 3).await.unwrap();
+    assert!(change_in_room(&kept, &id, "lee", react("🩷")).await.unwrap().is_some());
+    let block = kept
+        .directory
+        .set_relation(Relation::Block, &account("park"), &account("kim"), at(4));
+    block.await.unwrap();
+
+    let report = async |number: i64, author: &str, reporter: &str| {
+        let report = NewReport {
+            report: number,
+            message: id.clone(),
+            author: account(author),
+            reporter: account(reporter),
+            at: at(30),
+        };
+        kept.store.keep_reported(&report).await.unwrap()
+    };
+    let moderate = async |author: &str, reporter: Option<&str>, hidden: bool, second: i64| {
+        let moderation = Moderation {
+            message: id.clone(),
+            author: account(author),
+            reporter: reporter.map(account),
+            hidden,
+            at: at(second),
+        };
+        kept.store.moderate(&moderation).await.unwrap()
+    };
+    // Text, reactions and since when it has no text.
+    let shown = async || {
+        let mut page = kept.store.room_page(&room.id, 0, None, 10).await.unwrap();
+        let shown = page.remove(0);
+        let text = shown.text.as_str().to_owned();
+        (text, shown.state.reactions.len(), shown.state.retracted_at)
+    };
+    let visible = ("unlawful".to_owned(), 1, None);
+    for (number, (author, reporter)) in [
+        ("lee", "kim"),
+        ("lee", "park"),
+        ("kim", "kim"),
+        ("kim", "park"),
+        ("kim", "choi"),
+        ("kim", "nobody"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let number = i64::try_from(number).unwrap();
+        assert!(!report(number, author, reporter).await, "{author} {reporter}");
+        assert_eq!(kept.reported(number).await, None, "{author} {reporter}");
+        let outcome = moderate(author, Some(reporter), true, 20).await;
+        assert_eq!(outcome, ModerationOutcome::NotFound, "{author} {reporter}");
+    }
+    assert_eq!(shown().await, visible);
+
+    for _ in 0..2 {
+        assert!(report(10, "kim", "lee").await);
+        let copy = kept.reported(10).await.expect("a copy");
+        assert!(copy.ends_with(" unlawful"), "{copy}");
+    }
+    let hidden = (String::new(), 0, Some(at(30)));
+    for second in [30, 30, 25] {
+        let outcome = moderate("kim", Some("lee"), true, second).await;
+        assert_eq!(outcome, ModerationOutcome::Applied, "{second}");
+        assert_eq!(shown().await, hidden);
+    }
+    let frames: Vec<_> = (0..=1).map(|revision| (String::new(), revision)).collect();
+    assert_eq!(room_frames(&kept, "lee").await, frames);
+    let refused = change_in_room(&kept, &id, "kim", edit("other")).await;
+    assert!(matches!(refused, Err(ChangeError::Retracted)), "{refused:?}");
+    assert!(!report(11, "kim", "lee").await, "it has no text");
+    assert!(kept.reported(10).await.is_some());
+
+    assert_eq!(moderate("kim", None, false, 20).await, ModerationOutcome::Superseded);
+    assert_eq!(shown().await, hidden);
+    assert_eq!(moderate("kim", None, false, 40).await, ModerationOutcome::Applied);
+    assert_eq!(shown().await, visible);
+    let again = moderate("kim", Some("lee"), true, 30).await;
+    assert_eq!(again, ModerationOutcome::Superseded);
+    assert_eq!(shown().await, visible);
+
+    // What the sender retracts while it is hidden is not restored.
+    assert_eq!(moderate("kim", None, true, 50).await, ModerationOutcome::Applied);
+    assert!(
+        change_in_room(&kept, &id, "kim", Change::Retract)
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(moderate("kim", None, false, 60).await, ModerationOutcome::Applied);
+    let (text, _, retracted_at) = shown().await;
+    assert_eq!((text.as_str(), retracted_at), ("", Some(at(5))));
+    kept.erase("kim", 70, EventId::new(&kept.context)).await;
+    assert_eq!(kept.reported(10).await, None);
+    assert_eq!(moderate("kim", None, true, 80).await, ModerationOutcome::NotFound);
 }
 
 /// Makes the event of a message in a room as the socket does: under the message's id.
