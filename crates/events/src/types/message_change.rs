@@ -9,6 +9,7 @@ use crate::{Event, Malformed, Record, Topic};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MessageChange {
+    /// Also when moderators have hidden it: its pushes are withdrawn.
     Retracted,
     Edited,
     Reacted,

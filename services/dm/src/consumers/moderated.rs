@@ -1,5 +1,5 @@
 //! `moderation`: a reported message is copied for the decision, and the copy deleted after it; messages are hidden and restored, on open
-//! sockets too.
+//! sockets and in pushes too.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use sosohappy_bus::BusError;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::Account;
 use sosohappy_events::types::{
-    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
+    ContentModerated, MessageChange, MessageChanged, ModeratedContent, ModerationAction, ModerationApplied,
+    ModerationOutcome, RoomMessageSent,
 };
-use sosohappy_events::{Envelope, EventId};
+use sosohappy_events::{Envelope, Event, EventId};
 
 use crate::domain::MessageId;
 use crate::store::Store;
@@ -32,7 +33,7 @@ impl Moderated {
         order: EventId,
         outcome: ModerationOutcome,
     ) -> Result<(), HandleError> {
-        let Unnumbered { bus, context, .. } = &self.unnumbered;
+        let context = &self.unnumbered.context;
         let applied = ModerationApplied {
             author: author.clone(),
             service: context.service.to_owned(),
@@ -40,7 +41,7 @@ impl Moderated {
             decision: None,
             outcome: Some(outcome),
         };
-        let published = bus.publish(&[Envelope::new(applied, context).to_outgoing()]).await;
+        let published = self.publish(&Envelope::new(applied, context)).await;
         match published {
             Err(error @ BusError::Refused(_)) => tracing::error!(%error, "moderationApplied not published"),
             published => published.map_err(|error| HandleError::Unavailable(error.into()))?,
@@ -48,18 +49,61 @@ impl Moderated {
         Ok(())
     }
 
-    /// Publishes a `hide` or `restore` frame for the open sockets of those who see the message. A client that connects later reads the present
-    /// state of the message. A decision that is redelivered is published again, which changes nothing for clients.
+    async fn publish<E: Event>(&self, event: &Envelope<E>) -> Result<(), BusError> {
+        self.unnumbered.bus.publish(&[event.to_outgoing()]).await
+    }
+
+    /// Publishes a `hide` or `restore` frame for the open sockets of those who see the message, and withdraws the pushes of a hidden one. A client
+    /// that connects later reads the present state of the message. A decision that is redelivered is published again, which changes nothing for
+    /// clients.
     async fn tell(&self, moderation: &Moderation) -> Result<(), HandleError> {
-        let viewers = match self.store.reportable(&moderation.message).await? {
-            Some(Reportable::Direct(stored)) => stored.message.viewers(stored.is_held).cloned().collect(),
-            Some(Reportable::InRoom(_, viewers)) => viewers,
-            None => Vec::new(),
+        let Some(message) = self.store.reportable(&moderation.message).await? else {
+            return Ok(());
+        };
+        if moderation.hidden {
+            let withdrawn = self.withdraw_pushes(moderation, &message).await;
+            withdrawn.map_err(|error| HandleError::Unavailable(error.into()))?;
+        }
+        let viewers = match message {
+            Reportable::Direct(stored) => stored.message.viewers(stored.is_held).cloned().collect(),
+            Reportable::InRoom(_, viewers) => viewers,
         };
         self.unnumbered
             .moderated(&moderation.message, moderation.hidden, viewers)
             .await;
         Ok(())
+    }
+
+    /// Publishes for notice what a retraction publishes: pushes and banners of the message are withdrawn, and it does not count as unread. A restored
+    /// message gets no push.
+    async fn withdraw_pushes(&self, moderation: &Moderation, message: &Reportable) -> Result<(), BusError> {
+        let context = &self.unnumbered.context;
+        match message {
+            Reportable::Direct(stored) => {
+                let event = MessageChanged {
+                    message: moderation.message.to_string(),
+                    sender: stored.message.sender.account.clone(),
+                    receiver: stored.message.receiver.account.clone(),
+                    change: MessageChange::Retracted,
+                };
+                let mut event = Envelope::new(event, context);
+                // Not before the message, whatever the clocks of two services say: the withdrawal of a push is compared with it.
+                event.meta.occurred_at = moderation.at.max(stored.stored_at);
+                self.publish(&event).await
+            }
+            Reportable::InRoom(message, viewers) => {
+                let event = RoomMessageSent {
+                    room: message.room.clone(),
+                    message: moderation.message.to_string(),
+                    members: viewers.clone(),
+                    change: Some(MessageChange::Retracted),
+                    push: None,
+                };
+                let mut event = Envelope::new(event, context);
+                event.meta.occurred_at = moderation.at.max(message.stored_at);
+                self.publish(&event).await
+            }
+        }
     }
 }
 

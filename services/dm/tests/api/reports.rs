@@ -4,7 +4,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_events::types::{
-    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome, Role,
+    ContentModerated, MessageChange, MessageChanged, ModeratedContent, ModerationAction, ModerationApplied,
+    ModerationOutcome, Role, RoomMessageSent,
 };
 use sosohappy_events::{Envelope, Event as _, EventId};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
@@ -60,6 +61,30 @@ async fn answered(bed: &Bed, mut orders: Vec<(EventId, ModerationOutcome)>) {
     tokio::time::timeout(PATIENCE, answers)
         .await
         .expect("every order is answered");
+}
+
+/// Waits until the pushes of a message are withdrawn.
+async fn withdrawn(bed: &Bed, message: &str) {
+    let topics = [MessageChanged::TOPIC, RoomMessageSent::TOPIC];
+    let mut reader = bed.bus.read(&topics, Start::Earliest).await.unwrap();
+    let withdrawal = async {
+        loop {
+            let record = reader.next().await.unwrap();
+            let (about, change) = if record.topic == MessageChanged::TOPIC {
+                let event = Envelope::<MessageChanged>::decode(&record).unwrap().event;
+                (event.message, Some(event.change))
+            } else {
+                let event = Envelope::<RoomMessageSent>::decode(&record).unwrap().event;
+                (event.message, event.change)
+            };
+            if about == message && change == Some(MessageChange::Retracted) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, withdrawal)
+        .await
+        .expect("the withdrawal is published");
 }
 
 async fn reported(dm: &Dm, who: &Person, number: &str) -> (StatusCode, Value) {
@@ -161,6 +186,7 @@ async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
     for screen in &mut screens {
         assert_eq!(frame(screen, "hide").await["data"]["messageId"], message);
     }
+    withdrawn(&bed, &message).await;
     let mut socket = open(&dm, &lee, "&since=0").await;
     let shown = frame(&mut socket, "message").await;
     assert_eq!(shown["data"]["text"], "", "{shown}");
@@ -251,6 +277,7 @@ async fn a_message_of_a_room_is_reported_hidden_and_restored(bed: Bed) {
     let mut resumed = open(&dm, &lee, "&since=0").await;
     let shown = frame(&mut resumed, "message").await;
     assert_eq!((&shown["id"], &shown["data"]["text"]), (&json!(message), &json!("")));
+    withdrawn(&bed, &message).await;
     // After a crash before the answer.
     bed.publish_again(&hidden).await;
     for screen in &mut screens {

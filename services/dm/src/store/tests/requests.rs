@@ -766,10 +766,10 @@ async fn moderators_see_hide_and_restore_a_message_of_a_room(bed: Bed) {
     let id = message.message.id;
     join(&kept, &room.id, "choi", 3).await.unwrap();
     assert!(change_in_room(&kept, &id, "lee", react("🩷")).await.unwrap().is_some());
-    let block = kept
-        .directory
-        .set_relation(Relation::Block, &account("park"), &account("kim"), at(4));
-    block.await.unwrap();
+    kept.directory
+        .set_relation(Relation::Block, &account("park"), &account("kim"), at(4))
+        .await
+        .unwrap();
 
     let report = async |number: i64, author: &str, reporter: &str| {
         let report = NewReport {
