@@ -1,4 +1,5 @@
-//! `messageChange`: a message that its sender retracted gets no push any more, its banner is removed, and it does not count as unread.
+//! `messageChange`: a message that its sender retracted, or that moderators hide, gets no push any more, its banner is removed, and it does not count
+//! as unread.
 
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};

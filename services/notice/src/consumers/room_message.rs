@@ -1,5 +1,5 @@
 //! `roomMessage`: the members of a room get a push of a message when no socket of dm has shown it to them in time, unless it has a word that they
-//! have muted. A message that its sender retracted gets none any more, its banners are removed, and it does not count as unread.
+//! have muted. A message that its sender retracted, or that moderators hide, gets none any more, its banners are removed, and it does not count as unread.
 //!
 //! Dm says who gets a push. It does so since it publishes `push`: messages of an earlier release have none.
 
