@@ -18,7 +18,7 @@ use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Registration, Socket};
 use crate::mailbox::{Next, Signal};
 use crate::shown::Confirmations;
-use crate::stream::{self, Incoming};
+use crate::stream::{self, Incoming, InvalidFrame};
 use crate::{Close, Hub, Page, Stream, Version};
 
 /// Handles the frames of a service's sockets.
@@ -407,17 +407,24 @@ impl<'a, P: Protocol> Session<'a, P> {
         }
     }
 
-    /// Counts a text frame. An acknowledgement is taken here, other frames are the service's.
+    /// Counts a text frame. An acknowledgement is taken here, and a frame with a field of the wrong type refused; other frames are the service's.
     fn text(&mut self, text: Utf8Bytes) -> Result<Received, End> {
         self.hub.0.metrics.frames_in.inc();
+        let mut wrong_type = None;
         if self.known.version == Version::Two {
-            let frame = Incoming::parse(&text).ok_or(End::Ours(Close::BadFrame))?;
-            if frame.topic == "ack" {
-                return self.acknowledged(&frame);
+            match Incoming::parse(&text) {
+                Ok(frame) if frame.topic == "ack" => return self.acknowledged(&frame),
+                Ok(_) => {}
+                Err(InvalidFrame::WrongType { id }) => {
+                    let reason = "`id` is a text, and `seq` a whole number";
+                    wrong_type = Some(stream::error(id.as_deref(), "invalid-frame", reason));
+                }
+                Err(InvalidFrame::NoFrame) => return Err(End::Ours(Close::BadFrame)),
             }
         }
         self.confirmations.sign_of_life();
         match self.count() {
+            Verdict::Accepted if wrong_type.is_some() => Ok(Received::Answer(wrong_type)),
             Verdict::Accepted => Ok(Received::Frame(text)),
             Verdict::Refused => Ok(Received::Answer(match self.known.version {
                 Version::One => self.protocol.over_limit(),
@@ -591,7 +598,11 @@ fn write_span(service: &'static str, cause: &Correlation) -> Span {
 
 /// Returns the `error` frame that answers a client's frame of version 2.
 fn answer(text: &str, code: &str, reason: &str) -> String {
-    let id = Incoming::parse(text).and_then(|frame| frame.id);
+    let id = match Incoming::parse(text) {
+        Ok(frame) => frame.id,
+        Err(InvalidFrame::WrongType { id }) => id,
+        Err(InvalidFrame::NoFrame) => None,
+    };
     stream::error(id.as_deref(), code, reason)
 }
 

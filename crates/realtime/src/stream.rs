@@ -4,7 +4,7 @@
 //! client. A record of the bus is a signal to look only ([`crate::Hub::signal`]). So they come in the order of their numbers and without
 //! a gap, whichever replica stored them, and a record that is delivered again shows nothing twice.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::OnShown;
@@ -74,34 +74,68 @@ pub struct Numbered {
     pub on_shown: OnShown,
 }
 
-/// A frame from a client. Unknown fields are ignored.
-#[derive(Debug, Deserialize)]
+/// A frame from a client.
+#[derive(Debug)]
 pub struct Incoming {
     pub topic: String,
     /// The client's own name of the frame, which the answer carries.
-    #[serde(default)]
     pub id: Option<String>,
-    #[serde(default)]
     pub seq: Option<i64>,
     /// The W3C trace context of the client. What the frame causes is part of that trace. One that is no text is ignored, as an invalid one is.
-    #[serde(default, deserialize_with = "text_only")]
     pub traceparent: Option<String>,
-    #[serde(default)]
     pub data: Value,
 }
 
-fn text_only<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(text) => Ok(Some(text)),
-        _ => Ok(None),
-    }
+/// Why a text is no frame of version 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidFrame {
+    /// It is no JSON object with a text `topic`: the socket is closed.
+    NoFrame,
+    /// `id` is no text, or `seq` no whole number of 64 bits: an `error` frame with the `id`, if that is a text, answers it.
+    WrongType { id: Option<String> },
+}
+
+/// A frame before the types of its fields are checked. Unknown fields are ignored.
+#[derive(Deserialize)]
+struct Fields {
+    topic: String,
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    seq: Value,
+    #[serde(default)]
+    traceparent: Value,
+    #[serde(default)]
+    data: Value,
 }
 
 impl Incoming {
-    /// Returns `None` for a text that is not a frame of version 2.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+    /// Reads a frame. A field that is null is absent.
+    ///
+    /// # Errors
+    /// For a text that is not a frame of version 2.
+    pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
+        let fields: Fields = serde_json::from_str(text).map_err(|_| InvalidFrame::NoFrame)?;
+        let (id, is_text) = match fields.id {
+            Value::Null => (None, true),
+            Value::String(id) => (Some(id), true),
+            _ => (None, false),
+        };
+        let seq = fields.seq.as_i64();
+        if !is_text || (seq.is_none() && !fields.seq.is_null()) {
+            return Err(InvalidFrame::WrongType { id });
+        }
+        let traceparent = match fields.traceparent {
+            Value::String(traceparent) => Some(traceparent),
+            _ => None,
+        };
+        Ok(Self {
+            topic: fields.topic,
+            id,
+            seq,
+            traceparent,
+            data: fields.data,
+        })
     }
 }
 
@@ -225,9 +259,22 @@ mod tests {
             ("message", Some("7"))
         );
         assert_eq!(incoming.data, json!({ "text": "안녕" }));
-        for text in ["", "[]", "{}", r#"{"topic":7}"#, r#"{"topic":"ack","seq":"x"}"#, "ping"] {
-            assert!(Incoming::parse(text).is_none(), "{text}");
+        for text in ["", "[]", "{}", r#"{"topic":7}"#, r#"{"topic":null,"id":"7"}"#, "ping"] {
+            assert_eq!(Incoming::parse(text).err(), Some(InvalidFrame::NoFrame), "{text}");
         }
+        for (text, id) in [
+            (r#"{"topic":"ack","seq":"x"}"#, None),
+            (r#"{"topic":"ack","seq":1.5,"id":"7"}"#, Some("7")),
+            (r#"{"topic":"ack","seq":9223372036854775808}"#, None),
+            (r#"{"topic":"message","id":7,"seq":1}"#, None),
+            (r#"{"topic":"message","id":["7"]}"#, None),
+        ] {
+            let id = id.map(str::to_owned);
+            let expected = Some(InvalidFrame::WrongType { id });
+            assert_eq!(Incoming::parse(text).err(), expected, "{text}");
+        }
+        let absent = Incoming::parse(r#"{"topic":"ack","id":null,"seq":null}"#).expect("a frame");
+        assert_eq!((absent.id, absent.seq), (None, None));
         assert_eq!(
             frame("like", Some("a"), Some(3), &json!({ "liker": "kim" })),
             r#"{"topic":"like","id":"a","seq":3,"data":{"liker":"kim"}}"#

@@ -22,5 +22,5 @@ pub use receipt::{MOST_MISSED, Marks, Progress, Receipt, ShownMessage};
 pub use request::{Admission, Decision, MOST_HELD, Request, RequestState, Standing, Verdict, standing};
 pub use room::{Joining, MOST_MEMBERS, MOST_ROOMS, Member, NewRoomMessage, Room, RoomMessage, RoomName};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
-pub use text::{InvalidText, MessageText, largest_frame};
+pub use text::{InvalidText, MessageText, is_portable, largest_frame};
 pub use words::Words;

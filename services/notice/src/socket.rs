@@ -131,7 +131,7 @@ impl Protocol for NoticeProtocol {
         match origin.version() {
             Version::One => Ok(None),
             Version::Two => {
-                let frame = Incoming::parse(text).ok_or(Close::BadFrame)?;
+                let frame = Incoming::parse(text).map_err(|_| Close::BadFrame)?;
                 let reason = "this socket takes `ack` frames only";
                 Ok(Some(stream::error(frame.id.as_deref(), "unknown-topic", reason)))
             }

@@ -54,6 +54,17 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
         client.text().await,
         r#"{"topic":"error","id":"b","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq`"}}"#
     );
+    for (frame, id) in [
+        (r#"{"topic":"ack","id":"c","seq":"4"}"#, r#""id":"c","#),
+        (r#"{"topic":"note","id":7}"#, ""),
+    ] {
+        client.send(frame).await;
+        let reason = "`id` is a text, and `seq` a whole number";
+        assert_eq!(
+            client.text().await,
+            format!(r#"{{"topic":"error",{id}"data":{{"code":"invalid-frame","reason":"{reason}"}}}}"#)
+        );
+    }
     drop(client);
     // Frames that were not acknowledged are sent again.
     let mut client = fleet.connect("name=kim&v=2&since=3").await;

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::NotTaken;
 use crate::domain::{
-    ChangeKind, Changed, MessageDate, MessageId, MessageState, MessageText, Party, RoomMessage, Stored,
+    ChangeKind, Changed, MessageDate, MessageId, MessageState, MessageText, Party, RoomMessage, Stored, is_portable,
 };
 use crate::names::PresentNames;
 use crate::refusal::Refusal;
@@ -89,12 +89,12 @@ pub fn data<T: serde::de::DeserializeOwned>(frame: &Incoming) -> Result<T, NotTa
     serde_json::from_value(frame.data.clone()).map_err(|_| Refusal::InvalidFrame.into())
 }
 
-/// Returns the client's id of a frame that needs one.
+/// Returns the client's id of a frame that needs one: 1 to 100 bytes without U+0000.
 pub fn id(frame: &Incoming) -> Result<&str, NotTaken> {
     let id = frame
         .id
         .as_deref()
-        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID);
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST_ID && is_portable(id));
     id.ok_or(NotTaken::Refused(Refusal::InvalidFrame))
 }
 

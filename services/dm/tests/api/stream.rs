@@ -277,6 +277,19 @@ async fn frames_that_are_not_taken_are_answered(bed: Bed) {
             "invalid-frame",
         ),
         (typed(&long, "lee", "x"), "error", Some(long.as_str()), "invalid-frame"),
+        (typed("a\0b", "lee", "x"), "error", Some("a\0b"), "invalid-frame"),
+        (
+            json!({ "topic": "message", "id": 7, "data": { "receiver": "lee", "text": "x" } }).to_string(),
+            "error",
+            None,
+            "invalid-frame",
+        ),
+        (
+            json!({ "topic": "read", "id": "8", "seq": "1", "data": { "receiver": "lee" } }).to_string(),
+            "error",
+            Some("8"),
+            "invalid-frame",
+        ),
         (
             json!({ "topic": "weather", "id": "7" }).to_string(),
             "error",
