@@ -27,8 +27,10 @@ pub enum Refusal {
     ReplyUnknown,
     /// Of version 2: the sender is in no room with the id.
     RoomUnknown,
-    /// As many messages as may wait until the receiver accepts the request.
+    /// [`crate::domain::MOST_HELD`] messages wait until the receiver accepts the request.
     RequestPending,
+    /// Of version 2: the conversation or room of a `read` frame has no frame with the number.
+    SeqUnknown,
 }
 
 impl From<InvalidText> for Refusal {
@@ -71,7 +73,7 @@ impl Refusal {
             Self::InvalidText => "invalid-text",
             Self::RateLimited => "rate-limited",
             Self::Unavailable | Self::Overdue => "unavailable",
-            Self::InvalidFrame => "invalid-frame",
+            Self::InvalidFrame | Self::SeqUnknown => "invalid-frame",
             Self::UnknownTopic => "unknown-topic",
             Self::ReplyUnknown => "reply-unknown",
             Self::RoomUnknown => "room-unknown",
@@ -93,7 +95,8 @@ impl Refusal {
             Self::UnknownTopic => "this socket takes no frames of this topic",
             Self::ReplyUnknown => "the message that this one answers is not in the conversation",
             Self::RoomUnknown => "the sender is in no room with the id",
-            Self::RequestPending => "the receiver has not accepted the messages that wait yet",
+            Self::RequestPending => "20 messages wait: no more are stored until the receiver accepts the request",
+            Self::SeqUnknown => "`seq` is the number of no frame of the conversation or room",
         }
     }
 
@@ -119,7 +122,12 @@ impl Refusal {
             | Self::ReplyUnknown
             | Self::RoomUnknown
             | Self::RequestPending => true,
-            Self::Unavailable | Self::RateLimited | Self::Overdue | Self::InvalidFrame | Self::UnknownTopic => false,
+            Self::Unavailable
+            | Self::RateLimited
+            | Self::Overdue
+            | Self::InvalidFrame
+            | Self::UnknownTopic
+            | Self::SeqUnknown => false,
         }
     }
 

@@ -22,8 +22,8 @@ use sosohappy_store::{Directory, StoreError};
 use tracing::Instrument as _;
 
 use crate::domain::{
-    Admission, Changed, ClientKey, MOST_MISSED, Message, MessageDate, MessageId, MessageIds, MessageState, MessageText,
-    NewMessage, Party, Position, Receipt, RepeatKey, RoomMessage, ShownMessage, Stored,
+    Admission, Changed, ClientKey, ConversationId, MOST_MISSED, Message, MessageDate, MessageId, MessageIds,
+    MessageState, MessageText, NewMessage, Party, Position, Receipt, RepeatKey, ShownMessage, Stored,
 };
 use crate::error::Error;
 use crate::metrics::DmMetrics;
@@ -125,7 +125,7 @@ impl Protocol for DmProtocol {
                 Err(NotTaken::Closed(reason)) => Err(reason),
             },
             Version::Two => {
-                let frame = Incoming::parse(text).ok_or(Close::BadFrame)?;
+                let frame = Incoming::parse(text).map_err(|_| Close::BadFrame)?;
                 let work = self.take_typed(caller, origin, &frame);
                 match self.traced(&frame.topic, frame.traceparent.as_deref(), work).await {
                     Ok(answer) => Ok(answer),
@@ -213,33 +213,53 @@ impl DmProtocol {
         }
     }
 
-    /// The caller has read the messages of a person up to the frame of that number.
+    /// The caller has read the messages of a person, or of a room, whose frames come up to that number. The frame there may be about a change of
+    /// an older message.
     async fn take_read(&self, caller: &Caller, frame: &Incoming) -> Result<(), NotTaken> {
         let ReadData { receiver, room_id, seq } = typed::data(frame)?;
         let seq = frame.seq.or(seq).filter(|seq| *seq > 0).ok_or(Refusal::InvalidFrame)?;
         let target = typed::target(receiver, room_id)?;
-        let at = self.store.frames_after(&caller.account, seq - 1, 1).await?;
-        let Some(framed) = at.content.into_iter().next().filter(|framed| framed.seq == seq) else {
-            return Err(Refusal::InvalidFrame.into());
-        };
-        let (receiver, stored) = match (target, framed.content) {
-            (Target::Person(receiver), FrameContent::Message(stored) | FrameContent::Change(stored, _)) => {
-                (receiver, stored)
+        let reader = &caller.account;
+        let at = self.store.frames_after(reader, seq - 1, 1).await?;
+        if at.until != Some(seq) {
+            return Err(Refusal::SeqUnknown.into());
+        }
+        // None of a message that was erased since.
+        let content = at.content.into_iter().next().map(|framed| framed.content);
+        match target {
+            Target::Person(receiver) => {
+                let other = self.names.account_of(&receiver).await?;
+                let other = other.ok_or(Refusal::ReceiverUnknown)?;
+                let conversation = ConversationId::between(reader, &other);
+                let up_to = match content {
+                    Some(FrameContent::Message(stored)) if stored.message.conversation() == conversation => {
+                        Some(stored.message.id.position())
+                    }
+                    Some(FrameContent::Change(stored, _)) if stored.message.conversation() == conversation => {
+                        self.store.last_seen(reader, &conversation, seq).await?
+                    }
+                    None => self.store.last_seen(reader, &conversation, seq).await?,
+                    Some(_) => return Err(Refusal::SeqUnknown.into()),
+                };
+                if let Some(up_to) = up_to {
+                    self.mark_read(reader, &other, Some(&up_to)).await?;
+                }
             }
-            (Target::Room(room), FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _))
-                if message.room == room =>
-            {
-                return Ok(self.mark_room_read(&caller.account, &message).await?);
+            Target::Room(room) => {
+                let up_to = match content {
+                    Some(FrameContent::RoomMessage(message)) if message.room == room => Some(message.number),
+                    Some(FrameContent::RoomChange(message, _)) if message.room == room => {
+                        self.store.last_seen_in_room(reader, &room, seq).await?
+                    }
+                    None => self.store.last_seen_in_room(reader, &room, seq).await?,
+                    Some(_) => return Err(Refusal::SeqUnknown.into()),
+                };
+                if let Some(up_to) = up_to {
+                    self.mark_room_read(reader, &room, up_to).await?;
+                }
             }
-            _ => return Err(Refusal::InvalidFrame.into()),
-        };
-        let other = self
-            .names
-            .account_of(&receiver)
-            .await?
-            .ok_or(Refusal::ReceiverUnknown)?;
-        let up_to = stored.message.id.position();
-        Ok(self.mark_read(&caller.account, &other, Some(&up_to)).await?)
+        }
+        Ok(())
     }
 
     /// The reader has read the messages of a person, up to a position or all.
@@ -259,12 +279,11 @@ impl DmProtocol {
         Ok(())
     }
 
-    /// The member has read the messages of a room up to this one.
-    async fn mark_room_read(&self, reader: &Account, message: &RoomMessage) -> Result<(), StoreError> {
-        let event = receipts::room_read_event(reader, &message.room, message.number, &self.context);
-        let number = message.number;
+    /// The member has read the messages of a room up to a number.
+    async fn mark_room_read(&self, reader: &Account, room: &str, number: i64) -> Result<(), StoreError> {
+        let event = receipts::room_read_event(reader, room, number, &self.context);
         let now = self.context.clock.now();
-        if self.store.read_room(&message.room, reader, number, now, &event).await? {
+        if self.store.read_room(room, reader, number, now, &event).await? {
             self.relay.wake();
         }
         Ok(())

@@ -135,6 +135,18 @@ pub trait Streams: Send + Sync {
 
     /// The number of a message's frame.
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
+
+    /// The position of the newest message of a conversation whose frame comes at or before a number in the account's stream, or is older than
+    /// those that are kept.
+    async fn last_seen(
+        &self,
+        account: &Account,
+        conversation: &ConversationId,
+        seq: i64,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// As [`Streams::last_seen`], the number of a message of a room.
+    async fn last_seen_in_room(&self, account: &Account, room: &str, seq: i64) -> Result<Option<i64>, StoreError>;
 }
 
 /// Makes the event of a receipt.

@@ -1285,6 +1285,7 @@ async fn frames_have_numbers_without_a_gap_in_the_order_of_their_conversations(b
     let page = replicas[0].store.frames_after(&account("lee"), 0, 100).await.unwrap();
     let numbers: Vec<_> = page.content.iter().map(|framed| stored_in(framed).number).collect();
     assert_eq!(numbers, (1..=20).map(Some).collect::<Vec<_>>());
+    let conversation = ConversationId::between(&account("kim"), &account("lee"));
     let last = &page.content[19];
     let seq = replicas[1]
         .store
@@ -1298,6 +1299,29 @@ async fn frames_have_numbers_without_a_gap_in_the_order_of_their_conversations(b
         .await
         .unwrap();
     assert_eq!(others, None);
+
+    // Messages at the end of a page of MongoDB's, in the middle and at its beginning.
+    for seen in [1, 14, 16, 20] {
+        let last = replicas[0].store.last_seen(&account("lee"), &conversation, seen).await;
+        let index = usize::try_from(seen - 1).unwrap();
+        let expected = stored_in(&page.content[index]).message.id.position();
+        assert_eq!(last.unwrap(), Some(expected), "{seen}");
+    }
+    let last = replicas[0].store.last_seen(&account("lee"), &conversation, 0).await;
+    assert_eq!(last.unwrap(), None);
+    // Frames of other conversations come between.
+    let newest = one.iter().rfind(|(_, text)| !text.contains("lee")).expect("a frame").0;
+    let last = replicas[0]
+        .store
+        .last_seen(&account("kim"), &conversation, newest)
+        .await;
+    let before = one.iter().rfind(|(seq, text)| *seq < newest && text.contains("lee"));
+    let last = last.unwrap().expect("a message");
+    let page = page.content.iter().find(|framed| {
+        let message = &stored_in(framed).message;
+        before.is_some_and(|(_, text)| message.text.as_str() == text)
+    });
+    assert_eq!(Some(last), page.map(|framed| stored_in(framed).message.id.position()));
 }
 
 async fn a_frame_with_the_same_id_is_the_same_message_for_seven_days(bed: Bed) {

@@ -60,6 +60,25 @@ async fn the_sender_sees_what_was_delivered_and_read(bed: Bed) {
         (&json!("read"), &json!(2)),
         "{receipt}"
     );
+
+    // The frame of a reaction to the first message comes after the third message.
+    from.send(typed("3", "lee", "third")).await;
+    frame(&mut to, "message").await;
+    let reaction = [("id", id.as_str().unwrap()), ("reaction", "🩷")];
+    let (status, body) = here.post(&kim, "reactMessage", &reaction).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let reaction = frame(&mut to, "reaction").await;
+    let reading = |who: &str, seq: i64| json!({ "topic": "read", "seq": seq, "data": { "receiver": who } }).to_string();
+    for (who, seq) in [("lee", seq(&reaction)), ("kim", seq(&reaction) + 1)] {
+        to.send(reading(who, seq)).await;
+        let refused = frame(&mut to, "error").await["data"].clone();
+        assert_eq!(refused["code"], "invalid-frame", "{refused}");
+        let reason = refused["reason"].as_str().unwrap();
+        assert!(reason.contains("no frame of the conversation"), "{reason}");
+    }
+    to.send(reading("kim", seq(&reaction))).await;
+    let receipt = frame(&mut from, "receipt").await["data"].clone();
+    assert_eq!((&receipt["state"], &receipt["number"]), (&json!("read"), &json!(3)));
 }
 
 async fn a_person_reads_on_one_device_for_all(bed: Bed) {

@@ -397,6 +397,10 @@ async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed
         (&refused["id"], &refused["data"]["code"]),
         (&json!("m19"), &json!("request-pending"))
     );
+    assert_eq!(
+        refused["data"]["reason"],
+        "20 messages wait: no more are stored until the receiver accepts the request"
+    );
     dm.running.stop().await;
     let dm = Dm::start(&bed).await;
     let mut to = open(&dm, &lee, "&since=0").await;

@@ -147,12 +147,13 @@ async fn a_message_reaches_every_member_in_one_order(bed: Bed) {
         );
         first.get_or_insert(answer["data"]["messageId"].clone());
     }
+    let first = first.expect("a message");
     let reply = json!({ "roomId": room, "text": "re", "replyTo": first });
     let [from, to, _] = &mut sockets;
     from.send(json!({ "topic": "message", "id": "2", "data": reply }).to_string())
         .await;
     let reply = shown(to, |frame| frame["data"]["text"] == "re").await;
-    assert_eq!((&reply["data"]["replyTo"], seq(&reply)), (&json!(first), 4));
+    assert_eq!((&reply["data"]["replyTo"], seq(&reply)), (&first, 4));
     assert!(
         old.silent_for(Duration::from_millis(200)).await,
         "the published app has no rooms"
@@ -178,6 +179,27 @@ async fn a_message_reaches_every_member_in_one_order(bed: Bed) {
     for number in 2..=4 {
         assert_eq!(seq(&frame(&mut again, "message").await), number);
     }
+    // The frame of an edit of the first message comes after the last one.
+    let edited = [("id", first.as_str().unwrap()), ("text", "ONE")];
+    assert_eq!(change(&here, &kim, "editMessage", &edited).await, StatusCode::OK);
+    let edit = frame(to, "edit").await;
+    for data in [json!({ "receiver": "kim" }), json!({ "roomId": "another" })] {
+        to.send(json!({ "topic": "read", "seq": seq(&edit), "data": data }).to_string())
+            .await;
+        let refused = frame(to, "error").await["data"].clone();
+        let reason = "`seq` is the number of no frame of the conversation or room";
+        assert_eq!(
+            (&refused["code"], &refused["reason"]),
+            (&json!("invalid-frame"), &json!(reason))
+        );
+    }
+    assert_eq!(unread(&lee).await, json!(1));
+    to.send(json!({ "topic": "read", "seq": seq(&edit), "data": { "roomId": room } }).to_string())
+        .await;
+    eventually("all messages are read", async || {
+        (unread(&lee).await == json!(0)).then_some(())
+    })
+    .await;
 }
 
 async fn a_member_sees_what_was_sent_since_joining(bed: Bed) {

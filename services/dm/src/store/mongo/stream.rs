@@ -24,7 +24,7 @@ use super::indexes::{sparse, unique};
 use super::requests::HELD;
 use super::rooms::ROOM_MESSAGES;
 use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
-use crate::domain::{ConversationId, MOST_MISSED, MessageId};
+use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position};
 #[cfg(doc)]
 use crate::store::WriteError;
 use crate::store::{FrameContent, Frames, Streams, is_full};
@@ -45,6 +45,8 @@ pub(super) const PLACE_INDEX: &str = "message_place";
 
 /// Messages that are numbered at once.
 const BATCH: i64 = 500;
+/// Messages of a conversation that are looked at at once. Fewer in unit tests.
+const AT_ONCE: i64 = if cfg!(test) { 5 } else { 50 };
 
 /// Returns a text that sorts as the number does, behind a prefix.
 pub(super) fn numbered(prefix: &str, number: i64) -> String {
@@ -328,6 +330,57 @@ impl MongoStore {
         frames.collect()
     }
 
+    /// Returns the last of these messages, in the order of a field, that has no frame after a number in the account's stream. From the newest
+    /// message on: at most those of the kept frames are looked at.
+    async fn last_without_later_frame(
+        &self,
+        collection: &str,
+        mut messages: Document,
+        order: &str,
+        account: &Account,
+        seq: i64,
+    ) -> Result<Option<Document>, StoreError> {
+        let person = account.fingerprint();
+        // A message without its frame yet was not seen.
+        messages.insert(UNNUMBERED, doc! { "$ne": &person });
+        loop {
+            let found: Vec<Document> = self
+                .collection(collection)
+                .find(messages.clone())
+                .sort(doc! { order: -1 })
+                .limit(AT_ONCE)
+                .projection(doc! { MESSAGE_ID: 1, order: 1 })
+                .await?
+                .try_collect()
+                .await?;
+            let Some(oldest) = found.last().and_then(|oldest| oldest.get(order)).cloned() else {
+                return Ok(None);
+            };
+            let mut frames = Vec::with_capacity(found.len());
+            for message in &found {
+                let id = id_of(message).map_err(StoreError::Corrupt)?;
+                frames.push(format!("{person}:{id}"));
+            }
+            let later = doc! { FRAME: { "$in": &frames }, "_id": above(&person, seq) };
+            let later = self
+                .collection(FRAMES)
+                .find(later)
+                .projection(doc! { FRAME: 1 })
+                .await?;
+            let later: Vec<Document> = later.try_collect().await?;
+            let is_later = |frame: &str| {
+                later
+                    .iter()
+                    .any(|later| later.get_str(FRAME).is_ok_and(|later| later == frame))
+            };
+            let seen = frames.iter().position(|frame| !is_later(frame));
+            if let Some(seen) = seen {
+                return Ok(found.into_iter().nth(seen));
+            }
+            messages.insert(order, doc! { "$lt": oldest });
+        }
+    }
+
     /// The documents of the changes that frames are about.
     async fn changes_of(&self, frames: &[Frame]) -> Result<HashMap<String, Document>, StoreError> {
         let ids: Vec<String> = frames.iter().filter_map(|frame| frame.change.clone()).collect();
@@ -429,5 +482,30 @@ impl Streams for MongoStore {
             number_of(id)
         };
         found.map(number).transpose()
+    }
+
+    async fn last_seen(
+        &self,
+        account: &Account,
+        conversation: &ConversationId,
+        seq: i64,
+    ) -> Result<Option<Position>, StoreError> {
+        let theirs = doc! { "conversation": conversation.as_str(), POSITION: { "$gt": "" }, HELD: null };
+        let last = self.last_without_later_frame(MESSAGES, theirs, POSITION, account, seq);
+        let position = last.await?.map(|last| {
+            last.get_str(POSITION)
+                .map(|position| Position::stored(position.to_owned()))
+                .map_err(|error| StoreError::Corrupt(error.into()))
+        });
+        position.transpose()
+    }
+
+    async fn last_seen_in_room(&self, account: &Account, room: &str, seq: i64) -> Result<Option<i64>, StoreError> {
+        let theirs = doc! { "room": room, NUMBER: { "$gt": 0 } };
+        let last = self.last_without_later_frame(ROOM_MESSAGES, theirs, NUMBER, account, seq);
+        let number = last
+            .await?
+            .map(|last| last.get_i64(NUMBER).map_err(|error| StoreError::Corrupt(error.into())));
+        number.transpose()
     }
 }

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::changes::changed_of;
 use super::{BATCH, SqliteStore, stored_of};
-use crate::domain::{MOST_MISSED, MessageId};
+use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position};
 use crate::store::{FrameContent, Frames, Streams, is_full};
 
 #[async_trait]

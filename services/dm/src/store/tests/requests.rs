@@ -546,6 +546,10 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
             "{name}"
         );
     }
+    for (seq, last) in [(0, None), (27, Some(27)), (30, Some(30))] {
+        let seen = kept.store.last_seen_in_room(&account("lee"), &room.id, seq).await;
+        assert_eq!(seen.unwrap(), last, "{seq}");
+    }
     assert_eq!(join(kept, &room.id, "choi", 3).await.unwrap(), JoinOutcome::Joined);
     assert_eq!(join(kept, &room.id, "choi", 3).await.unwrap(), JoinOutcome::Already);
     assert_eq!(join(kept, "nowhere", "choi", 3).await.unwrap(), JoinOutcome::NoRoom);
@@ -1340,4 +1344,14 @@ async fn frames_beyond_those_that_are_kept_are_deleted(bed: Bed) {
     assert_eq!((oldest, newest), (101, 350));
     let found = kept.store.frames_after(&account("kim"), 0, 10).await.unwrap();
     assert_eq!(found.content.first().map(|framed| framed.seq), Some(101));
+    // A message whose frame is deleted comes before those that are kept.
+    let last = kept
+        .store
+        .last_seen(&account("kim"), &conversation(), 100)
+        .await
+        .unwrap();
+    let FrameContent::Message(first_kept) = &found.content[0].content else {
+        panic!("{found:?}");
+    };
+    assert!(last.is_some_and(|last| last < first_kept.message.id.position()));
 }
