@@ -18,12 +18,12 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::{
-    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Message,
-    MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request,
-    Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Member,
+    Message, MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt,
+    Request, Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
 #[cfg(doc)]
-use crate::domain::{RepeatKey, Verdict};
+use crate::domain::{MOST_UNREAD, RepeatKey, Verdict};
 use crate::settings::Settings;
 use crate::store::reports::Reports;
 
@@ -171,7 +171,7 @@ pub trait Receipts: Send + Sync {
         event_of: EventOf<'_>,
     ) -> Result<Option<Receipt>, StoreError>;
 
-    /// The number of messages that the account has not read.
+    /// The number of messages that the account has not read, without those that moderators hide.
     async fn unread(&self, account: &Account) -> Result<u64, StoreError>;
 
     /// The newest messages that the account sent, from before a position, the newest first, each with whether it was delivered.
@@ -427,6 +427,10 @@ pub trait Rooms: Send + Sync {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<RoomMessage>, StoreError>;
+
+    /// Counts the messages of a room that the member has not read and can open, at most [`MOST_UNREAD`]: those that are neither erased nor
+    /// retracted, and of none of these accounts.
+    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError>;
 
     /// The member has read the messages up to a number. Stores the event and returns true if it had not read that far.
     async fn read_room(

@@ -453,8 +453,13 @@ pub trait Messages: Debug + Send + Sync {
     /// Marks messages as handled.
     async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError>;
 
-    /// Counts the messages after `since` that the account has not read.
-    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError>;
+    /// Counts the messages after `since` that the account has not read, without messages of rooms from hidden senders.
+    async fn unread_messages(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError>;
 }
 
 #[async_trait]

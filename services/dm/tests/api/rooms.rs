@@ -279,6 +279,7 @@ async fn people_in_a_block_do_not_see_each_others_messages(bed: Bed) {
         "not the other one"
     );
     assert_eq!(texts(&dm, &park, &room).await, ["from kim"]);
+    assert_eq!(dm.get(&park, "rooms").await.1[0]["unread"], 1);
     assert_eq!(texts(&dm, &lee, &room).await, ["from kim", "from lee"]);
     for (who, id) in [(&lee, &of_lee), (&kim, &of_kim)] {
         let text = format!("{} edited it", who.nickname);
@@ -569,6 +570,7 @@ async fn a_resignation_takes_a_person_out_of_rooms(bed: Bed) {
     );
     other.send(to_room("2", &room, "still here")).await;
     assert_eq!(accepted(&mut other).await["data"]["seq"], 3);
+    assert_eq!(dm.get(&park, "rooms").await.1[0]["unread"], 2);
 }
 
 async fn notice_learns_who_gets_a_push_and_what_was_shown_read_and_left(bed: Bed) {

@@ -450,15 +450,15 @@ impl Worker {
         })
     }
 
-    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms, but only since the
-    /// last view of a client of version 1, which does not say what was read. What happened before that view but was consumed after it never
-    /// counts.
+    /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms as `rooms` of dm
+    /// does, but only since the last view of a client of version 1, which does not say what was read. What happened before that view but was
+    /// consumed after it never counts.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
         let hidden = self.directory.blocked_with(account).await?;
         let read = self.store.read_until(account).await?;
         let since = self.store.viewed_until(account).await?;
         let notices = self.store.unread(account, &hidden, read, since).await?;
-        Ok(notices + self.store.unread_messages(account, since).await?)
+        Ok(notices + self.store.unread_messages(account, &hidden, since).await?)
     }
 
     /// Returns the content with the present nicknames; `None` while they are not available.

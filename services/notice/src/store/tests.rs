@@ -1369,7 +1369,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     for message in messages.iter().chain([&others, &first]) {
         assert!(bench.add_message(message).await.unwrap());
     }
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 4);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 4);
 
     // Read up to the second: in the steps of the consumer, twice.
     let ids = messages.clone().map(|message| message.id);
@@ -1381,7 +1381,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
         assert_eq!(unread, expected);
         bench.handle_messages(&unread).await.unwrap();
     }
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 2);
     let mut handled = bench.handled(&kim, &ids).await.unwrap();
     handled.sort();
     assert_eq!(handled, ids[..2]);
@@ -1392,7 +1392,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     bench.raise_read(&first.conversation, ids[0], at(21)).await.unwrap();
     assert!(!bench.add_message(&messages[1]).await.unwrap());
     assert!(bench.add_message(&messages[3]).await.unwrap());
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 2);
 
     // Retracted, before or after its record was read.
     let retracted = message(6, "kim", "park", 14);
@@ -1401,7 +1401,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     bench.withdraw(ids[2], at(15), at(15)).await.unwrap();
     bench.handle_messages(&[ids[2]]).await.unwrap();
     assert!(!bench.add_message(&messages[2]).await.unwrap());
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1);
 
     // Unread messages outlive the memory of handled ones.
     let later = at(1_000_000);
@@ -1414,7 +1414,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
         })
         .await
         .unwrap();
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1);
     assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
 }
 
@@ -1429,7 +1429,7 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
     let counted = async || {
         let since = bench.viewed_until(&kim).await.unwrap();
         let notices = bench.unread(&kim, &[], 0, since).await.unwrap();
-        (notices, bench.unread_messages(&kim, since).await.unwrap())
+        (notices, bench.unread_messages(&kim, &[], since).await.unwrap())
     };
     let opened = |account: &Account, second, authorized| View {
         account: account.clone(),
@@ -1480,15 +1480,15 @@ async fn messages_of_resigned_people_do_not_count(bed: Bed) {
         .raise_read(&from_lee.conversation, EventId(uuid::Uuid::from_u128(9)), at(15))
         .await
         .unwrap();
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1, "of park");
-    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 0);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1, "of park");
+    assert_eq!(bench.unread_messages(&lee, &[], None).await.unwrap(), 0);
     for message in [&from_lee, &from_kim] {
         assert!(!bench.add_message(message).await.unwrap(), "delivered again");
     }
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1);
     let anew = message(4, "kim", "lee", 30);
     assert!(bench.add_message(&anew).await.unwrap(), "signed up again");
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 2);
 }
 
 /// The ids of the receivers' messages follow from the number.
@@ -1528,8 +1528,16 @@ async fn a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_ret
     for message in [&first, &second, &first] {
         assert_eq!(added(&bench, message).await, [kim.clone(), lee.clone()]);
     }
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
-    assert_eq!(bench.unread_messages(&kim, Some(at(11))).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 2);
+    assert_eq!(bench.unread_messages(&kim, &[], Some(at(11))).await.unwrap(), 1);
+    // A room does not show messages of people in a block; a conversation with one of them is still there.
+    let direct = message(9, "kim", "choi", 9);
+    assert!(bench.add_message(&direct).await.unwrap());
+    for (hidden, since, unread) in [("choi", None, 1), ("choi", Some(at(9)), 0), ("park", None, 3)] {
+        let hidden = [account(hidden)];
+        assert_eq!(bench.unread_messages(&kim, &hidden, since).await.unwrap(), unread);
+    }
+    bench.handle_messages(&[direct.id]).await.unwrap();
     // Reading the sender's direct messages is another matter.
     let direct = Conversation {
         account: kim.clone(),
@@ -1594,8 +1602,8 @@ async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
     }
     // A receipt that is delivered late leaves no trace.
     bench.raise_room_read(&own_room("lee"), 9, at(15)).await.unwrap();
-    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 1, "of choi");
-    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 0);
+    assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1, "of choi");
+    assert_eq!(bench.unread_messages(&lee, &[], None).await.unwrap(), 0);
     assert_eq!(
         added(&bench, &of_choi).await,
         std::slice::from_ref(&kim),
@@ -1619,9 +1627,9 @@ async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
     };
     for (notices, left) in [(at(10), 1), (at(11), 0)] {
         bench.sweep(horizons(notices)).await.unwrap();
-        assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), left);
+        assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), left);
     }
-    assert_eq!(bench.unread_messages(&lee, None).await.unwrap(), 1);
+    assert_eq!(bench.unread_messages(&lee, &[], None).await.unwrap(), 1);
 }
 
 async fn a_message_of_a_room_takes_as_many_statements_for_a_hundred_as_for_one(bed: Bed) {

@@ -11,6 +11,7 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
+use super::changes::HIDDEN_AT;
 use super::documents::{ids_of, message_of, stored_of};
 use super::indexes::{index, sparse};
 use super::requests::HELD;
@@ -230,7 +231,8 @@ impl Receipts for MongoStore {
     async fn unread(&self, account: &Account) -> Result<u64, StoreError> {
         let person = account.fingerprint();
         // The character after the colon.
-        let theirs = doc! { UNREAD: { "$gt": format!("{person}:"), "$lt": format!("{person};") } };
+        let person = doc! { "$gt": format!("{person}:"), "$lt": format!("{person};") };
+        let theirs = doc! { UNREAD: person, HIDDEN_AT: null };
         Ok(self.collection(MESSAGES).count_documents(theirs).await?)
     }
 
@@ -285,7 +287,7 @@ impl Receipts for MongoStore {
             .collect();
         let keys: Vec<String> = conversations.iter().map(|(id, _)| unread(account, id)).collect();
         let counts = [
-            doc! { "$match": { UNREAD: { "$in": &keys } } },
+            doc! { "$match": { UNREAD: { "$in": &keys }, HIDDEN_AT: null } },
             doc! { "$group": { "_id": format!("${UNREAD}"), "count": { "$sum": 1_i64 } } },
         ];
         let (messages, collection) = (self.collection(MESSAGES), self.collection(WATERMARKS));

@@ -13,14 +13,15 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
 #[cfg(doc)]
-use super::changes::{EDITED_AT, HIDDEN_AT, MODERATED_AT, REACTIONS, RETRACTED_AT, REVISION};
+use super::changes::{EDITED_AT, MODERATED_AT, REACTIONS, REVISION};
+use super::changes::{HIDDEN_AT, RETRACTED_AT};
 use super::documents::{hidden_at, id_of, state_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
 use crate::domain::{
-    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
-    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, MessageDate, MessageId,
+    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
@@ -577,6 +578,22 @@ impl Rooms for MongoStore {
             .try_collect()
             .await?;
         found.iter().map(message_of).collect()
+    }
+
+    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError> {
+        // A member has read what it sent.
+        let others = hidden.iter().chain([&member.account]).map(Account::fingerprint);
+        let others: Vec<String> = others.collect();
+        let unread = doc! {
+            "room": room,
+            NUMBER: { "$gt": member.read_until() },
+            "from": { "$nin": others },
+            RETRACTED_AT: null,
+            HIDDEN_AT: null,
+        };
+        let messages = self.collection(ROOM_MESSAGES);
+        let count = messages.count_documents(unread).limit(u64::from(MOST_UNREAD));
+        Ok(count.await?)
     }
 
     async fn read_room(

@@ -101,10 +101,12 @@ impl Receipts for SqliteStore {
     }
 
     async fn unread(&self, account: &Account) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM message WHERE receiver = ? AND unread IS NOT NULL")
-            .bind(account.as_str())
-            .fetch_one(self.database.reader())
-            .await?;
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM message WHERE receiver = ? AND unread IS NOT NULL AND hidden_at IS NULL",
+        )
+        .bind(account.as_str())
+        .fetch_one(self.database.reader())
+        .await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
@@ -167,7 +169,7 @@ impl Receipts for SqliteStore {
                 )
                 .push_bind(account.as_str())
                 .push(
-                    " AND message.conversation = wanted.conversation AND unread IS NOT NULL) AS unread \
+                    " AND message.conversation = wanted.conversation AND unread IS NOT NULL AND hidden_at IS NULL) AS unread \
                      FROM wanted LEFT JOIN watermark ON watermark.conversation = wanted.conversation AND reader = wanted.other",
                 );
             for row in query.build().fetch_all(self.database.reader()).await? {

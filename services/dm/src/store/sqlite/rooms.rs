@@ -16,8 +16,8 @@ use super::changes::{self, Table};
 use super::stream::{add_frame, add_frames};
 use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
-    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
-    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, MessageDate, MessageId,
+    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
@@ -236,6 +236,23 @@ impl Rooms for SqliteStore {
         .fetch_all(self.database.reader())
         .await?;
         rows.iter().map(message_of).collect()
+    }
+
+    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM (SELECT 1 FROM room_message WHERE room = ");
+        query
+            .push_bind(room)
+            .push(" AND number > ")
+            .push_bind(member.read_until());
+        query.push(" AND retracted_at IS NULL AND hidden_at IS NULL AND sender NOT IN (");
+        let mut senders = query.separated(", ");
+        // A member has read what it sent.
+        for account in hidden.iter().chain([&member.account]) {
+            senders.push_bind(account.as_str());
+        }
+        query.push(") LIMIT ").push_bind(MOST_UNREAD).push(")");
+        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 
     async fn read_room(

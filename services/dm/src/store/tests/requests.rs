@@ -13,9 +13,9 @@ use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Kept, account, at, frames};
 use crate::domain::{
-    Change, Changed, ClientKey, ConversationId, Decision, Joining, MOST_CHANGES, Member, MessageDate, MessageId,
-    MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request, RequestState,
-    Room, RoomMessage, RoomName, Stored, Verdict,
+    Change, Changed, ClientKey, ConversationId, Decision, Joining, MOST_CHANGES, MOST_UNREAD, Member, MessageDate,
+    MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Party, Reaction, Receipt, Request,
+    RequestState, Room, RoomMessage, RoomName, Stored, Verdict,
 };
 use crate::receipts::{read_event, room_read_event};
 use crate::store::reports::{Moderation, NewReport};
@@ -39,6 +39,7 @@ on_both_engines!(
     changes_go_with_their_message_in_a_room,
     a_message_of_a_room_that_cannot_be_decoded_stops_no_stream,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
+    unread_messages_of_a_room_are_those_that_a_member_can_open,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
@@ -555,7 +556,7 @@ async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
     assert_eq!(join(kept, "nowhere", "choi", 3).await.unwrap(), JoinOutcome::NoRoom);
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     let choi = found.member(&account("choi")).unwrap();
-    assert_eq!((choi.joined_after, found.unread(choi)), (30, 0));
+    assert_eq!((choi.joined_after, found.may_be_unread(choi)), (30, false));
     for number in 0..96 {
         let joined = join(kept, &room.id, &format!("p{number}"), 4).await.unwrap();
         assert_eq!(joined, JoinOutcome::Joined);
@@ -1066,9 +1067,43 @@ async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
     assert_eq!(found.last_number, 3);
     for name in ["park", "choi"] {
         let member = found.member(&account(name)).unwrap();
-        assert_eq!((member.joined_after, found.unread(member)), (2, 1), "{name}");
+        let unread = kept.store.unread_in_room(&room.id, member, &[]).await.unwrap();
+        assert_eq!((member.joined_after, unread), (2, 1), "{name}");
         assert_eq!(room_frames(&kept, name).await, [("after".to_owned(), 0)], "{name}");
     }
+}
+
+async fn unread_messages_of_a_room_are_those_that_a_member_can_open(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee", "park"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let mut ids = Vec::new();
+    for (number, from) in ["kim", "kim", "kim", "kim", "park", "park", "park"].iter().enumerate() {
+        let message = post(&kept, &room, from, &number.to_string(), at(1));
+        let posted = kept.store.post(&message, &always(&event)).await.unwrap();
+        assert_eq!(posted, Posted::Stored);
+        ids.push(message.message.id);
+    }
+    let unread = async |name: &str, hidden: Option<&str>| {
+        let hidden: Vec<Account> = hidden.into_iter().map(account).collect();
+        let found = kept.store.room(&room.id).await.unwrap().unwrap();
+        let member = found.member(&account(name)).unwrap();
+        assert_eq!(found.may_be_unread(member), name != "park");
+        kept.store.unread_in_room(&room.id, member, &hidden).await.unwrap()
+    };
+    assert_eq!(unread("lee", None).await, u64::from(MOST_UNREAD), "no more are counted");
+    assert_eq!(unread("lee", Some("park")).await, 4);
+    assert_eq!((unread("kim", None).await, unread("park", None).await), (3, 0));
+    let retracted = change_in_room(&kept, &ids[1], "kim", Change::Retract).await;
+    assert!(retracted.unwrap().is_some());
+    assert_eq!(unread("lee", Some("park")).await, 3);
+    kept.store
+        .read_room(&room.id, &account("lee"), 1, at(5), &event)
+        .await
+        .unwrap();
+    assert_eq!(unread("lee", Some("park")).await, 2);
+    kept.erase("park", 20, EventId::new(&kept.context)).await;
+    assert_eq!((unread("lee", None).await, unread("kim", None).await), (2, 0));
 }
 
 /// The process that stored it is killed before it has looked at the members again.

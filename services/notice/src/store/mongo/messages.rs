@@ -153,8 +153,18 @@ impl Messages for MongoStore {
         Ok(())
     }
 
-    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError> {
+    async fn unread_messages(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
         let mut unread = doc! { "unread": account.as_str() };
+        if !hidden.is_empty() {
+            let hidden: Vec<&str> = hidden.iter().map(AsRef::as_ref).collect();
+            let shown = vec![doc! { "room": null }, doc! { "sender": { "$nin": hidden } }];
+            unread.insert("$or", shown);
+        }
         if let Some(since) = since {
             unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
         }

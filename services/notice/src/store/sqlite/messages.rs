@@ -167,13 +167,26 @@ impl Messages for SqliteStore {
         .await
     }
 
-    async fn unread_messages(&self, account: &Account, since: Option<Timestamp>) -> Result<u64, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM message WHERE account = ? AND handled = 0 AND occurred_at > ?")
-                .bind(account.as_str())
-                .bind(since.map_or(i64::MIN, Timestamp::as_millisecond))
-                .fetch_one(self.database.reader())
-                .await?;
+    async fn unread_messages(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM message WHERE handled = 0 AND account = ");
+        query.push_bind(account.as_str().to_owned());
+        if let Some(since) = since {
+            query.push(" AND occurred_at > ").push_bind(since.as_millisecond());
+        }
+        if !hidden.is_empty() {
+            query.push(" AND (room IS NULL OR sender NOT IN (");
+            let mut senders = query.separated(", ");
+            for account in hidden {
+                senders.push_bind(account.as_str().to_owned());
+            }
+            query.push("))");
+        }
+        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 }
