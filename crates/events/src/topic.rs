@@ -228,14 +228,14 @@ impl Topic {
             | Self::Relation
             | Self::AccountState
             | Self::Heartbeat => &[Service::Feed, Service::Dm, Service::Notice],
-            Self::NoticeLike | Self::Follow | Self::Notice | Self::MessageReceipt => &[Service::Notice],
+            Self::NoticeLike | Self::Notice | Self::MessageReceipt => &[Service::Notice],
             Self::Moderation => &[Service::Feed, Service::Dm],
             // Services to come may read it, too.
             Self::Post => &[Service::Feed, Service::Notice],
             Self::SocketMessage | Self::SocketFrame | Self::MessageRequest => &[Service::Dm],
             Self::ConfigBus => &Service::ALL,
             Self::ConfigCanary => &[Service::Config],
-            Self::DeviceToken | Self::DirectMessage | Self::MessageChange | Self::RoomMessage => {
+            Self::DeviceToken | Self::DirectMessage | Self::Follow | Self::MessageChange | Self::RoomMessage => {
                 &[Service::Dm, Service::Notice]
             }
             Self::Erased | Self::ModerationApplied => &[Service::Auth],

@@ -1,6 +1,7 @@
 //! The events dm listens to, one file each.
 
 pub mod device_token;
+pub mod follow;
 pub mod message_change;
 pub mod message_request;
 pub mod moderated;

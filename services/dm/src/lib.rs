@@ -40,13 +40,14 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
 use sosohappy_events::types::{
-    AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, MessageChanged, MessageRequestChanged,
-    RoomMessageSent, SocketFrameSent, SocketMessageSent,
+    AccountResigned, ContentModerated, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged,
+    MessageRequestChanged, RoomMessageSent, SocketFrameSent, SocketMessageSent,
 };
 use sosohappy_realtime::{Hub, spawn_revalidation};
 
 use crate::app::App;
 use crate::consumers::device_token::Devices;
+use crate::consumers::follow::Friendships;
 use crate::consumers::message_change::MessageChanges;
 use crate::consumers::message_request::MessageRequests;
 use crate::consumers::moderated::Moderated;
@@ -110,15 +111,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics.clone(),
     );
     spawn_socket_readers(&context, &bus, sent, &hub, &opened.store);
-    let resigned = Resigned {
-        store: opened.store.clone(),
-        directory: opened.directory.clone(),
-        context: context.clone(),
-        relay: relay.clone(),
-    };
-    spawn_consumers(&context, &bus, resigned, unnumbered.clone());
-    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
-
     let requests = Requests {
         settings: settings.clone(),
         context: context.clone(),
@@ -129,6 +121,15 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: relay.clone(),
         idle_rounds: Arc::default(),
     };
+    let resigned = Resigned {
+        store: opened.store.clone(),
+        directory: opened.directory.clone(),
+        context: context.clone(),
+        relay: relay.clone(),
+    };
+    spawn_consumers(&context, &bus, resigned, unnumbered.clone(), requests.clone());
+    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
+
     requests.spawn();
     let protocol = DmProtocol {
         requests,
@@ -168,7 +169,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
 }
 
 /// Consumes the records that one replica handles for all.
-fn spawn_consumers(context: &Context, bus: &Arc<dyn Bus>, resigned: Resigned, unnumbered: Unnumbered) {
+fn spawn_consumers(
+    context: &Context,
+    bus: &Arc<dyn Bus>,
+    resigned: Resigned,
+    unnumbered: Unnumbered,
+    requests: Requests,
+) {
     let moderated = Moderated {
         store: resigned.store.clone(),
         unnumbered,
@@ -176,6 +183,7 @@ fn spawn_consumers(context: &Context, bus: &Arc<dyn Bus>, resigned: Resigned, un
     spawn_consumer::<ContentModerated>(context, bus.clone(), moderated);
     spawn_consumer::<DeviceTokenSet>(context, bus.clone(), Devices(resigned.store.clone()));
     spawn_consumer::<AccountResigned>(context, bus.clone(), resigned);
+    spawn_consumer::<FollowChanged>(context, bus.clone(), Friendships(requests));
 }
 
 /// Reads the records that the sockets of this replica show.

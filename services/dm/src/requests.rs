@@ -2,7 +2,8 @@
 //! accepts them. Their sender sees them as stored; the receiver has them in `findRequest` only, without a push.
 //!
 //! Whether two people follow each other is in the directory, which the state topic `relation` feeds: with all relations before the service
-//! is ready, and with the newest event of a pair in force in whatever order they come.
+//! is ready, and with the newest event of a pair in force in whatever order they come. The event `follow` says when two people become friends:
+//! it accepts their pending request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +12,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
+use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{MessageRequestChanged, NoticeRaised, RequestChange};
 use sosohappy_events::{Envelope, Mixed, Outgoing};
 use sosohappy_realtime::SocketId;
@@ -176,6 +177,21 @@ impl Requests {
             self.release(request, RETRIES).await?;
         }
         Ok(decided)
+    }
+
+    /// Accepts the pending request between two people who became friends at that moment, and delivers its messages. About a request that was
+    /// made later the directory decides: the friendship may have ended before.
+    pub async fn befriended(&self, one: &Account, other: &Account, at: Timestamp) -> Result<(), StoreError> {
+        let request = self.store.request(&ConversationId::between(one, other)).await?;
+        let Some(request) = request.filter(|request| request.state == RequestState::Pending) else {
+            return Ok(());
+        };
+        let are_friends = request.asked_at <= at || self.directory.friends(one, other).await?;
+        // A block ends a friendship, and may be known before it.
+        if are_friends && !self.directory.blocked(one, other).await? {
+            self.accept_pending(&request).await?;
+        }
+        Ok(())
     }
 
     async fn store_decision(&self, request: &Request, verdict: Verdict) -> Result<bool, StoreError> {
@@ -349,7 +365,7 @@ impl Requests {
         }
     }
 
-    /// Accepts a request because requests are switched off. Messages that cannot be released at once are released by a later round.
+    /// Accepts a request by a friendship, or because requests are switched off. Messages that cannot be released at once are released by a later round.
     async fn accept_pending(&self, request: &Request) -> Result<(), StoreError> {
         if self.store_decision(request, Verdict::AcceptPending).await? {
             self.release(request, 0).await?;
@@ -381,6 +397,7 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use sosohappy_bus::relay::{Hints, spawn_relay};
+    use sosohappy_events::types::Relation;
     use sosohappy_testkit::{Bed, on_both_engines};
 
     use super::*;
@@ -389,6 +406,7 @@ mod tests {
 
     on_both_engines!(
         a_decision_is_later_than_the_one_before,
+        a_friendship_accepts_the_request_that_waits,
         rounds_without_requests_are_counted_until_requests_are_on_or_found,
     );
 
@@ -409,6 +427,48 @@ mod tests {
         refused.decided_at = refused.decided_at.map(|at| at + SignedDuration::from_hours(1));
         assert!(on.store_decision(&refused, Verdict::Accept).await.unwrap());
         assert!(found().await.decided_at > refused.decided_at);
+    }
+
+    async fn a_friendship_accepts_the_request_that_waits(bed: Bed) {
+        let [_, on] = off_and_on(&bed).await;
+        let (kim, lee, park) = (party("kim"), party("lee"), party("park"));
+        let (to_lee, to_park) = (on.request(&kim, &lee), on.request(&kim, &park));
+        for request in [&to_lee, &to_park] {
+            assert!(on.store.ask(request).await.unwrap());
+        }
+        let befriended = async |request: &Request, at: Timestamp| {
+            let (asker, receiver) = (&request.asker.account, &request.receiver.account);
+            on.befriended(receiver, asker, at).await.unwrap();
+            let found = on.store.request(&request.conversation()).await.unwrap();
+            found.expect("a request").state
+        };
+        let relate = async |relation, account: &Party, other: &Party, at| {
+            let related = on
+                .directory
+                .set_relation(relation, &account.account, &other.account, at);
+            related.await.unwrap();
+        };
+        let (asked, earlier) = (to_lee.asked_at, to_lee.asked_at - SignedDuration::from_secs(1));
+        let later = |seconds| asked + SignedDuration::from_secs(seconds);
+        // A friendship that had ended.
+        assert_eq!(befriended(&to_lee, earlier).await, RequestState::Pending);
+        relate(Relation::Block, &lee, &kim, later(1)).await;
+        assert_eq!(befriended(&to_lee, later(0)).await, RequestState::Pending);
+        relate(Relation::Unblock, &lee, &kim, later(2)).await;
+        for _ in 0..2 {
+            assert_eq!(befriended(&to_lee, later(0)).await, RequestState::Accepted);
+        }
+        // The request was made while the friendship was not known here.
+        relate(Relation::Follow, &kim, &park, earlier).await;
+        assert_eq!(befriended(&to_park, earlier).await, RequestState::Pending);
+        relate(Relation::Follow, &park, &kim, earlier).await;
+        assert_eq!(befriended(&to_park, earlier).await, RequestState::Accepted);
+        // The receiver's refusal stands.
+        let choi = party("choi");
+        let to_choi = on.request(&kim, &choi);
+        assert!(on.store.ask(&to_choi).await.unwrap());
+        assert!(on.decide(&to_choi, false).await.unwrap());
+        assert_eq!(befriended(&to_choi, later(60)).await, RequestState::Refused);
     }
 
     fn party(name: &str) -> Party {

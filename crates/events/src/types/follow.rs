@@ -6,8 +6,8 @@ use sosohappy_common::Account;
 use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
-/// Key: the followed account. Value: JSON `{"follower","followed","following","friends"}`. For notices; the state of a pair is on `relation`,
-/// in the same transaction.
+/// Key: the followed account. Value: JSON `{"follower","followed","following","friends"}`. For notices, and for messages that
+/// wait until the two are friends; the state of a pair is on `relation`, in the same transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowChanged {
     pub follower: Account,

@@ -6,7 +6,7 @@ use mongodb::bson::{Document, doc};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_bus::Start;
-use sosohappy_events::types::{DirectMessageSent, NoticeRaised, Relation, RelationChanged};
+use sosohappy_events::types::{DirectMessageSent, FollowChanged, NoticeRaised, Relation, RelationChanged};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, EngineSet, HeldBus, PATIENCE, Person, eventually, on_both_engines};
 
@@ -225,6 +225,21 @@ async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
     .await;
     let first = frame(&mut to, "message").await;
     assert_eq!((&first["data"]["text"], seq(&first)), (&json!("text 1"), 1));
+
+    // A friendship delivers what waits without a further message.
+    let (mut from, mut to) = (open(&dm, &lee, "").await, open(&dm, &park, "").await);
+    from.send(typed("g1", "park", "from lee")).await;
+    frame(&mut from, "accepted").await;
+    assert_eq!(requests(&dm, &park).await.len(), 1);
+    bed.publish(FollowChanged {
+        follower: park.account.clone(),
+        followed: lee.account.clone(),
+        following: true,
+        friends: true,
+    })
+    .await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "from lee");
+    assert!(requests(&dm, &park).await.is_empty());
 }
 
 async fn an_answer_accepts_the_request_in_order(bed: Bed) {

@@ -1,0 +1,22 @@
+//! `follow`: messages that wait in a request between two people are delivered when they become friends.
+
+use async_trait::async_trait;
+use sosohappy_bus::consume::{Consumer, HandleError};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::FollowChanged;
+
+use crate::requests::Requests;
+
+#[derive(Debug)]
+pub struct Friendships(pub Requests);
+
+#[async_trait]
+impl Consumer<FollowChanged> for Friendships {
+    async fn handle(&self, Envelope { event, meta }: Envelope<FollowChanged>) -> Result<(), HandleError> {
+        if event.friends {
+            let (follower, followed) = (&event.follower, &event.followed);
+            self.0.befriended(follower, followed, meta.occurred_at).await?;
+        }
+        Ok(())
+    }
+}
