@@ -1533,4 +1533,18 @@ async fn watermarks_go_with_a_resignation(bed: Bed) {
         Marks::default(),
         "the numbers began anew"
     );
+    // A message is not unread while moderators hide it.
+    for (hidden, second, unread) in [(true, 40, 0), (false, 50, 1)] {
+        let moderation = Moderation {
+            message: anew.message.id.clone(),
+            author: kim.clone(),
+            reporter: None,
+            hidden,
+            at: at(second),
+        };
+        kept.store.moderate(&moderation).await.unwrap();
+        let marks = kept.store.marks(&lee, &[&kim]).await.unwrap();
+        let of_kim = marks[&ConversationId::between(&kim, &lee)].unread;
+        assert_eq!((kept.store.unread(&lee).await.unwrap(), of_kim), (unread, unread));
+    }
 }
