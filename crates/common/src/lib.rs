@@ -19,6 +19,7 @@ pub mod run;
 mod service;
 pub mod settings;
 pub mod telemetry;
+pub mod text;
 pub mod tls;
 pub mod wake;
 

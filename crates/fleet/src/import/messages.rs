@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection};
 use sosohappy_common::Account;
+use sosohappy_common::text::to_portable;
 use sosohappy_dm::import::{Importer, LegacyMessage, Outcome};
 
 use super::apis::Request;
@@ -185,7 +186,7 @@ fn read(document: &Document, names: &Names) -> Result<LegacyMessage, Reason> {
         sender_nickname,
         receiver_nickname,
         date,
-        text: document.get_str("text").map_err(|_| ("text", "no text"))?.to_owned(),
+        text: to_portable(document.get_str("text").map_err(|_| ("text", "no text"))?),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sosohappy_common::text::to_portable;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions, MySqlRow};
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _};
 
@@ -53,21 +54,16 @@ pub struct Text {
     pub repaired: bool,
 }
 
-/// Reads a text of any character set or a binary column.
+/// Reads a text of any character set or a binary column. Bytes that are no text, and U+0000, which no text of this fleet has, become U+FFFD.
 pub fn text(row: &MySqlRow, column: &str) -> anyhow::Result<Text> {
     let bytes: Option<Vec<u8>> = row.try_get_unchecked(column).with_context(|| column.to_owned())?;
-    Ok(
-        bytes.map_or_else(Text::default, |bytes| match String::from_utf8(bytes) {
-            Ok(text) => Text {
-                text: Some(text),
-                repaired: false,
-            },
-            Err(error) => Text {
-                text: Some(String::from_utf8_lossy(error.as_bytes()).into_owned()),
-                repaired: true,
-            },
-        }),
-    )
+    Ok(bytes.map_or_else(Text::default, |bytes| {
+        let text = to_portable(&String::from_utf8_lossy(&bytes));
+        Text {
+            repaired: text.as_bytes() != bytes,
+            text: Some(text),
+        }
+    }))
 }
 
 /// Reads an integer that may be missing.

@@ -1,6 +1,7 @@
 //! A person with an account.
 
 use jiff::Timestamp;
+use sosohappy_common::text::is_portable;
 use sosohappy_common::{Account, Nickname};
 use sosohappy_events::types::Role;
 use sosohappy_media::ImageId;
@@ -12,7 +13,7 @@ use super::provider::Provider;
 const SUBJECT_CHARS: usize = 255;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("providerId: 1 to 255 characters")]
+#[error("providerId: 1 to 255 characters, none of which is U+0000")]
 pub struct InvalidSubject;
 
 /// Identity of a person at a sign-in provider.
@@ -34,7 +35,7 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Checks a subject that a request names.
     pub fn known(provider: Provider, subject: &str) -> Result<Self, InvalidSubject> {
-        if !(1..=SUBJECT_CHARS).contains(&subject.chars().count()) {
+        if !(1..=SUBJECT_CHARS).contains(&subject.chars().count()) || !is_portable(subject) {
             return Err(InvalidSubject);
         }
         Ok(Self {

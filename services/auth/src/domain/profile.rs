@@ -1,11 +1,13 @@
 //! Profile texts of people.
 
-/// Up to 1,000 characters; empty when there is none.
+use sosohappy_common::text::is_portable;
+
+/// Up to 1,000 characters, none of which is U+0000; empty when there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Introduction(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("introduction: up to 1000 characters")]
+#[error("introduction: up to 1000 characters, none of which is U+0000")]
 pub struct InvalidIntroduction;
 
 impl Introduction {
@@ -23,7 +25,7 @@ impl TryFrom<String> for Introduction {
     type Error = InvalidIntroduction;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.chars().count() <= 1000 && !text.contains('\0') {
+        if text.chars().count() <= 1000 && is_portable(&text) {
             Ok(Self(text))
         } else {
             Err(InvalidIntroduction)
@@ -39,6 +41,8 @@ mod tests {
     fn introductions_are_bounded() {
         assert!(Introduction::try_from("첫 줄\n둘째 줄".to_owned()).is_ok());
         assert!(Introduction::try_from("소".repeat(1000)).is_ok());
-        assert_eq!(Introduction::try_from("소".repeat(1001)), Err(InvalidIntroduction));
+        for bad in ["소".repeat(1001), "소\0".to_owned()] {
+            assert_eq!(Introduction::try_from(bad), Err(InvalidIntroduction));
+        }
     }
 }

@@ -14,6 +14,7 @@ use sosohappy_common::http::ClientAddress;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::credential::bearer;
 use sosohappy_common::http::rate_limit::AccountLimit;
+use sosohappy_common::text::is_portable;
 use sosohappy_common::{Account, Problem};
 use sosohappy_store::retrying;
 use utoipa::{ToResponse, ToSchema};
@@ -325,8 +326,13 @@ fn required<'r>(parameter: Option<&'r String>, missing: &'static str) -> Result<
 /// Returns the push token of a request, which may be empty.
 pub fn device_token(token: Option<String>) -> Result<Option<String>, Error> {
     let token = token.filter(|token| !token.is_empty());
-    if token.as_ref().is_some_and(|token| token.len() > DEVICE_TOKEN_BYTES) {
-        return Err(Error::InvalidParameter("deviceToken: up to 4096 bytes"));
+    if token
+        .as_ref()
+        .is_some_and(|token| token.len() > DEVICE_TOKEN_BYTES || !is_portable(token))
+    {
+        return Err(Error::InvalidParameter(
+            "deviceToken: up to 4096 bytes, without the character U+0000",
+        ));
     }
     Ok(token)
 }

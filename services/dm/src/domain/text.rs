@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sosohappy_common::nickname::has_visible;
+pub use sosohappy_common::text::is_portable;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 /// Bytes of a text per character: more than the longest joined emoji has (35, a kiss of two skin tones).
@@ -17,12 +18,6 @@ pub fn largest_frame(max_characters: usize) -> usize {
     max_characters
         .saturating_mul(BYTES_A_CHARACTER * 3)
         .saturating_add(AROUND_THE_TEXT)
-}
-
-/// Returns whether every database and client keeps a text as it is. U+0000 ends a text for SQLite's functions and for clients in C. The rule
-/// for all texts that people write here: messages, names of rooms, reactions, words of a search.
-pub fn is_portable(text: &str) -> bool {
-    !text.contains('\0')
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::post::{InvalidPost, check_date, check_text, distinct};
+use super::post::{InvalidPost, check_date, check_text, check_words, distinct};
 use super::{Category, Day, PostDate, PostLimits, Visibility, Weather};
 
 /// Each part as far as it is written. Pictures are not kept.
@@ -31,6 +31,7 @@ impl Draft {
         check_date(self.date, today)?;
         check_text(&self.text, limits)?;
         self.categories = distinct(self.categories, limits)?;
+        check_words(self.weather.as_ref(), &self.categories)?;
         Ok(self)
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use sosohappy_common::settings::{schema, valid};
+use sosohappy_common::text::is_portable;
 use sosohappy_media::ImageId;
 use utoipa::ToSchema;
 
@@ -50,6 +51,8 @@ pub enum InvalidPost {
     NoCategory,
     #[error("categoryList: a post has at most {0} categories")]
     TooManyCategories(usize),
+    #[error("text, weather and categories have no character U+0000")]
+    Unportable,
     #[error("text: a post has at most {0} characters")]
     TooLong(usize),
     #[error("imageList: a post has at most {0} pictures")]
@@ -148,6 +151,7 @@ impl Content {
         }
         self.categories = distinct(self.categories, limits)?;
         check_text(&self.text, limits)?;
+        check_words(Some(&self.weather), &self.categories)?;
         Ok(self)
     }
 
@@ -185,7 +189,23 @@ pub(super) fn check_text(text: &str, limits: &PostLimits) -> Result<(), InvalidP
     if text.chars().take(limits.text + 1).count() > limits.text {
         return Err(InvalidPost::TooLong(limits.text));
     }
+    if !is_portable(text) {
+        return Err(InvalidPost::Unportable);
+    }
     Ok(())
+}
+
+/// Checked when a post or draft is saved, and not when a word is read: stored drafts of older releases may have any character.
+pub(super) fn check_words(weather: Option<&Weather>, categories: &[Category]) -> Result<(), InvalidPost> {
+    let mut words = categories
+        .iter()
+        .map(Category::as_str)
+        .chain(weather.map(Weather::as_str));
+    if words.all(is_portable) {
+        Ok(())
+    } else {
+        Err(InvalidPost::Unportable)
+    }
 }
 
 /// The account that writes, and the moment its token was issued. A resignation erases what was written with older tokens,
@@ -300,6 +320,24 @@ mod tests {
         );
         let kept = content("", &["food", "sea", "food"]).check(&LIMITS, today()).unwrap();
         assert_eq!(kept.categories, content("", &["food", "sea"]).categories);
+    }
+
+    #[test]
+    fn a_text_that_not_all_keep_is_refused() {
+        for bad in [
+            content("a\0", &["food"]),
+            content("", &["food", "a\0b"]),
+            Content {
+                weather: Weather::try_from("sunny\0".to_owned()).unwrap(),
+                ..content("", &["food"])
+            },
+        ] {
+            assert_eq!(
+                bad.clone().check(&LIMITS, today()),
+                Err(InvalidPost::Unportable),
+                "{bad:?}"
+            );
+        }
     }
 
     fn today() -> Day {

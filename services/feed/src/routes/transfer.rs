@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 use sosohappy_access::{Act, ActUpload, Acting, Actor, Caller};
 use sosohappy_common::http::params::FilesOnly;
+use sosohappy_common::text::to_portable;
 use sosohappy_common::{Account, Nickname, Problem};
 use sosohappy_media::{BinaryBody, ImageError, Picture};
 use tokio::sync::mpsc;
@@ -309,13 +310,13 @@ async fn read_pictures(mut archive: Archive, post: &ArchivedPost) -> Result<(Arc
 async fn save(app: &App, caller: Caller, post: ArchivedPost, pictures: Vec<Picture>) -> Result<bool, Error> {
     let content = Content {
         date: post.date,
-        weather: Weather::try_from(post.weather)?,
+        weather: Weather::try_from(to_portable(&post.weather))?,
         happiness: post.happiness,
-        text: post.text,
+        text: to_portable(&post.text),
         categories: post
             .category_list
-            .into_iter()
-            .map(Category::try_from)
+            .iter()
+            .map(|name| Category::try_from(to_portable(name)))
             .collect::<Result<_, _>>()?,
         visibility: post.visibility,
     };

@@ -155,7 +155,7 @@ async fn a_comment_that_may_not_be_is_not_stored(bed: Bed) {
         problem(404, "no-such-post")
     );
     feed.save(&kim, DATE, "3", "sea").await;
-    for text in ["", "  ", &"가".repeat(501)] {
+    for text in ["", "  ", "축하\0해요", &"가".repeat(501)] {
         assert_eq!(
             code(&feed.comment(&lee, &kim, text).await),
             problem(400, "invalid-parameter")

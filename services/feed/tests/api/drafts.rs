@@ -115,7 +115,13 @@ async fn drafts_are_bounded_and_ones_own(bed: Bed) {
     );
     assert_eq!(feed.save_draft(&kim, TWO, &[("text", "산")]).await.0, StatusCode::OK);
     assert_eq!(feed.save_draft(&lee, third, &[]).await.0, StatusCode::OK);
-    for bad in [("text", "너무길다"), ("categoryList", "\u{200b}"), ("happiness", "x")] {
+    for bad in [
+        ("text", "너무길다"),
+        ("text", "산\0"),
+        ("categoryList", "\u{200b}"),
+        ("categoryList", "sea\0"),
+        ("happiness", "x"),
+    ] {
         let refused = feed.save_draft(&kim, TWO, &[bad]).await;
         assert_eq!(code(&refused), problem(400, "invalid-parameter"), "{bad:?}");
     }

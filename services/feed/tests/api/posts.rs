@@ -249,12 +249,15 @@ async fn bad_parameters_are_refused(bed: Bed) {
         ("date", "yesterday"),
         ("date", "99999999999999999999"),
         ("weather", " "),
+        ("weather", "sunny\0"),
         ("happiness", "2147483648"),
         ("happiness", "3.5"),
         ("happiness", "happy"),
         ("categoryList", ""),
         ("categoryList", &many),
+        ("categoryList", "sea,s\0ea"),
         ("text", &long),
+        ("text", "바\0다"),
         ("isPublic", "perhaps"),
     ];
     for (field, value) in wrong {
