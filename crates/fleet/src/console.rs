@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use rust_embed::RustEmbed;
 use sosohappy_common::Problem;
+use sosohappy_common::http::none_match_names;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/"]
@@ -39,8 +40,7 @@ pub(crate) async fn file(request: Request) -> Response {
     // Another encoding is another representation, with a tag of its own.
     let suffix = if is_compressed { "-gzip" } else { "" };
     let tag = format!("\"{}{suffix}\"", hex::encode(&file.metadata.sha256_hash()[..16]));
-    let known = request.headers().get(header::IF_NONE_MATCH);
-    let mut response = if known.is_some_and(|known| known == tag.as_str()) {
+    let mut response = if none_match_names(request.headers(), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let content_type = [(header::CONTENT_TYPE, file.metadata.mimetype().to_owned())];

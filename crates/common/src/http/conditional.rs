@@ -13,3 +13,33 @@ pub fn none_match_names(headers: &HeaderMap, etag: &str) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_tag_is_named_by_itself_in_a_list_or_by_a_star() {
+        let names = |fields: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for &field in fields {
+                headers.append(header::IF_NONE_MATCH, HeaderValue::from_static(field));
+            }
+            none_match_names(&headers, "\"a\"")
+        };
+        for fields in [
+            &["\"a\""][..],
+            &["W/\"a\""],
+            &["\"b\", W/\"a\""],
+            &["\"b\"", "\"a\""],
+            &["*"],
+        ] {
+            assert!(names(fields), "{fields:?}");
+        }
+        for fields in [&[""][..], &[], &["a"], &["\"A\""], &["\"b\", \"ab\""], &["W/\"b\""]] {
+            assert!(!names(fields), "{fields:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
+use sosohappy_common::http::none_match_names;
 
 use crate::App;
 use crate::domain::environment::View;
@@ -31,15 +32,9 @@ impl EntityTag {
         Self(format!("\"{}\"", hex::encode(&digest.finalize()[..16])))
     }
 
-    /// Returns whether the client has this response (RFC 9110, section 13.1.2).
+    /// Returns whether the client has this response.
     pub fn matches(&self, headers: &HeaderMap) -> bool {
-        headers
-            .get_all(header::IF_NONE_MATCH)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.0)
+        none_match_names(headers, &self.0)
     }
 
     /// Returns 304 with the tag.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Problem;
-use sosohappy_common::http::{Params, WholeBody};
+use sosohappy_common::http::{Params, WholeBody, none_match_names};
 use sosohappy_common::settings::flags::{SECTION, Switch};
 use utoipa::{IntoParams, ToSchema};
 
@@ -232,15 +232,7 @@ pub async fn evaluate_flags(
     };
     let body = serde_json::to_vec(&body).map_err(|error| Error::State(error.to_string()))?;
     let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
-    let known = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let is_known = known
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag);
-    let mut response = if is_known {
+    let mut response = if none_match_names(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, "application/json")], body).into_response()
