@@ -68,7 +68,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Moderator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        with_role(parts, state, Role::Moderator).await.map(Self)
+        let required = "the role moderator or admin is required";
+        with_role(parts, state, Role::Moderator, required).await.map(Self)
     }
 }
 
@@ -76,16 +77,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        with_role(parts, state, Role::Admin).await.map(Self)
+        let required = "the role admin is required";
+        with_role(parts, state, Role::Admin, required).await.map(Self)
     }
 }
 
 /// Returns the caller if their role is this one or a higher one.
-async fn with_role<S: Send + Sync>(parts: &mut Parts, state: &S, role: Role) -> Result<Caller, Problem> {
+async fn with_role<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    role: Role,
+    required: &'static str,
+) -> Result<Caller, Problem> {
     let caller = Caller::from_request_parts(parts, state).await?;
     if caller.role >= role {
         Ok(caller)
     } else {
-        Err(Problem::role_required())
+        Err(Problem::role_required().detail(required))
     }
 }

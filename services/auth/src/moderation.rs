@@ -117,7 +117,9 @@ pub struct Resolved {
 pub async fn resolve(app: &App, moderator: &Caller, resolved: &Resolved) -> Result<(), Error> {
     let report = app.store.report(resolved.report).await?.ok_or(Error::NoSuchReport)?;
     if report.target == moderator.account {
-        return Err(Problem::role_required().into());
+        return Err(Problem::role_required()
+            .detail("moderators do not decide about reports of themselves")
+            .into());
     }
     retrying(|| resolve_once(app, moderator, &report, resolved)).await
 }
@@ -358,7 +360,9 @@ fn require_outranks(moderator: &Caller, person: &Person) -> Result<(), Error> {
     if moderator.role > person.role {
         Ok(())
     } else {
-        Err(Problem::role_required().into())
+        Err(Problem::role_required()
+            .detail("a role above that of the account is required")
+            .into())
     }
 }
 

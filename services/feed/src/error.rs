@@ -86,7 +86,7 @@ impl From<Error> for Problem {
                 "held-content-changed",
                 "The post was changed since it was listed",
             ),
-            Error::OwnContent => Self::role_required(),
+            own @ Error::OwnContent => Self::role_required().detail(own.to_string()),
             Error::Archive(invalid) => Self::invalid_parameter(invalid.to_string()),
             Error::ForeignArchive => Self::not_yourself(),
             Error::CommentsClosed => Self::new(StatusCode::CONFLICT, "comments-closed", "The post takes no comments"),

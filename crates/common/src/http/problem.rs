@@ -79,13 +79,13 @@ impl Problem {
         )
     }
 
-    /// Returns 403 for a call that the role of the caller does not allow.
+    /// Returns 403 for a call that the role of the caller does not allow; the detail names the role that does.
     #[must_use]
     pub fn role_required() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             "role-required",
-            "The call requires the role of a moderator or admin",
+            "The role of the caller does not allow the call",
         )
     }
 

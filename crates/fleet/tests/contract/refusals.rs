@@ -423,6 +423,15 @@ async fn every_route_admits_the_roles_that_it_requires() {
             assert!(status.as_u16() < 500, "{told}");
             let is_refused = status == StatusCode::FORBIDDEN && text.contains("role-required");
             assert_eq!(is_refused, !has_role, "{told}");
+            if is_refused {
+                let required = if role == ROLES[0] {
+                    "moderator or admin"
+                } else {
+                    "admin"
+                };
+                let detail = format!("\"detail\":\"the role {required} is required\"");
+                assert!(text.contains(&detail), "{told}");
+            }
         }
     }
     assert!(required >= 8, "only {required} routes require a role");

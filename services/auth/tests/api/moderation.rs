@@ -503,10 +503,9 @@ async fn roles_are_applied_for_and_decided(bed: Bed) {
         auth.read(&lee, "admin/reports", &[]).await.expect(403).code(),
         "role-required"
     );
-    assert_eq!(
-        auth.read(&kim, "admin/audit", &[]).await.expect(403).code(),
-        "role-required"
-    );
+    let refused = auth.read(&kim, "admin/audit", &[]).await.expect(403);
+    assert_eq!(refused.code(), "role-required");
+    assert_eq!(refused.body["detail"], "the role admin is required", "of a moderator");
 
     // A lower role ends the sessions: other services know the role by the token.
     let mut expired = ground.watch::<SessionExpired>().await;
