@@ -19,6 +19,7 @@ use super::memory_limit::MemoryLimit;
 use super::{Params, Problem};
 use crate::Context;
 use crate::health::Report;
+use crate::settings::valid::is_target;
 use crate::settings::{Credentials, Live, Server};
 use crate::telemetry;
 
@@ -27,6 +28,8 @@ const NEEDS_RESTART: HeaderName = HeaderName::from_static("x-needs-restart");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Spring's name of the root logger.
 const ROOT: &str = "ROOT";
+/// Spring's names of the levels that this fleet has.
+const LEVELS: [&str; 6] = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
 #[derive(Debug)]
 struct Management {
@@ -155,8 +158,7 @@ async fn loggers() -> Result<Json<Value>, Problem> {
         .into_iter()
         .map(|(target, level)| (target.to_owned(), described(Some(level))))
         .collect();
-    let known = ["OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
-    Ok(Json(json!({"levels": known, "loggers": loggers})))
+    Ok(Json(json!({"levels": LEVELS, "loggers": loggers})))
 }
 
 /// Returns the level of a logger; 404 for an unknown name, as in Spring.
@@ -185,22 +187,33 @@ fn described(level: Option<&str>) -> Value {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SetLevel {
-    /// `None` removes the logger's own level.
+    /// One of [`LEVELS`] in any letter case; `None` removes the logger's own level.
     configured_level: Option<String>,
 }
 
 async fn set_level(Path(name): Path<String>, Params(params): Params<SetLevel>) -> Result<StatusCode, Problem> {
+    if !is_target(&name) {
+        return Err(Problem::invalid_parameter("a logger is ROOT or the path of a module"));
+    }
+    let level = params.configured_level.as_deref().map(parse_level).transpose()?;
     let levels = levels()?;
-    let level = params
-        .configured_level
-        .filter(|level| !level.is_empty())
-        .map(|level| level.to_lowercase());
     let directives = with_level(&levels.directives(), &name, level.as_deref());
     levels
         .set(&directives)
         .map_err(|error| Problem::invalid_parameter(error.to_string()))?;
     tracing::info!(logger = name, directives, "log level changed");
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns a level as directives have it. Numbers, which directives may have as well, are no levels of Spring.
+fn parse_level(name: &str) -> Result<String, Problem> {
+    let level = LEVELS.into_iter().find(|level| level.eq_ignore_ascii_case(name));
+    level.map(str::to_lowercase).ok_or_else(|| {
+        let known = LEVELS.join(", ");
+        Problem::invalid_parameter(format!(
+            "configuredLevel: one of {known} is expected, or null to remove the level"
+        ))
+    })
 }
 
 /// Splits directives: `info,sosohappy_feed=debug` is ROOT at info and one target at debug.

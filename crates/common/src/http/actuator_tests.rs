@@ -105,6 +105,27 @@ async fn changes_need_the_operator() {
 }
 
 #[tokio::test]
+async fn an_unknown_level_or_logger_is_refused() {
+    let bed = Bed::new(test_settings()).await;
+    let set = async |logger: &str, level: Value| {
+        let request = bed
+            .http
+            .post(bed.at(&format!("/actuator/loggers/{logger}")))
+            .bearer_auth(OPERATOR)
+            .json(&serde_json::json!({"configuredLevel": level}));
+        problem(request.send().await.expect("an answer")).await
+    };
+    let invalid = (400, "invalid-parameter".to_owned());
+    for level in ["5", "", " ", "loud", "info,hyper=debug", "info=debug"] {
+        assert_eq!(set("ROOT", level.into()).await, invalid, "{level:?}");
+    }
+    assert_eq!(set("ROOT", 5.into()).await, invalid);
+    for logger in ["info%2Chyper", "hyper%3Ddebug", "%5Brequest%5D"] {
+        assert_eq!(set(logger, "DEBUG".into()).await, invalid, "{logger}");
+    }
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_template() {
     let bed = Bed::new(test_settings()).await;
     bed.get("/test-service/image/7").await;

@@ -174,7 +174,7 @@ pub fn parse_log_directives(text: &str) -> Result<Targets, InvalidDirectives> {
 }
 
 /// Returns whether it can be a target: the path of a module. Spans and fields (`[span{field}]`) are not.
-fn is_target(text: &str) -> bool {
+pub(crate) fn is_target(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-' | b'.');
     !text.is_empty() && text.bytes().all(is_part)
 }
