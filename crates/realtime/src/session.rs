@@ -439,8 +439,9 @@ impl<'a, P: Protocol> Session<'a, P> {
         if self.hub.0.frames.get().control(&self.known.caller.account) != Verdict::Accepted {
             return Err(End::Ours(Close::RateLimited));
         }
-        let Some(seq) = frame.seq else {
-            let error = stream::error(frame.id.as_deref(), "invalid-frame", "an `ack` frame has a `seq`");
+        let Some(seq) = frame.seq.filter(|seq| *seq >= 0) else {
+            let reason = "an `ack` frame has a `seq` of 0 or more";
+            let error = stream::error(frame.id.as_deref(), "invalid-frame", reason);
             return Ok(Received::Answer(Some(error)));
         };
         self.confirmations.acknowledge(seq);

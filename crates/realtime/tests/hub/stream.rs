@@ -52,7 +52,7 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
     client.send(r#"{"topic":"ack","id":"b"}"#).await;
     assert_eq!(
         client.text().await,
-        r#"{"topic":"error","id":"b","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq`"}}"#
+        r#"{"topic":"error","id":"b","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq` of 0 or more"}}"#
     );
     for (frame, id) in [
         (r#"{"topic":"ack","id":"c","seq":"4"}"#, r#""id":"c","#),
@@ -69,6 +69,11 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
     // Frames that were not acknowledged are sent again.
     let mut client = fleet.connect("name=kim&v=2&since=3").await;
     frames(&mut client, 4..=5).await;
+    client.send(r#"{"topic":"ack","seq":-1}"#).await;
+    assert_eq!(
+        client.text().await,
+        r#"{"topic":"error","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq` of 0 or more"}}"#
+    );
     client.send(r#"{"topic":"ack","seq":9}"#).await;
     until("all are shown", || *fleet.notes.shown.lock() == [1, 2, 3, 4, 5]).await;
     assert_eq!(
