@@ -46,14 +46,18 @@ impl App {
         Day::first_today(self.now())
     }
 
-    /// Returns the picture that had this id in the legacy feed, if the viewer may see its post and the time for such ids is not over.
+    /// Returns the picture that had this id in the legacy feed, if the viewer may see its post, the author is not suspended and the time for such
+    /// ids is not over.
     pub async fn legacy_image(&self, viewer: &Account, id: i64) -> Result<Option<ImageId>, Error> {
         let kept = self.settings.get().imported.image_ids;
         if kept.is_zero() {
             return Ok(None);
         }
         let since = self.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
-        Ok(self.store.legacy_image(viewer, id, since, self.today()).await?)
+        let found = self.store.legacy_image(viewer, id, since, self.today()).await?;
+        Ok(found
+            .filter(|(author, _)| !self.revocations.is_suspended(author))
+            .map(|(_, image)| image))
     }
 
     /// Returns the account that has this nickname now, unless it is suspended: what it wrote is not shown, and it makes no calls.

@@ -2,4 +2,5 @@
 
 pub mod moderated;
 pub mod resigned;
+pub mod suspended;
 pub mod viewed;

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sosohappy_common::Account;
+use sosohappy_common::clock::Clock;
 use sosohappy_media::{ImageId, Images};
 
 use crate::error::Error;
-use crate::store::{Copied, Store};
+use crate::store::{Copied, HiddenPost, Store};
 
 /// Longer than any request may take; pictures that are in no post then are garbage.
 pub const RESERVATION: Duration = Duration::from_mins(10);
+
+/// Tries to renew the pictures of a post, of which each but the last has met another write to the post.
+const RENEWALS: usize = 5;
 
 /// Stores pictures a second time, under new ids that are reserved first.
 pub async fn make(store: &dyn Store, images: &Images, old: &[ImageId], now: Timestamp) -> Result<Vec<Copied>, Error> {
@@ -32,4 +37,27 @@ pub async fn make(store: &dyn Store, images: &Images, old: &[ImageId], now: Time
         }
     }
     Ok(copies)
+}
+
+/// Gives the pictures of a post that others no longer see new, unknown ids.
+pub async fn renew(
+    store: &dyn Store,
+    images: &Images,
+    clock: &dyn Clock,
+    author: &Account,
+    post: HiddenPost,
+) -> Result<(), Error> {
+    for _ in 0..RENEWALS {
+        let Some((_, old)) = store.visibility(author, post.date.day()).await? else {
+            return Ok(());
+        };
+        let now = clock.now();
+        let copies = make(store, images, &old, now).await?;
+        if store.renew_images(post, &copies, now).await? {
+            return Ok(());
+        }
+        let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
+        store.give_up(&new, now).await?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
-//! Periodic work beside requests: unused pictures are deleted, changes of categories are folded into their totals, old resignations
-//! and expired idempotency keys deleted, held texts counted. Every replica does it; each step is safe to be done twice or at the same time.
+//! Work beside requests: unused pictures are deleted, those of suspended authors get new ids, changes of categories are folded into their totals,
+//! old resignations and expired idempotency keys deleted, held texts counted. Every replica does it; each step is safe to be done twice or at the
+//! same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
 use tokio::time::{interval, sleep};
 
+use crate::copies;
 use crate::domain::Day;
+use crate::error::Error;
 use crate::metrics::FeedMetrics;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Renewal, Store};
 
 /// Interval of the search for garbage without a wake, such as that of a replica that died.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(5);
@@ -24,6 +27,9 @@ const PICTURES_AT_ONCE: usize = 8;
 const PICTURES_A_ROUND: u32 = 100;
 /// When a picture is tried again that could not be deleted.
 const AFTER_A_FAILURE: Duration = Duration::from_mins(1);
+
+/// Interval of the search for pictures that need new ids, without a wake.
+const LOOK_FOR_RENEWALS: Duration = Duration::from_secs(5);
 
 const FOLD_EVERY: Duration = Duration::from_secs(2);
 /// Changes folded in one transaction.
@@ -130,6 +136,37 @@ pub fn spawn(
     handle
 }
 
+/// Wakes the task that gives the pictures of suspended authors new ids.
+pub type RenewalHandle = WakeHandle;
+
+/// Gives the pictures of suspended authors new ids. Copies that are left by the end of the process are garbage once their reservation is over.
+pub fn renew_images(
+    context: &Context,
+    store: &Arc<dyn Store>,
+    images: &Images,
+    garbage: &GarbageHandle,
+) -> RenewalHandle {
+    let handle = RenewalHandle::default();
+    let renewer = Renewer {
+        store: store.clone(),
+        images: images.clone(),
+        clock: context.clock.clone(),
+        garbage: garbage.clone(),
+    };
+    let (woken, draining) = (handle.clone(), context.lifecycle.draining());
+    context.lifecycle.spawn("image-renewal", async move {
+        while draining.run_until_cancelled(renewer.renew()).await.is_some() {
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = woken.woken() => {}
+                () = sleep(LOOK_FOR_RENEWALS) => {}
+            }
+        }
+        Ok(())
+    });
+    handle
+}
+
 /// Sets the gauges of held posts and comments.
 pub fn count_held(context: &Context, store: &Arc<dyn Store>, metrics: &FeedMetrics, settings: &Live<Settings>) {
     let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
@@ -159,6 +196,47 @@ fn failed(what: &'static str, error: &StoreError) {
 async fn fold(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
     while store.fold(FOLD_AT_ONCE, clock.now()).await? == FOLD_AT_ONCE as usize {}
     Ok(())
+}
+
+#[derive(Debug)]
+struct Renewer {
+    store: Arc<dyn Store>,
+    images: Images,
+    clock: Arc<dyn Clock>,
+    garbage: GarbageHandle,
+}
+
+impl Renewer {
+    /// Renews what waits. An account that fails does not stop the others; the next round tries it again.
+    async fn renew(&self) {
+        let renewals = self.store.renewals().await.unwrap_or_else(|error| {
+            failed("failed to read which pictures need new ids", &error);
+            Vec::new()
+        });
+        for renewal in renewals {
+            if let Err(error) = self.renew_account(&renewal).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "giving the pictures of a suspended account new ids failed; retrying"
+                );
+            }
+        }
+    }
+
+    async fn renew_account(&self, renewal: &Renewal) -> Result<(), Error> {
+        let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
+        let mut after = None;
+        loop {
+            let posts = store.known_pictures(&renewal.account, after).await?;
+            let Some(last) = posts.last() else { break };
+            after = Some(last.date.day());
+            for post in &posts {
+                copies::renew(store, &self.images, clock, &renewal.account, *post).await?;
+                self.garbage.wake();
+            }
+        }
+        Ok(store.end_renewal(renewal).await?)
+    }
 }
 
 #[derive(Debug)]

@@ -28,12 +28,13 @@ use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
 use sosohappy_events::Mixed;
-use sosohappy_events::types::{AccountResigned, ContentModerated, PostChanged};
+use sosohappy_events::types::{AccountResigned, AccountStateChanged, ContentModerated, PostChanged};
 use sosohappy_media::Images;
 
 use crate::app::App;
 use crate::consumers::moderated::Moderated;
 use crate::consumers::resigned::Resigned;
+use crate::consumers::suspended::Suspended;
 use crate::consumers::viewed::Viewed;
 use crate::domain::Cursors;
 use crate::domain::phrases::Phrases;
@@ -95,6 +96,11 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<ContentModerated>(&context, bus.clone(), moderated);
+    let suspended = Suspended {
+        store: database.store.clone(),
+        renewals: housekeeping::renew_images(&context, &database.store, &images, &garbage),
+    };
+    spawn_consumer::<AccountStateChanged>(&context, bus.clone(), suspended);
     let viewed = Viewed {
         store: database.store.clone(),
         context: context.clone(),

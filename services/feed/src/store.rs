@@ -599,11 +599,18 @@ pub struct Decision<'a> {
     pub reporter: Option<&'a Account>,
 }
 
-/// A hidden post whose pictures still have ids that others know.
+/// A post that others no longer see, whose pictures still have ids that they know.
 #[derive(Debug, Clone, Copy)]
 pub struct HiddenPost {
     pub id: i64,
     pub date: PostDate,
+}
+
+/// An account whose posts others no longer see: the ids of its pictures are to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    pub account: Account,
+    pub requested_at: Timestamp,
 }
 
 /// Content as it was reported.
@@ -628,6 +635,18 @@ pub trait Moderation: Debug + Send + Sync {
 
     /// Gives a hidden post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
     async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Stores that the pictures of the author's posts need new ids.
+    async fn request_renewal(&self, author: &Account, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns up to 100 renewals that are not done, the oldest first.
+    async fn renewals(&self) -> Result<Vec<Renewal>, StoreError>;
+
+    /// Returns up to 100 posts of the author with pictures that others know, in the order of their days, after this one.
+    async fn known_pictures(&self, author: &Account, after: Option<Day>) -> Result<Vec<HiddenPost>, StoreError>;
+
+    /// Ends a renewal, unless it was requested again.
+    async fn end_renewal(&self, renewal: &Renewal) -> Result<(), StoreError>;
 
     /// Keeps a copy of the author's content under the number of a report, the first time only; false if it is not there or the reporter does
     /// not see it. Content that moderators have hidden counts as seen: it was reported before. Of an unknown reporter, whom an older

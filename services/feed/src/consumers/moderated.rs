@@ -15,11 +15,9 @@ use sosohappy_media::Images;
 
 use crate::copies;
 use crate::domain::PostDate;
+use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
 use crate::store::{Content, Decision, HiddenPost, Store};
-
-/// Tries to renew the pictures of a post, of which each but the last has met another write to the post.
-const RENEWALS: usize = 5;
 
 #[derive(Debug)]
 pub struct Moderated {
@@ -111,22 +109,12 @@ impl Moderated {
 
     /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
     async fn renew_images(&self, author: &Account, post: HiddenPost) -> Result<(), HandleError> {
-        for _ in 0..RENEWALS {
-            let Some((_, images)) = self.store.visibility(author, post.date.day()).await? else {
-                return Ok(());
-            };
-            let now = self.context.clock.now();
-            let copies = copies::make(self.store.as_ref(), &self.images, &images, now)
-                .await
-                .map_err(|error| HandleError::Unavailable(error.into()))?;
-            let is_done = self.store.renew_images(post, &copies, now).await;
-            self.garbage.wake();
-            if is_done? {
-                return Ok(());
-            }
-            let new: Vec<_> = copies.iter().map(|copied| copied.new).collect();
-            self.store.give_up(&new, now).await?;
-        }
-        Ok(())
+        let clock = self.context.clock.as_ref();
+        let renewed = copies::renew(self.store.as_ref(), &self.images, clock, author, post).await;
+        self.garbage.wake();
+        renewed.map_err(|error| match error {
+            Error::Store(error) => error.into(),
+            error => HandleError::Unavailable(error.into()),
+        })
     }
 }

@@ -161,14 +161,14 @@ pub trait Imports: Send + Sync {
     /// By the legacy id of the picture.
     async fn imported_images(&self, legacy_ids: &[i64]) -> Result<HashMap<i64, ImageId>, StoreError>;
 
-    /// The picture that had this id in the legacy feed, of a post that the viewer may see and that was imported after `since`.
+    /// The picture that had this id in the legacy feed, of a post that the viewer may see and that was imported after `since`, with the author.
     async fn legacy_image(
         &self,
         viewer: &Account,
         legacy_id: i64,
         since: Timestamp,
         today: Day,
-    ) -> Result<Option<ImageId>, StoreError>;
+    ) -> Result<Option<(Account, ImageId)>, StoreError>;
 
     /// How many imported posts there are, and the sum of their happiness; of these legacy rows, or of all.
     async fn import_totals(&self, legacy_ids: Option<&[i64]>) -> Result<(i64, i64), StoreError>;

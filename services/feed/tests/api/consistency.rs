@@ -9,7 +9,7 @@ use sosohappy_events::types::{AccountStateChanged, NicknameSet, Relation, Relati
 use sosohappy_events::{Envelope, Event, Topic};
 use sosohappy_testkit::{Bed, HeldBus, Person, eventually, on_both_engines};
 
-use super::{Feed, code, problem};
+use super::{Feed, PNG, code, problem, saved};
 
 on_both_engines!(
     events_in_any_order_leave_one_state,
@@ -20,6 +20,7 @@ on_both_engines!(
 
 const PUBLIC: &str = "2023090512000000";
 const FOR_FRIENDS: &str = "2023090612000000";
+const WITH_PICTURE: &str = "2023090712000000";
 const NAMES: [&str; 4] = ["kim", "lee", "park", "choi"];
 
 impl Feed {
@@ -239,8 +240,21 @@ async fn a_suspended_author_is_not_shown_until_restored(bed: Bed) {
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     feed.write_both(&kim).await;
+    assert_eq!(feed.save_with(&kim, WITH_PICTURE, &[*PNG]).await, saved());
     feed.save(&lee, PUBLIC, "3", "sea").await;
     feed.like(&kim, &lee, PUBLIC).await;
+    let picture = async || {
+        let params = [("srcNickname", "lee"), ("dstNickname", "kim"), ("date", WITH_PICTURE)];
+        let (_, body) = feed.post(&lee, "findDetailFeed", &params).await;
+        let post: Value = serde_json::from_str(&body).unwrap();
+        post["imageIdList"][0].as_i64().unwrap()
+    };
+    let status_of = async |image: i64| {
+        let shown = feed.client.get(feed.at(&format!("image/{image}"))).send().await;
+        shown.unwrap().status().as_u16()
+    };
+    let known = picture().await;
+    assert_eq!(status_of(known).await, 200);
     let comment = [
         ("srcNickname", "kim"),
         ("nickname", "lee"),
@@ -255,7 +269,7 @@ async fn a_suspended_author_is_not_shown_until_restored(bed: Bed) {
             .as_i64()
             .unwrap()
     };
-    assert_eq!((feed.sees(&lee).await.len(), comments().await), (1, 1));
+    assert_eq!((feed.sees(&lee).await.len(), comments().await), (2, 1));
 
     let decide = async |state: State| {
         let account = kim.account.clone();
@@ -271,12 +285,19 @@ async fn a_suspended_author_is_not_shown_until_restored(bed: Bed) {
     assert_eq!(comments().await, 0);
     assert_eq!(code(&feed.like(&lee, &kim, PUBLIC).await), problem(404, "no-such-post"));
     assert_eq!(code(&feed.view(&lee, &kim, PUBLIC).await), problem(404, "no-such-post"));
+    eventually("the known id of a picture names nothing", async || {
+        (status_of(known).await == 404).then_some(())
+    })
+    .await;
 
     decide(State::Restored).await;
     eventually("the author is shown again", async || {
-        (feed.sees(&lee).await.len() == 1).then_some(())
+        (feed.sees(&lee).await.len() == 2).then_some(())
     })
     .await;
+    let renewed = picture().await;
+    assert_ne!(renewed, known);
+    assert_eq!(status_of(renewed).await, 200);
     assert_eq!((feed.likers(&lee, PUBLIC).await.len(), comments().await), (1, 1));
 }
 

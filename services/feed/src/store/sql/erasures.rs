@@ -47,6 +47,7 @@ impl Erasures for SqlStore {
                 "DELETE FROM post_draft WHERE account = ? AND made_at <= ?",
                 "DELETE FROM recommendation WHERE account = ? AND made_at <= ?",
                 "DELETE FROM reported_content WHERE author = ? AND reported_at <= ?",
+                "DELETE FROM image_renewal WHERE account = ? AND requested_at <= ?",
             ] {
                 sqlx::query(statement)
                     .bind(account.as_str())

@@ -100,9 +100,10 @@ impl Imports for SqlStore {
         legacy_id: i64,
         since: Timestamp,
         today: Day,
-    ) -> Result<Option<ImageId>, StoreError> {
-        let mut query =
-            Query::new("SELECT i.image FROM imported_image i JOIN post p ON p.id = i.post_id WHERE i.legacy_id = ");
+    ) -> Result<Option<(Account, ImageId)>, StoreError> {
+        let mut query = Query::new(
+            "SELECT p.account, i.image FROM imported_image i JOIN post p ON p.id = i.post_id WHERE i.legacy_id = ",
+        );
         query
             .push_bind(legacy_id)
             .push(" AND i.imported_at > ")
@@ -115,11 +116,9 @@ impl Imports for SqlStore {
         public::push_seen_by(&mut query, viewer, "p");
         public::push_not_blocked(&mut query, viewer, "p.account");
         query.push("))");
-        let image: Option<i64> = query
-            .build_query_scalar()
-            .fetch_optional(self.database.reader())
-            .await?;
-        Ok(image.map(ImageId))
+        let row = query.build().fetch_optional(self.database.reader()).await?;
+        row.map(|row| Ok((account(&row, "account")?, ImageId(row.try_get("image")?))))
+            .transpose()
     }
 
     async fn import_totals(&self, legacy_ids: Option<&[i64]>) -> Result<(i64, i64), StoreError> {

@@ -9,10 +9,14 @@ use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, SqlStore, account, date, engine, images, likes, post_events, posts, public, read_list, text, visibility,
+    Query, SqlStore, account, date, engine, images, instant, likes, post_events, posts, public, read_list, text,
+    visibility,
 };
 use crate::domain::{Day, Visibility};
-use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, ReportedContent};
+use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, Renewal, ReportedContent};
+
+/// Rows that a step of a renewal reads.
+const STEP: i64 = 100;
 
 #[async_trait]
 impl Moderation for SqlStore {
@@ -59,6 +63,69 @@ impl Moderation for SqlStore {
                 .await?;
             tx.commit().await?;
             Ok(true)
+        })
+        .await
+    }
+
+    async fn request_renewal(&self, author: &Account, at: Timestamp) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("DELETE FROM image_renewal WHERE account = ?")
+                .bind(author.as_str())
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("INSERT INTO image_renewal (account, requested_at) VALUES (?, ?)")
+                .bind(author.as_str())
+                .bind(at.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn renewals(&self) -> Result<Vec<Renewal>, StoreError> {
+        let rows = sqlx::query("SELECT account, requested_at FROM image_renewal ORDER BY requested_at LIMIT ?")
+            .bind(STEP)
+            .fetch_all(self.database.reader())
+            .await?;
+        let renewals = rows.iter().map(|row| {
+            Ok(Renewal {
+                account: account(row, "account")?,
+                requested_at: instant(row, "requested_at")?,
+            })
+        });
+        renewals.collect()
+    }
+
+    async fn known_pictures(&self, author: &Account, after: Option<Day>) -> Result<Vec<HiddenPost>, StoreError> {
+        let mut query = Query::new("SELECT p.id, p.date FROM post p WHERE p.account = ");
+        query
+            .push_bind(author.as_str())
+            .push(" AND p.day > ")
+            .push_bind(after.map_or(0, i32::from))
+            .push(" AND p.friend_date IS NOT NULL AND p.images <> '[]'");
+        push_not_hidden(&mut query, "p");
+        query.push(" ORDER BY p.day LIMIT ").push_bind(STEP);
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        let posts = rows.iter().map(|row| {
+            Ok(HiddenPost {
+                id: row.try_get("id")?,
+                date: date(row)?,
+            })
+        });
+        posts.collect()
+    }
+
+    async fn end_renewal(&self, renewal: &Renewal) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("DELETE FROM image_renewal WHERE account = ? AND requested_at = ?")
+                .bind(renewal.account.as_str())
+                .bind(renewal.requested_at.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
         })
         .await
     }
