@@ -281,6 +281,14 @@ impl Target {
         told(&output)
     }
 
+    /// Builds feed's post view anew, and returns what was printed.
+    pub fn rebuild_views(&self) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
+        command.arg("rebuild-views").arg("--data").arg(&self.data);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        told(&command.output().expect("the binary runs"))
+    }
+
     /// A number that a query on feed's database gives; none while there is no such table.
     pub async fn number(&self, query: &'static str) -> Option<i64> {
         if self.feed.starts_with("sqlite:") {

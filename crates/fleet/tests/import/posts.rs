@@ -79,7 +79,7 @@ async fn every_post_is_taken_over_or_reported(bed: Bed) {
     let broken = legacy.post("kim", 2_023_090_700_000_000, 5).await;
     legacy.run("ALTER TABLE feed MODIFY text MEDIUMBLOB").await;
     legacy
-        .run(format!("UPDATE feed SET text = x'41ff42' WHERE feed_id = {broken}"))
+        .run(format!("UPDATE feed SET text = x'41ff0042' WHERE feed_id = {broken}"))
         .await;
 
     let feed_url = legacy.url("feed");
@@ -172,6 +172,20 @@ async fn every_post_is_taken_over_or_reported(bed: Bed) {
     let decided = [&arguments[..], &["--bearer", "twin=one@example.com+kakao"]].concat();
     let decided = target.import(&decided);
     assert_eq!(count(&decided, "feed", "created"), 1, "{decided}");
+
+    let broken = "SELECT COUNT(*) FROM post WHERE day = 20230907 AND text = 'A\u{fffd}\u{fffd}B'";
+    assert_eq!(
+        target.number(broken).await,
+        Some(1),
+        "neither bytes nor U+0000 are left"
+    );
+
+    bed.sql("feed", "UPDATE post_view SET likes = 9").await;
+    let posts = target.number("SELECT COUNT(*) FROM post").await.expect("a number");
+    let built = target.rebuild_views();
+    assert!(built.contains(&format!("post view: {posts} posts")), "{built}");
+    let wrong = "SELECT COUNT(*) FROM post_view WHERE likes = 9";
+    assert_eq!(target.number(wrong).await, Some(0));
 
     let feed = feed(&bed, &[]).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
