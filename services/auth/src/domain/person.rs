@@ -105,6 +105,13 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_that_a_request_names_is_bounded() {
+        let known = |subject: &str| Identity::known(Provider::Kakao, subject).is_ok();
+        assert!(known("7") && known(&"7".repeat(255)));
+        assert!(!known("") && !known(&"7".repeat(256)) && !known("7\0"));
+    }
+
+    #[test]
     fn a_known_subject_must_be_shown_again() {
         let known = identity("kakao", Some("7"));
         assert!(known.agrees_with(&identity("kakao", Some("7"))));

@@ -628,3 +628,18 @@ pub async fn list_sessions(State(app): State<Arc<App>>, caller: Caller) -> Resul
         next_cursor: None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_token_may_be_empty_and_is_bounded() {
+        let read = |token: &str| device_token(Some(token.to_owned())).ok();
+        assert_eq!(read(""), Some(None));
+        assert_eq!(read("token"), Some(Some("token".to_owned())));
+        for bad in ["a".repeat(DEVICE_TOKEN_BYTES + 1), "token\0".to_owned()] {
+            assert_eq!(read(&bad), None);
+        }
+    }
+}

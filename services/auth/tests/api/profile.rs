@@ -108,6 +108,14 @@ async fn a_profile_is_what_was_set_last(bed: Bed) {
         json!({ "introduction": "안녕하세요" }),
         "left out, so kept"
     );
+    let unportable = [
+        ("email", &*kim.account),
+        ("nickname", "kim"),
+        ("introduction", "안녕\0"),
+    ];
+    send(kim.sign(auth.post("setProfile").form(&unportable)))
+        .await
+        .expect(400);
     assert_eq!(
         auth.introduction(&kim, "소소한 김").await,
         json!({ "introduction": "" })
