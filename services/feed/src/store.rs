@@ -222,15 +222,24 @@ pub trait Posts: Debug + Send + Sync {
     async fn happiness(&self, author: &Account, days: Days) -> Result<Vec<(Day, i32)>, StoreError>;
 }
 
+/// The post that a like or a bookmark is put on or taken off.
+#[derive(Debug, Clone, Copy)]
+pub struct Marked<'a> {
+    pub author: &'a Account,
+    pub day: Day,
+    /// Whether the author is suspended: marks are taken off only, as off a post that is not seen.
+    pub is_suspended: bool,
+}
+
 #[async_trait]
 pub trait Likes: Debug + Send + Sync {
-    /// Likes the author's post of that day, or no longer does; true for a like. The event of either is written with it. `None` when the liker sees no
-    /// such post (it is private, of a day to come, not there, or one of the two blocks the other) and does not like it from before.
+    /// Likes the post, or no longer does; true for a like. The event of either is written with it. A like is taken back whatever has become of
+    /// the post. `None` when the liker does not like it and sees no such post (it is private, hidden, held, of a day to come, not there, its
+    /// author is suspended, or one of the two blocks the other).
     async fn toggle(
         &self,
         liker: &Writer,
-        author: &Account,
-        day: Day,
+        marked: Marked<'_>,
         notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<Option<bool>, WriteError>;
@@ -293,12 +302,11 @@ pub type BookmarkNotice<'a> = &'a (dyn Fn(bool, PostDate) -> Outgoing + Send + S
 
 #[async_trait]
 pub trait Bookmarks: Debug + Send + Sync {
-    /// Saves the author's post of that day, or no longer does; true for saved. `None` as for a like.
+    /// Bookmarks the post, or no longer does; true for a bookmark. `None` as for a like.
     async fn toggle_bookmark(
         &self,
         saver: &Writer,
-        author: &Account,
-        day: Day,
+        marked: Marked<'_>,
         notice: BookmarkNotice<'_>,
         now: Timestamp,
     ) -> Result<Option<bool>, WriteError>;

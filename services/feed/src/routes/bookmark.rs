@@ -15,6 +15,7 @@ use crate::domain::{Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::others::OtherFeed;
 use crate::routes::params::{CursorPage, Own};
+use crate::store::Marked;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -36,7 +37,8 @@ pub struct BookmarkUpdated {
     bookmark: bool,
 }
 
-/// Bookmarks a post that the caller sees, or removes the bookmark. The caller's own devices get a notice, `bookmark` or `bookmarkCanceled`.
+/// Bookmarks a post that the caller sees, or removes the bookmark, also from a post that the caller no longer sees. The caller's own devices get
+/// a notice, `bookmark` or `bookmarkCanceled`.
 #[utoipa::path(
     post,
     path = "/updateBookmark",
@@ -49,7 +51,13 @@ pub async fn update_bookmark(
     Act { caller, params }: Act<UpdateBookmark>,
 ) -> Result<Json<BookmarkUpdated>, Error> {
     let DayOf(day) = params.date;
-    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let author = app.names.account_of(params.nickname.as_str()).await?;
+    let author = author.ok_or(Error::NoSuchPost)?;
+    let marked = Marked {
+        author: &author,
+        day,
+        is_suspended: app.revocations.is_suspended(&author),
+    };
     let saver = writer(caller);
     let notice = |saved: bool, date: PostDate| {
         let event = NoticeRaised {
@@ -60,10 +68,7 @@ pub async fn update_bookmark(
         };
         Envelope::new(event, &app.context).to_outgoing()
     };
-    let toggled = app
-        .store
-        .toggle_bookmark(&saver, &author, day, &notice, app.now())
-        .await?;
+    let toggled = app.store.toggle_bookmark(&saver, marked, &notice, app.now()).await?;
     let bookmark = toggled.ok_or(Error::NoSuchPost)?;
     app.relay.wake();
     Ok(Json(BookmarkUpdated { bookmark }))

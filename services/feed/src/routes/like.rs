@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::app::{App, writer};
 use crate::domain::{DayOf, PostDate};
 use crate::error::Error;
+use crate::store::Marked;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,8 +34,8 @@ pub struct LikeUpdated {
     like: bool,
 }
 
-/// Likes a post, or takes the like back. Its author gets a notice of a like, unless it is their own, and a like taken back
-/// withdraws the notice.
+/// Likes a post that the caller sees, or takes the like back, also from a post that the caller no longer sees. Its author gets a notice of a
+/// like, unless it is their own, and a like taken back withdraws the notice.
 #[utoipa::path(
     post,
     path = "/updateLike",
@@ -48,7 +49,13 @@ pub async fn update_like(
 ) -> Result<Json<LikeUpdated>, Error> {
     let called_at = app.now();
     let DayOf(day) = params.date;
-    let author = app.account_of(&params.nickname).await?.ok_or(Error::NoSuchPost)?;
+    let author = app.names.account_of(params.nickname.as_str()).await?;
+    let author = author.ok_or(Error::NoSuchPost)?;
+    let marked = Marked {
+        author: &author,
+        day,
+        is_suspended: app.revocations.is_suspended(&author),
+    };
     let liker = writer(caller);
     let notice = |date: PostDate, is_liked: bool| {
         if author == liker.account {
@@ -73,7 +80,7 @@ pub async fn update_like(
     };
     let like = app
         .store
-        .toggle(&liker, &author, day, &notice, app.now())
+        .toggle(&liker, marked, &notice, app.now())
         .await?
         .ok_or(Error::NoSuchPost)?;
     app.relay.wake();

@@ -11,7 +11,7 @@ use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
-use super::{By, List, Opened, Saved, Shown, Store, WriteError, open};
+use super::{By, List, Marked, Opened, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::phrases::Phrases;
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
@@ -82,6 +82,15 @@ pub(super) fn post(author: &Writer, date: i64, categories: &[&str], images: &[Im
         history: 2,
         key: None,
         review: None,
+    }
+}
+
+/// The post of an author who is not suspended.
+pub(super) fn marked(author: &Account, day: Day) -> Marked<'_> {
+    Marked {
+        author,
+        day,
+        is_suspended: false,
     }
 }
 
@@ -308,7 +317,11 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
             async move {
                 match number {
                     3 => erase(bed, store.as_ref(), &kim.account, at(10), event(bed)).await,
-                    5 => drop(store.toggle(&kim, &lee.account, day, &|_, _| None, at(11)).await),
+                    5 => drop(
+                        store
+                            .toggle(&kim, marked(&lee.account, day), &|_, _| None, at(11))
+                            .await,
+                    ),
                     other => drop(
                         store
                             .save(&post(&kim, DATE + other * 100_000_000, &["sea", "ott"], &[]), at(11))
@@ -326,7 +339,9 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
         assert!(likers.is_empty(), "round {round}");
         let late = store.save(&post(&kim, DATE, &["sea"], &[]), at(12)).await;
         assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
-        let late = store.toggle(&kim, &lee.account, day, &|_, _| None, at(12)).await;
+        let late = store
+            .toggle(&kim, marked(&lee.account, day), &|_, _| None, at(12))
+            .await;
         assert!(matches!(late, Err(WriteError::Resigned)), "{late:?}");
     }
     while store.fold(100, at(0)).await.unwrap() > 0 {}
@@ -344,7 +359,7 @@ async fn a_later_token_writes_and_keeps(bed: Bed) {
         .unwrap();
     let day = PostDate::try_from(DATE).unwrap().day();
     store
-        .toggle(&lee, &before.account, day, &|_, _| None, at(5))
+        .toggle(&lee, marked(&before.account, day), &|_, _| None, at(5))
         .await
         .unwrap();
     // Back before the resignation was heard of here: the day's post is written anew.
@@ -396,7 +411,7 @@ async fn a_large_resignation_goes_in_steps(bed: Bed) {
             .unwrap();
         let day = PostDate::try_from(*date).unwrap().day();
         store
-            .toggle(&kim, &lee.account, day, &|_, _| None, at(1))
+            .toggle(&kim, marked(&lee.account, day), &|_, _| None, at(1))
             .await
             .unwrap();
     }

@@ -6,7 +6,7 @@ use sosohappy_events::Topic;
 use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_testkit::{Bed, on_both_engines};
 
-use super::tests::{at, erase, event, fill_with_posts, is_read_by, opened, post, writer};
+use super::tests::{at, erase, event, fill_with_posts, is_read_by, marked, opened, post, writer};
 use super::{Content, Decision, NewComment, Opened, ViewsOf, VisibilityChange, WriteError};
 use crate::domain::view::PostView;
 use crate::domain::word_list::WordList;
@@ -110,13 +110,17 @@ impl History<'_> {
             }
             Step::Like(who, author, number) => {
                 let (liker, author) = (self.person(who), Self::account(author));
-                let toggled = store.toggle(&liker, &author, day(number), &|_, _| None, now).await;
+                let toggled = store
+                    .toggle(&liker, marked(&author, day(number)), &|_, _| None, now)
+                    .await;
                 allow_resigned(&toggled);
             }
             Step::Bookmark(who, author, number) => {
                 let (saver, author) = (self.person(who), Self::account(author));
                 let notice = |_: bool, _: PostDate| notice(self.bed, &saver.account);
-                let toggled = store.toggle_bookmark(&saver, &author, day(number), &notice, now).await;
+                let toggled = store
+                    .toggle_bookmark(&saver, marked(&author, day(number)), &notice, now)
+                    .await;
                 allow_resigned(&toggled);
             }
             Step::Comment(who, author, number) => {
@@ -322,7 +326,7 @@ async fn a_late_event_brings_no_post_and_no_mark_back(bed: Bed) {
     let store = history.opened.store.as_ref();
     store.save(&post(&kim, date(0), &["sea"], &[]), at(1)).await.unwrap();
     for second in 2..5 {
-        let toggled = store.toggle(&lee, &kim.account, day(0), &|_, _| None, at(second));
+        let toggled = store.toggle(&lee, marked(&kim.account, day(0)), &|_, _| None, at(second));
         toggled.await.unwrap();
     }
     let events = history.events().await;

@@ -15,7 +15,7 @@ on_both_engines!(
 );
 
 impl Feed {
-    async fn bookmark(&self, who: &Person, whose: &Person, date: &str) -> Answer {
+    pub(super) async fn bookmark(&self, who: &Person, whose: &Person, date: &str) -> Answer {
         let params = [
             ("srcNickname", who.nickname.as_str()),
             ("nickname", &whose.nickname),
@@ -131,7 +131,7 @@ async fn bookmarks_show_what_the_saver_may_see(bed: Bed) {
     })
     .await;
     assert_eq!(
-        code(&feed.bookmark(&lee, &kim, one).await),
+        code(&feed.bookmark(&lee, &kim, two).await),
         problem(404, "no-such-post")
     );
     tell(&bed, Relation::Unblock, &kim, &lee).await;

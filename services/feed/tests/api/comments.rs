@@ -58,7 +58,7 @@ impl Feed {
         shown(&body)
     }
 
-    async fn delete_comment(&self, who: &Person, id: i64) -> Answer {
+    pub(super) async fn delete_comment(&self, who: &Person, id: i64) -> Answer {
         let id = id.to_string();
         self.post(
             who,

@@ -2,11 +2,15 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sosohappy_bus::Start;
-use sosohappy_events::types::{NoticeRaised, PostLiked, WithdrawnLike};
+use sosohappy_events::types::{
+    AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, NoticeRaised, PostLiked, Relation,
+    State, WithdrawnLike,
+};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 use tokio::time::timeout;
 
+use super::others::tell;
 use super::{Feed, code, problem};
 
 on_both_engines!(
@@ -185,20 +189,76 @@ async fn a_like_needs_a_post(bed: Bed) {
     );
 }
 
+/// As are a bookmark, and a comment of one's own.
 async fn a_like_is_taken_back_whatever_became_of_the_post(bed: Bed) {
-    let feed = Feed::start(&bed).await;
-    let kim = bed.person("kim@example.com+kakao", "kim").await;
-    let lee = bed.person("lee@example.com+google", "lee").await;
-    feed.save(&kim, DATE, "3", "sea").await;
-    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
-    feed.post(&kim, "updatePublicStatus", &[("nickname", "kim"), ("date", DATE)])
-        .await;
-    assert_eq!(feed.likers(&kim, DATE).await, ["lee"]);
-    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":false}"#);
-    assert!(feed.likers(&kim, DATE).await.is_empty());
-    assert_eq!(
-        code(&feed.like(&lee, &kim, DATE).await),
-        problem(404, "no-such-post"),
-        "a private post takes no new like"
-    );
+    let feed = Feed::start_with(&bed, &[("review.words", "도박")]).await;
+    let reader = bed.person("reader@example.com+google", "reader").await;
+    let mut authors = Vec::new();
+    let mut comments = Vec::new();
+    for name in ["private", "held", "hidden", "suspended", "blocking", "blocked"] {
+        let author = bed.person(&format!("{name}@example.com+kakao"), name).await;
+        feed.save(&author, DATE, "3", "sea").await;
+        assert_eq!(feed.like(&reader, &author, DATE).await.1, r#"{"like":true}"#);
+        assert_eq!(feed.bookmark(&reader, &author, DATE).await.1, r#"{"bookmark":true}"#);
+        comments.push(feed.commented(&reader, &author, "축하해").await);
+        authors.push(author);
+    }
+    assert_eq!(feed.sees(&reader).await.len(), authors.len());
+
+    let [private, held, hidden, suspended, blocking, blocked] = &authors[..] else {
+        panic!("{authors:?}");
+    };
+    feed.write(private, "바다", "private").await;
+    feed.write(held, "도박", "public").await;
+    bed.publish(ContentModerated {
+        action: ModerationAction::Hidden,
+        author: hidden.account.clone(),
+        content: ModeratedContent::Post {
+            date: DATE.parse().unwrap(),
+        },
+        reporter: None,
+        report: None,
+    })
+    .await;
+    bed.publish(AccountStateChanged {
+        account: suspended.account.clone(),
+        state: State::Suspended,
+    })
+    .await;
+    tell(&bed, Relation::Block, blocking, &reader).await;
+    tell(&bed, Relation::Block, &reader, blocked).await;
+    eventually("the reader sees none of the posts", async || {
+        feed.sees(&reader).await.is_empty().then_some(())
+    })
+    .await;
+
+    for (author, comment) in authors.iter().zip(comments) {
+        let of = &author.nickname;
+        assert_eq!(feed.like(&reader, author, DATE).await.1, r#"{"like":false}"#, "{of}");
+        assert_eq!(
+            feed.bookmark(&reader, author, DATE).await.1,
+            r#"{"bookmark":false}"#,
+            "{of}"
+        );
+        assert_eq!(
+            feed.delete_comment(&reader, comment).await.1,
+            r#"{"result":true}"#,
+            "{of}"
+        );
+        // None is put on it again.
+        for answer in [
+            feed.like(&reader, author, DATE).await,
+            feed.bookmark(&reader, author, DATE).await,
+        ] {
+            assert_eq!(code(&answer), problem(404, "no-such-post"), "{of}");
+        }
+    }
+    for left in [
+        "DELETE FROM post_like",
+        "DELETE FROM post_bookmark",
+        "DELETE FROM post_comment",
+        "DELETE FROM post WHERE likes <> 0 OR comments <> 0",
+    ] {
+        assert_eq!(bed.sql("feed", left).await, 0, "{left}");
+    }
 }

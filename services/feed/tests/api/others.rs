@@ -179,9 +179,11 @@ async fn blocked_people_are_not_there(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
-    let date = "2023090508000000";
-    feed.save(&kim, date, "3", "sea").await;
-    feed.save(&lee, date, "3", "sea").await;
+    let (date, another) = ("2023090508000000", "2023090608000000");
+    for day in [date, another] {
+        feed.save(&kim, day, "3", "sea").await;
+        feed.save(&lee, day, "3", "sea").await;
+    }
     assert_eq!(feed.like(&lee, &kim, date).await.1, r#"{"like":true}"#);
 
     tell(&bed, Relation::Block, &kim, &lee).await;
@@ -208,7 +210,10 @@ async fn blocked_people_are_not_there(bed: Bed) {
             code(&feed.post(one, "findDetailFeed", &params).await),
             problem(404, "no-such-post")
         );
-        assert_eq!(code(&feed.like(one, other, date).await), problem(404, "no-such-post"));
+        assert_eq!(
+            code(&feed.like(one, other, another).await),
+            problem(404, "no-such-post")
+        );
     }
     assert!(feed.likers(&kim, date).await.is_empty());
 

@@ -22,7 +22,7 @@ const DATE: &str = "2023090513248392";
 const WORDS: [(&str, &str); 1] = [("review.words", "도박,Spam")];
 
 impl Feed {
-    async fn write(&self, who: &Person, text: &str, visibility: &str) {
+    pub(super) async fn write(&self, who: &Person, text: &str, visibility: &str) {
         let form = [
             ("nickname", who.nickname.as_str()),
             ("date", DATE),

@@ -10,21 +10,20 @@ use sqlx::Row as _;
 use super::post_events::Told;
 use super::{Query, Row, SqlStore, engine, likes, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost, Writer};
-use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, WriteError};
+use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, Marked, WriteError};
 
 #[async_trait]
 impl Bookmarks for SqlStore {
     async fn toggle_bookmark(
         &self,
         saver: &Writer,
-        author: &Account,
-        day: Day,
+        marked: Marked<'_>,
         notice: BookmarkNotice<'_>,
         now: Timestamp,
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some(post) = likes::find(&mut tx, &saver.account, author, day, now).await? else {
+            let Some(post) = likes::find(&mut tx, &saver.account, marked.author, marked.day, now).await? else {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(None);
             };
@@ -35,8 +34,8 @@ impl Bookmarks for SqlStore {
                 .await
                 .map_err(StoreError::from)?;
             let is_set = removed.rows_affected() == 0;
-            // One that is there is taken back also when the post has become private since.
-            if is_set && !post.is_seen {
+            // One that is there is taken back whatever has become of the post since.
+            if is_set && (!post.is_seen || marked.is_suspended) {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(None);
             }

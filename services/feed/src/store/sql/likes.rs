@@ -10,23 +10,22 @@ use sqlx::Row as _;
 
 use super::{BATCH, Query, SqlStore, date, engine, post_events, public};
 use crate::domain::{Day, PostDate, Writer};
-use crate::store::{Likes, Notice, WriteError};
+use crate::store::{Likes, Marked, Notice, WriteError};
 
 #[async_trait]
 impl Likes for SqlStore {
     async fn toggle(
         &self,
         liker: &Writer,
-        author: &Account,
-        day: Day,
+        marked: Marked<'_>,
         notice: Notice<'_>,
         now: Timestamp,
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let given = match find(&mut tx, &liker.account, author, day, now).await? {
+            let given = match find(&mut tx, &liker.account, marked.author, marked.day, now).await? {
                 None => None,
-                Some(post) if post.is_seen => {
+                Some(post) if post.is_seen && !marked.is_suspended => {
                     let given = toggle(&mut tx, liker, post.id, now).await?;
                     if given {
                         super::still_here(&mut tx, liker).await?;
@@ -35,7 +34,7 @@ impl Likes for SqlStore {
                         .await?;
                     Some(given)
                 }
-                // A like is taken back also when the post has become private since.
+                // A like is taken back whatever has become of the post since.
                 Some(post) => {
                     let removed = take_back(&mut tx, &liker.account, post.id).await?;
                     if removed {
@@ -87,13 +86,12 @@ impl SqlStore {
 pub(super) struct Found {
     pub(super) id: i64,
     pub(super) date: PostDate,
-    /// Whether the account that looks for it sees it.
+    /// Whether the account that looks for it sees it; suspensions are not among the reasons.
     pub(super) is_seen: bool,
     pub(super) takes_comments: bool,
 }
 
-/// Finds a post of an author who is in no block with this person, and locks it until the transaction ends: likes and comments of one
-/// post are counted one after the other.
+/// Finds a post, seen or not, and locks it until the transaction ends: likes and comments of one post are counted one after the other.
 pub(super) async fn find(
     tx: &mut engine::Tx,
     liker: &Account,
@@ -103,14 +101,12 @@ pub(super) async fn find(
 ) -> Result<Option<Found>, StoreError> {
     let mut query = Query::new("SELECT q.id, q.date, q.takes_comments, (");
     public::push_seen_by(&mut query, liker, "q");
+    public::push_not_blocked(&mut query, liker, "q.account");
     query
         .push(") AS is_seen FROM post q WHERE q.account = ")
         .push_bind(author.as_str())
         .push(" AND q.day = ")
         .push_bind(i32::from(day));
-    if liker != author {
-        public::push_not_blocked(&mut query, liker, "q.account");
-    }
     query.push(engine::FOR_UPDATE);
     let row = query.build().fetch_optional(&mut **tx).await?;
     row.map(|row| {
