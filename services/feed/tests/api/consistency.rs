@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sosohappy_events::types::{AccountStateChanged, NicknameSet, Relation, RelationChanged, State};
+use sosohappy_bus::Start;
+use sosohappy_events::types::{
+    AccountResigned, AccountStateChanged, NicknameSet, PostLiked, Relation, RelationChanged, State,
+};
 use sosohappy_events::{Envelope, Event, Topic};
-use sosohappy_testkit::{Bed, HeldBus, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, HeldBus, PATIENCE, Person, eventually, on_both_engines};
+use tokio::time::timeout;
 
 use super::{Feed, PNG, code, problem, saved};
 
@@ -21,7 +25,9 @@ on_both_engines!(
 const PUBLIC: &str = "2023090512000000";
 const FOR_FRIENDS: &str = "2023090612000000";
 const WITH_PICTURE: &str = "2023090712000000";
-const NAMES: [&str; 4] = ["kim", "lee", "park", "choi"];
+/// One more than there are people to take them.
+const NAMES: [&str; PEOPLE + 1] = ["kim", "lee", "park", "choi", "jung"];
+const PEOPLE: usize = 4;
 
 impl Feed {
     async fn write_both(&self, who: &Person) {
@@ -59,6 +65,18 @@ enum Change {
     Relation(usize, usize, Relation),
     State(usize, State),
     Name(usize, &'static str),
+    Resign(usize),
+}
+
+impl Change {
+    fn topic(&self) -> Topic {
+        match self {
+            Self::Relation(..) => RelationChanged::TOPIC,
+            Self::State(..) => AccountStateChanged::TOPIC,
+            Self::Name(..) => NicknameSet::TOPIC,
+            Self::Resign(_) => AccountResigned::TOPIC,
+        }
+    }
 }
 
 struct World<'a> {
@@ -97,6 +115,13 @@ impl World<'_> {
                 };
                 self.publish_at(event, *at).await;
             }
+            Change::Resign(who) => {
+                let event = AccountResigned {
+                    account: self.people[*who].account.clone(),
+                    nickname: self.people[*who].nickname.clone(),
+                };
+                self.publish_at(event, *at).await;
+            }
         }
     }
 
@@ -127,10 +152,20 @@ impl World<'_> {
         }) == Some(State::Suspended)
     }
 
+    fn is_resigned(&self, who: usize) -> bool {
+        let mut changes = self.changes.iter();
+        changes.any(|(_, change)| matches!(change, Change::Resign(one) if *one == who))
+    }
+
+    /// How many posts of an author everybody may see.
+    fn public(&self, author: usize) -> usize {
+        usize::from(!self.is_suspended(author) && !self.is_resigned(author))
+    }
+
     /// What the viewer sees of an author.
     fn expected(&self, viewer: usize, author: usize) -> usize {
         let either = |on, off| [self.has(viewer, author, on, off), self.has(author, viewer, on, off)];
-        if either(Relation::Block, Relation::Unblock).contains(&true) || self.is_suspended(author) {
+        if either(Relation::Block, Relation::Unblock).contains(&true) || self.public(author) == 0 {
             0
         } else if either(Relation::Follow, Relation::Unfollow) == [true, true] {
             2
@@ -140,10 +175,96 @@ impl World<'_> {
     }
 }
 
+impl World<'_> {
+    /// Chooses what happens to people who begin with the first names, and returns the names that they have at the end.
+    fn happen(&mut self) -> HashMap<usize, &'static str> {
+        let begin = self.bed.context.clock.now();
+        let mut names: HashMap<usize, &str> = (0..PEOPLE).map(|number| (number, NAMES[number])).collect();
+        for number in 0..40 {
+            let (who, whom) = (self.random(PEOPLE), self.random(PEOPLE));
+            let change = match self.random(8) {
+                0 => Change::Relation(who, whom, Relation::Block),
+                1 => Change::Relation(who, whom, Relation::Unblock),
+                2 | 3 => Change::Relation(who, whom, Relation::Follow),
+                4 => Change::Relation(who, whom, Relation::Unfollow),
+                5 => Change::State(who, [State::Suspended, State::Restored][self.random(2)]),
+                _ => {
+                    names.insert(who, free(&names));
+                    Change::Name(who, names[&who])
+                }
+            };
+            if !matches!(change, Change::Relation(one, other, _) if one == other) {
+                self.changes
+                    .push((begin + Duration::from_millis(number * 10 + 10), change));
+            }
+        }
+        // All but two can sign in at the end: what each sees is asked with their own tokens.
+        for who in 0..PEOPLE {
+            let at = begin + Duration::from_secs(1);
+            self.changes.push((at, Change::State(who, State::Restored)));
+        }
+        let suspended = self.random(PEOPLE);
+        let resigned = (suspended + 1 + self.random(PEOPLE - 1)) % PEOPLE;
+        for change in [Change::State(suspended, State::Suspended), Change::Resign(resigned)] {
+            self.changes.push((begin + Duration::from_secs(2), change));
+        }
+        names
+    }
+
+    /// Returns the numbers of all changes in a random order, some of them twice, the resignation at the end among these. Records of compacted
+    /// topics: late ones are older states of their keys.
+    fn order(&self) -> Vec<usize> {
+        let changes = self.changes.len();
+        let mut order: Vec<usize> = (0..changes)
+            .chain((0..20).map(|_| self.random(changes)))
+            .chain([changes - 1])
+            .collect();
+        for at in (1..order.len()).rev() {
+            let other = self.random(at + 1);
+            order.swap(at, other);
+        }
+        order
+    }
+
+    /// Waits until feed has applied these changes, those that came after what had made them void among them.
+    async fn applied(&self, feed: &Feed, order: &[usize]) {
+        for (topic, kind, before) in [
+            (Topic::Relation, "consumer", 0),
+            (Topic::AccountState, "reader", 0),
+            // The names that the people and the viewer began with.
+            (Topic::EmailAndNickname, "consumer", PEOPLE + 1),
+            (Topic::Resign, "consumer", 0),
+            (Topic::Resign, "reader", 0),
+        ] {
+            let changes = order.iter().map(|number| &self.changes[*number].1);
+            let published = before + changes.filter(|change| change.topic() == topic).count();
+            let published = f64::from(u32::try_from(published).unwrap());
+            let (topic, kind) = (
+                format!(r#"topic="{}""#, topic.default_name()),
+                format!(r#"kind="{kind}""#),
+            );
+            eventually(&format!("{published} of {topic} {kind} are applied"), async || {
+                let labels = [topic.as_str(), kind.as_str(), r#"outcome="applied""#];
+                let applied = feed.running.metric("events_consumed_total", &labels);
+                (applied >= published).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+/// The name that nobody has.
+fn free(names: &HashMap<usize, &'static str>) -> &'static str {
+    NAMES
+        .into_iter()
+        .find(|name| !names.values().any(|taken| taken == name))
+        .expect("there are more names than people")
+}
+
 async fn events_in_any_order_leave_one_state(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let mut people = Vec::new();
-    for name in &NAMES[..3] {
+    for name in &NAMES[..PEOPLE] {
         people.push(bed.person(&format!("{name}@example.com+kakao"), name).await);
     }
     // Sees what others do, and nothing is told of this one.
@@ -156,63 +277,26 @@ async fn events_in_any_order_leave_one_state(bed: Bed) {
         people,
         changes: Vec::new(),
     };
-    let begin = bed.context.clock.now();
-    let mut names: HashMap<usize, &str> = (0..3).map(|number| (number, NAMES[number])).collect();
-    for number in 0..40 {
-        let (who, whom) = (world.random(3), world.random(3));
-        let change = match world.random(8) {
-            0 => Change::Relation(who, whom, Relation::Block),
-            1 => Change::Relation(who, whom, Relation::Unblock),
-            2 | 3 => Change::Relation(who, whom, Relation::Follow),
-            4 => Change::Relation(who, whom, Relation::Unfollow),
-            5 => Change::State(who, [State::Suspended, State::Restored][world.random(2)]),
-            _ => {
-                // The one that nobody has at this moment.
-                let free = NAMES
-                    .into_iter()
-                    .find(|name| !names.values().any(|taken| taken == name));
-                names.insert(who, free.unwrap());
-                Change::Name(who, free.unwrap())
-            }
-        };
-        if !matches!(change, Change::Relation(one, other, _) if one == other) {
-            world
-                .changes
-                .push((begin + Duration::from_millis(number * 10 + 10), change));
-        }
-    }
-    // All people can sign in at the end: what each sees is asked with their own tokens.
-    for who in 0..3 {
-        let at = begin + Duration::from_secs(1);
-        world.changes.push((at, Change::State(who, State::Restored)));
-    }
-    let suspended = world.random(3);
-    let last = (
-        begin + Duration::from_secs(2),
-        Change::State(suspended, State::Suspended),
-    );
-    world.changes.push(last);
-
-    // Records of a compacted topic: late ones are older states of their keys.
-    let mut order: Vec<usize> = (0..world.changes.len())
-        .chain((0..20).map(|_| world.random(40)))
-        .collect();
-    order.retain(|number| *number < world.changes.len());
-    for at in (1..order.len()).rev() {
-        let other = world.random(at + 1);
-        order.swap(at, other);
-    }
+    let names = world.happen();
     for (number, name) in &names {
-        bed.set_nickname(&world.people[*number].account, name);
+        if world.is_resigned(*number) {
+            bed.forget(&world.people[*number]);
+        } else {
+            bed.set_nickname(&world.people[*number].account, name);
+        }
         (*name).clone_into(&mut world.people[*number].nickname);
     }
-    for number in order {
-        world.publish(&world.changes[number]).await;
+    let order = world.order();
+    for number in &order {
+        world.publish(&world.changes[*number]).await;
     }
-    let told = format!("{:?}", world.changes);
-    for author in 0..3 {
+    world.applied(&feed, &order).await;
+
+    let told = format!("{:?} in the order {order:?}", world.changes);
+    for author in 0..PEOPLE {
         let account = world.people[author].account.as_str().to_owned();
-        for who in (0..3).filter(|who| *who != author && *who != suspended) {
+        let signed_in = |who: &usize| !world.is_suspended(*who) && !world.is_resigned(*who);
+        for who in (0..PEOPLE).filter(signed_in).filter(|who| *who != author) {
             let expected = vec![account.clone(); world.expected(who, author)];
             eventually(&format!("{who} sees {expected:?}: {told}"), async || {
                 let seen = feed.texts_of(&world.people[who], names[&author]).await;
@@ -220,19 +304,21 @@ async fn events_in_any_order_leave_one_state(bed: Bed) {
             })
             .await;
         }
-        let expected = vec![account; usize::from(author != suspended)];
+        let expected = vec![account; world.public(author)];
         eventually(&format!("the viewer sees {expected:?}: {told}"), async || {
             (feed.texts_of(&viewer, names[&author]).await == expected).then_some(())
         })
         .await;
     }
-    let free = NAMES
-        .into_iter()
-        .find(|name| !names.values().any(|taken| taken == name));
     eventually(&format!("the free name is nobody's: {told}"), async || {
-        feed.texts_of(&viewer, free.unwrap()).await.is_empty().then_some(())
+        feed.texts_of(&viewer, free(&names)).await.is_empty().then_some(())
     })
     .await;
+    for (number, person) in world.people.iter().enumerate() {
+        let erase = format!("DELETE FROM post WHERE account = '{}'", person.account.as_str());
+        let left = if world.is_resigned(number) { 0 } else { 2 };
+        assert_eq!(bed.sql("feed", erase.leak()).await, left, "{number}: {told}");
+    }
 }
 
 async fn a_suspended_author_is_not_shown_until_restored(bed: Bed) {
@@ -301,33 +387,53 @@ async fn a_suspended_author_is_not_shown_until_restored(bed: Bed) {
     assert_eq!((feed.likers(&lee, PUBLIC).await.len(), comments().await), (1, 1));
 }
 
-/// Nothing that is meant for the one who has a name now reaches the one who had it.
+/// Nothing that is meant for the one who has a name now reaches the one who had it, and nothing of the one comes from the other.
 async fn a_name_that_another_takes_names_the_other_at_once(bed: Bed) {
     let feed = Feed::start(&bed).await;
-    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let mut kim = bed.person("kim@example.com+kakao", "kim").await;
     let mut lee = bed.person("lee@example.com+google", "lee").await;
     let park = bed.person("park@example.com+google", "park").await;
     feed.write_both(&kim).await;
-    feed.write_both(&lee).await;
+    feed.save(&park, PUBLIC, "3", "sea").await;
     assert_eq!(feed.texts_of(&park, "kim").await, [kim.account.as_str().to_owned()]);
+
+    // Auth has renamed both, and the events are still to come.
+    bed.set_nickname(&kim.account, "kim2");
+    bed.set_nickname(&lee.account, "kim");
+    "kim2".clone_into(&mut kim.nickname);
+    "kim".clone_into(&mut lee.nickname);
+    let mut likes = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
+    for who in [&lee, &kim] {
+        feed.write_both(who).await;
+        assert_eq!(feed.like(who, &park, PUBLIC).await.1, r#"{"like":true}"#);
+        let record = timeout(PATIENCE, likes.next()).await.expect("a notice comes").unwrap();
+        let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;
+        assert_eq!(
+            (liked.liker, liked.liker_account, liked.author_account),
+            (
+                who.nickname.clone(),
+                Some(who.account.clone()),
+                Some(park.account.clone())
+            )
+        );
+    }
+
     bed.rename(&kim.account, "kim2").await;
     bed.rename(&lee.account, "kim").await;
-    "kim".clone_into(&mut lee.nickname);
-    // From the first request that goes under the new name on.
-    eventually("the new name is accepted", async || {
-        (feed.likers(&lee, PUBLIC).await.is_empty()).then_some(())
-    })
-    .await;
-    eventually("the name is the other's", async || {
-        (feed.texts_of(&park, "kim").await == [lee.account.as_str().to_owned()]).then_some(())
+    for who in [&lee, &kim] {
+        eventually("the name is its bearer's", async || {
+            (feed.texts_of(&park, &who.nickname).await == [who.account.as_str().to_owned()]).then_some(())
+        })
+        .await;
+    }
+    eventually("the likes are under the new names", async || {
+        let mut likers = feed.likers(&park, PUBLIC).await;
+        likers.sort();
+        (likers == ["kim", "kim2"]).then_some(())
     })
     .await;
     feed.like(&park, &lee, PUBLIC).await;
     assert_eq!(feed.likers(&lee, PUBLIC).await, ["park"]);
-    let kim = Person {
-        nickname: "kim2".to_owned(),
-        ..kim
-    };
     assert!(feed.likers(&kim, PUBLIC).await.is_empty());
 }
 
