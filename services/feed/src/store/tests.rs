@@ -9,6 +9,7 @@ use sosohappy_common::Account;
 use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
+use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
 use super::{By, List, Marked, Opened, Saved, Shown, Store, WriteError, open};
@@ -32,6 +33,7 @@ on_both_engines!(
     a_key_expires_and_goes_with_its_account,
     versions_of_the_account_before_are_erased,
     totals_come_out_whatever_is_folded_first,
+    many_pairs_are_folded_by_as_many_statements_as_one,
     a_change_that_cannot_be_read_is_put_aside,
     pages_are_read_off_an_index,
     posts_of_friends_are_read_off_an_index,
@@ -445,6 +447,35 @@ async fn totals_come_out_whatever_is_folded_first(bed: Bed) {
     let Companions { totals, changes } = store.companions(&best).await.unwrap();
     assert!(changes.is_empty());
     assert_eq!(totals, [(("sea".to_owned(), "coffee".to_owned()), 15 * 3)]);
+}
+
+/// `cases.md` F6.
+async fn many_pairs_are_folded_by_as_many_statements_as_one(bed: Bed) {
+    let store = store(&bed).await;
+    let day = PostDate::try_from(DATE).unwrap().day();
+    let many: Vec<String> = (0..12).map(|number| format!("c{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let authors = [writer("kim", 0), writer("lee", 0), writer("park", 0)];
+    // The first fold takes the lease.
+    store.save(&post(&authors[0], DATE, &many, &[]), at(0)).await.unwrap();
+    store.delete(&authors[0].account, day, at(0)).await.unwrap();
+    assert_eq!(store.fold(100, at(0)).await.unwrap(), 2);
+    for categories in [&many[..2], &many[..]] {
+        for author in &authors {
+            store.save(&post(author, DATE, categories, &[]), at(0)).await.unwrap();
+        }
+        let (came, folded) = cost_of("came", &bed, store.fold(100, at(0))).await;
+        assert_eq!(folded.unwrap(), authors.len());
+        for author in &authors {
+            assert!(store.delete(&author.account, day, at(1)).await.unwrap());
+        }
+        let (went, folded) = cost_of("went", &bed, store.fold(100, at(1))).await;
+        assert_eq!(folded.unwrap(), authors.len());
+        // The lease, the totals, those of which nothing is left, the changes.
+        let expected = Cost { reads: 2, writes: 4 };
+        assert_eq!((came, went), (expected, expected), "{categories:?}");
+    }
+    assert_eq!(bed.sql("feed", "DELETE FROM category_pair").await, 0);
 }
 
 async fn a_change_that_cannot_be_read_is_put_aside(bed: Bed) {

@@ -1,4 +1,6 @@
-//! The post view against the posts themselves, after random histories.
+//! The post view and the totals of categories against the posts themselves, after random histories.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -8,6 +10,7 @@ use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::tests::{at, erase, event, fill_with_posts, is_read_by, marked, opened, post, writer};
 use super::{Content, Decision, NewComment, Opened, ViewsOf, VisibilityChange, WriteError};
+use crate::domain::companions::{Change, Companions, fold};
 use crate::domain::view::PostView;
 use crate::domain::word_list::WordList;
 use crate::domain::{Cursor, Day, Days, PageFrom, PostDate, Visibility, Writer};
@@ -22,6 +25,7 @@ on_both_engines!(
 
 const PEOPLE: [&str; 4] = ["kim", "lee", "park", "choi"];
 const DAYS: u64 = 3;
+const CATEGORIES: [&str; 4] = ["coffee", "food", "friends", "sea"];
 
 fn today() -> Day {
     Day::try_from(20_230_930).unwrap()
@@ -38,7 +42,8 @@ fn day(number: u64) -> Day {
 /// One random step of a history. All people write with tokens from before the step; who has resigned comes back with a newer one.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Save(u64, u64, Visibility),
+    /// The categories as bits.
+    Save(u64, u64, Visibility, u64),
     Delete(u64, u64),
     Like(u64, u64, u64),
     Bookmark(u64, u64, u64),
@@ -78,8 +83,9 @@ impl History<'_> {
         let (who, author, day) = (self.random(4), self.random(4), self.random(DAYS));
         let visibility =
             [Visibility::Public, Visibility::Friends, Visibility::Private][usize::try_from(self.random(3)).unwrap()];
+        let categories = 1 + self.random((1_u64 << CATEGORIES.len()) - 1);
         match self.random(24) {
-            0..5 => Step::Save(author, day, visibility),
+            0..5 => Step::Save(author, day, visibility, categories),
             5 => Step::Delete(author, day),
             6..12 => Step::Like(who, author, day),
             12..16 => Step::Bookmark(who, author, day),
@@ -88,7 +94,7 @@ impl History<'_> {
             20 => Step::Show(author, day, visibility),
             21 => Step::Moderate(author, day, self.random(2) == 0),
             22 => Step::Resign(who),
-            _ => Step::Save(author, day, Visibility::Public),
+            _ => Step::Save(author, day, Visibility::Public, categories),
         }
     }
 
@@ -99,8 +105,8 @@ impl History<'_> {
         let now = at(self.now);
         let store = self.opened.store.as_ref();
         match step {
-            Step::Save(author, day, visibility) => {
-                let mut new = post(&self.person(author), date(day), &["sea"], &[]);
+            Step::Save(author, day, visibility, chosen) => {
+                let mut new = post(&self.person(author), date(day), &categories(chosen), &[]);
                 new.content.visibility = visibility;
                 new.content.happiness = i32::try_from(self.random(5)).unwrap();
                 allow_resigned(&store.save(&new, now).await);
@@ -241,6 +247,23 @@ impl History<'_> {
         all
     }
 
+    /// Returns the happiness of each pair of categories over all posts: as it is kept, and as it is computed from the posts.
+    async fn pairs(&self) -> [BTreeMap<(String, String), i64>; 2] {
+        let store = self.opened.store.as_ref();
+        let names = CATEGORIES.map(str::to_owned);
+        let Companions { totals, changes } = store.companions(&names).await.unwrap();
+        let mut posts = Vec::new();
+        for author in 0..4 {
+            let of_author = store.of_posts(&Self::account(author), Days::ALL).await.unwrap();
+            posts.extend(
+                of_author
+                    .iter()
+                    .map(|(categories, happiness)| Change::came(categories, *happiness)),
+            );
+        }
+        [sums(totals, &changes), sums(Vec::new(), &posts)]
+    }
+
     async fn rebuild(&self) {
         let mut after = 0;
         while let (Some(last), _) = self.opened.store.rebuild_view_after(after, at(self.now)).await.unwrap() {
@@ -261,6 +284,23 @@ impl History<'_> {
     }
 }
 
+fn categories(bits: u64) -> Vec<&'static str> {
+    let chosen = (0_u64..).zip(CATEGORIES).filter(|(bit, _)| (bits >> *bit) & 1 == 1);
+    chosen.map(|(_, name)| name).collect()
+}
+
+/// Without pairs whose posts have no happiness together.
+fn sums(totals: Vec<((String, String), i64)>, changes: &[Change]) -> BTreeMap<(String, String), i64> {
+    let changed = fold(changes).into_iter();
+    let changed = changed.map(|(pair, total)| (pair, total.happiness));
+    let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for (pair, happiness) in totals.into_iter().chain(changed) {
+        *sums.entry(pair).or_default() += happiness;
+    }
+    sums.retain(|_, happiness| *happiness != 0);
+    sums
+}
+
 fn allow_resigned<T: std::fmt::Debug>(outcome: &Result<T, WriteError>) {
     assert!(matches!(outcome, Ok(_) | Err(WriteError::Resigned)), "{outcome:?}");
 }
@@ -275,7 +315,8 @@ fn notice(bed: &Bed, receiver: &Account) -> sosohappy_events::Outgoing {
     sosohappy_events::Envelope::new(notice, &bed.context).to_outgoing()
 }
 
-/// The view that events have kept is the view that is built from the posts, and the likes are those that their author sees.
+/// The view that events have kept is the view that is built from the posts, the likes are those that their author sees, and recommendations are
+/// made from the totals that the posts have.
 async fn views_equal_the_posts_after_random_histories(bed: Bed) {
     let mut history = History::begin(&bed).await;
     let mut all = Vec::new();
@@ -288,6 +329,10 @@ async fn views_equal_the_posts_after_random_histories(bed: Bed) {
         all.extend(events);
         let kept = history.views().await;
         let told = format!("round {round}: {:?}", history.taken);
+        // Some changes are folded into the totals, others still open.
+        history.opened.store.fold(20, at(history.now)).await.unwrap();
+        let [totals, computed] = history.pairs().await;
+        assert_eq!(totals, computed, "{told}");
         for (viewer, author, views) in &kept {
             if viewer == author {
                 let own = history
@@ -318,6 +363,9 @@ async fn views_equal_the_posts_after_random_histories(bed: Bed) {
     }
     let seen: usize = history.views().await.iter().map(|(_, _, views)| views.len()).sum();
     assert!(seen > 0, "{:?}", history.taken);
+    while history.opened.store.fold(500, at(history.now)).await.unwrap() > 0 {}
+    let [totals, computed] = history.pairs().await;
+    assert_eq!(totals, computed, "{:?}", history.taken);
 }
 
 async fn a_late_event_brings_no_post_and_no_mark_back(bed: Bed) {
