@@ -10,6 +10,7 @@ mod tests;
 #[cfg(test)]
 mod view_tests;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -436,7 +437,8 @@ pub trait Exports: Debug + Send + Sync {
     /// Up to `rows` of the author's posts of days after this one (`yyyyMMdd`, 0 for all), in the order of their days.
     async fn posts_to_export(&self, author: &Account, after: i64, rows: u32) -> Result<Vec<ExportedPost>, StoreError>;
 
-    async fn has_post(&self, author: &Account, day: Day) -> Result<bool, StoreError>;
+    /// Returns those of the days on which the author has a post, by one statement for up to 500 days.
+    async fn days_with_posts(&self, author: &Account, days: &[Day]) -> Result<HashSet<Day>, StoreError>;
 
     /// Stores a post as [`Posts::save`] does, unless its day has one: then nothing changes, and the result is false. A draft of the day stays.
     async fn save_new(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError>;

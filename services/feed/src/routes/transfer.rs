@@ -268,12 +268,15 @@ pub async fn import_feed(
         return Err(Error::ForeignArchive);
     }
     let mut imported = FeedImported::default();
-    for post in std::mem::take(&mut archive.manifest.posts) {
-        // Before its pictures are read and stored.
-        if app.store.has_post(&caller.account, post.date.day()).await? {
+    let posts = std::mem::take(&mut archive.manifest.posts);
+    let days: Vec<_> = posts.iter().map(|post| post.date.day()).collect();
+    let taken = app.store.days_with_posts(&caller.account, &days).await?;
+    for post in posts {
+        if taken.contains(&post.date.day()) {
             imported.kept += 1;
             continue;
         }
+        // Each post with its pictures by itself, so that those of one post only are in memory.
         let pictures;
         (archive, pictures) = read_pictures(archive, &post).await?;
         if save(&app, caller.clone(), post, pictures).await? {

@@ -30,7 +30,7 @@ const ANOTHER_DATE: &str = "2023090413248392";
 /// Of a record: key, value and headers.
 const MOST_BYTES: usize = 1024;
 
-fn subscribe() {
+pub(super) fn subscribe() {
     static SUBSCRIBED: Once = Once::new();
     SUBSCRIBED.call_once(|| tracing_subscriber::registry().with(statements::layer()).init());
 }

@@ -1,5 +1,7 @@
 //! Posts for their author to keep, and back.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -7,7 +9,7 @@ use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::posts::{Drafts, ONE_A_DAY};
-use super::{Query, SqlStore, date, read_list, visibility};
+use super::{BATCH, Query, SqlStore, date, read_list, visibility};
 use crate::domain::{Day, NewPost};
 use crate::store::{ExportedPost, Exports, Saved, WriteError};
 
@@ -39,13 +41,22 @@ impl Exports for SqlStore {
             .collect()
     }
 
-    async fn has_post(&self, author: &Account, day: Day) -> Result<bool, StoreError> {
-        let post: Option<i64> = sqlx::query_scalar("SELECT id FROM post WHERE account = ? AND day = ?")
-            .bind(author.as_str())
-            .bind(i32::from(day))
-            .fetch_optional(self.database.reader())
-            .await?;
-        Ok(post.is_some())
+    async fn days_with_posts(&self, author: &Account, days: &[Day]) -> Result<HashSet<Day>, StoreError> {
+        let mut taken = HashSet::new();
+        for batch in days.chunks(BATCH) {
+            let mut query = Query::new("SELECT day FROM post WHERE account = ");
+            query.push_bind(author.as_str()).push(" AND day IN (");
+            let mut list = query.separated(", ");
+            for day in batch {
+                list.push_bind(i32::from(*day));
+            }
+            let rows = query.push(")").build().fetch_all(self.database.reader()).await?;
+            for row in &rows {
+                let day = Day::try_from(row.try_get::<i32, _>("day")?);
+                taken.insert(day.map_err(|_| StoreError::corrupt("a day in the database is not one"))?);
+            }
+        }
+        Ok(taken)
     }
 
     async fn save_new(&self, post: &NewPost, now: Timestamp) -> Result<bool, WriteError> {
