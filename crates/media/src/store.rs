@@ -143,9 +143,9 @@ pub struct Images {
 const NOISE: u32 = 8;
 
 /// In MiB. A picture that takes more is decoded by itself.
-const DECODING: u32 = 96;
+pub(crate) const DECODING: u32 = 96;
 /// In MiB, taken by the smallest picture, too: it bounds how many threads decode at once.
-const DECODING_ONE: u32 = 24;
+pub(crate) const DECODING_ONE: u32 = 24;
 
 impl Images {
     /// `file:<folder>`, `s3://bucket/prefix` or `gs://bucket/prefix`; credentials of the latter two from their
@@ -221,7 +221,7 @@ impl Images {
     }
 
     /// Runs work that decodes a picture of so many bytes on a thread of its own, when there is memory for it.
-    async fn decode<T: Send + 'static>(
+    pub(crate) async fn decode<T: Send + 'static>(
         &self,
         decoded: u64,
         work: impl FnOnce() -> T + Send + 'static,

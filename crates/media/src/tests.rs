@@ -1,5 +1,7 @@
 use std::io::Cursor;
 use std::path::Path as FilePath;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use image::codecs::gif::{GifDecoder, GifEncoder};
@@ -9,7 +11,7 @@ use sosohappy_common::Context;
 use super::*;
 use crate::picture::sniff;
 use crate::sanitize::{FRAMES, Upload};
-use crate::store::prefix;
+use crate::store::{DECODING, DECODING_ONE, prefix};
 
 fn encoded(format: ImageFormat, width: u32, height: u32) -> Bytes {
     let mut bytes = Cursor::new(Vec::new());
@@ -276,6 +278,31 @@ async fn uploads_wait_for_memory_and_all_come_through() {
     let sanitized = (0..12).map(|_| images.sanitize(upload.clone(), bounds(1 << 24, 50_000_000)));
     for picture in futures::future::join_all(sanitized).await {
         assert_eq!(picture.expect("a picture").content_type, "image/png");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_are_decoded_as_many_at_once_as_memory_allows() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = images(folder.path());
+    let small = DECODING / DECODING_ONE;
+    for (decoded, at_once) in [(1, small), (u64::from(DECODING / 4) * MIB, 2), (1024 * MIB, 1)] {
+        let (running, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        // Opens when so many are decoded at the same time.
+        let barrier = Arc::new(Barrier::new(at_once as usize));
+        let decoding = (0..2 * at_once).map(|_| {
+            let (running, most, barrier) = (running.clone(), most.clone(), barrier.clone());
+            images.decode(decoded, move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                barrier.wait();
+                running.fetch_sub(1, Ordering::SeqCst);
+            })
+        });
+        for done in futures::future::join_all(decoding).await {
+            done.expect("it is decoded");
+        }
+        assert_eq!(most.load(Ordering::SeqCst), at_once, "of {decoded} bytes each");
     }
 }
 
