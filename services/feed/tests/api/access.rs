@@ -167,6 +167,8 @@ async fn the_document_names_every_call(bed: Bed) {
             "{call}"
         );
     }
+    let day = &document["paths"]["/feed-service/findDayFeed"]["post"]["responses"]["200"]["description"];
+    assert!(day.as_str().is_some_and(|text| text.contains("an empty body")), "{day}");
     let pictures = &document["components"]["schemas"]["SaveFeedForm"]["allOf"][1]["properties"]["imageList"];
     assert_eq!(
         pictures["items"],

@@ -1,4 +1,5 @@
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sosohappy_common::clock::ManualClock;
@@ -265,9 +266,10 @@ fn noon(now: jiff::Timestamp, days: i64) -> String {
 }
 
 async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
-    // A clock that stands still: no day ends during the test.
-    let now = bed.context.clock.now();
-    let feed = Feed::serve_at(&bed, ManualClock::at(now), &[]).await.ready().await;
+    // A clock that stands still, so that no day ends during the test, and a day behind, so that no token has expired when it is put forward.
+    let now = bed.context.clock.now() - jiff::SignedDuration::from_hours(24);
+    let clock = ManualClock::at(now);
+    let feed = Feed::serve_at(&bed, clock.clone(), &[]).await.ready().await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     let (today, tomorrow) = (noon(now, 0), noon(now, 1));
@@ -293,6 +295,10 @@ async fn a_post_of_tomorrow_is_not_there_yet(bed: Bed) {
         let answer = feed.save_with(&kim, &late, &[]).await;
         assert_eq!(code(&answer), problem(400, "invalid-parameter"), "{late}");
     }
+
+    clock.advance(Duration::from_hours(24));
+    assert_eq!(feed.sees(&lee).await, [tomorrow.parse().unwrap(), seen]);
+    assert_eq!(feed.like(&lee, &kim, &tomorrow).await.1, r#"{"like":true}"#);
 }
 
 /// Reads a list to its end by cursor; returns authors and dates of its posts.
