@@ -42,8 +42,8 @@ pub struct SortedPage {
     #[param(inline, required = false)]
     size: PageSize,
     /// Instead of a page number: `start`, then each answer's `nextCursor`, which is opaque and valid for the same filters and order only. A
-    /// page costs the same however deep it is, and no post is shown twice or left out because of posts that are written meanwhile. With
-    /// `sort=likes` or `comments`, a post whose number of them changes between two pages may move from one to the other.
+    /// page costs the same however deep it is, and no post is shown twice or left out because of what is written meanwhile, but for one
+    /// that moves itself: with `sort=likes` or `comments`, a post whose number of them changes between two pages may be on both or on neither.
     #[param(value_type = Option<String>, example = "start")]
     cursor: Option<CursorParam>,
     /// Equals come newest first.

@@ -509,6 +509,51 @@ async fn cursors_neither_lose_nor_repeat_posts_while_people_write(bed: Bed) {
         let of_before: Vec<_> = seen.into_iter().filter(|post| old.contains(post)).collect();
         assert_eq!(of_before, old, "{sort}: every post that was there is read");
     }
+    for post in &old[..5] {
+        like_and_comment(&feed, &writers[0], post).await;
+    }
+    for sort in ["likes", "comments"] {
+        posts_that_do_not_move_are_read_once(&feed, &reader, &writers, sort).await;
+    }
+}
+
+async fn like_and_comment(feed: &Feed, who: &Person, (author, date): &(String, i64)) {
+    let date = date.to_string();
+    let params = [
+        ("srcNickname", who.nickname.as_str()),
+        ("nickname", author.as_str()),
+        ("date", date.as_str()),
+        ("text", "축하해"),
+    ];
+    for call in ["updateLike", "saveComment"] {
+        assert_eq!(feed.post(who, call, &params).await.0, 200, "{call}");
+    }
+}
+
+/// Before each page, the first and the last post of the list are liked, or no longer, and get comments.
+async fn posts_that_do_not_move_are_read_once(feed: &Feed, reader: &Person, writers: &[Person], sort: &str) {
+    let params = [("nickname", "reader"), ("sort", sort), ("size", "25")];
+    let mut resting = all_by_cursor(feed, reader, "findOtherFeed", &params).await;
+    let moving = [resting.remove(0), resting.pop().expect("there are many")];
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), "start".to_owned(), 0);
+    loop {
+        for post in &moving {
+            like_and_comment(feed, &writers[pages % writers.len()], post).await;
+        }
+        let params = [&params[..], &[("cursor", &cursor)]].concat();
+        let (_, body) = feed.get(reader, "findOtherFeed", &params).await;
+        let slice: Value = serde_json::from_str(&body).unwrap();
+        seen.extend(posts(&slice).filter(|post| !moving.contains(post)));
+        pages += 1;
+        match slice["nextCursor"].as_str() {
+            Some(next) => next.clone_into(&mut cursor),
+            None => break,
+        }
+    }
+    assert!(pages > 2, "{pages} pages");
+    seen.sort();
+    resting.sort();
+    assert_eq!(seen, resting, "{sort}");
 }
 
 async fn a_cursor_holds_for_its_own_list_only(bed: Bed) {
