@@ -476,4 +476,26 @@ async fn people_write_and_read_while_auth_and_the_bus_are_unavailable(bed: Bed) 
         (status == 200 && view["likeCount"] == 1 && view["commentCount"] == 1).then_some(())
     })
     .await;
+
+    // The broker takes nothing, and hands nothing out.
+    let broker_is_away = async |value: &str| {
+        let values = [("flags.fault.broker-away".to_owned(), value.into())];
+        let refreshed = feed.running.context.settings.set(values.into_iter().collect()).await;
+        assert!(refreshed.unwrap().unwrap().needs_restart.is_empty());
+    };
+    broker_is_away("true").await;
+    assert_eq!(feed.like(&lee, &kim, PUBLIC).await.1, r#"{"like":false}"#);
+    feed.save(&lee, PUBLIC, "3", "sea").await;
+    assert_eq!((feed.sees(&kim).await.len(), feed.sees(&lee).await.len()), (1, 1));
+    assert!(feed.likers(&kim, PUBLIC).await.is_empty());
+    let (_, body) = feed.view(&lee, &kim, PUBLIC).await;
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["likeCount"], 1);
+
+    broker_is_away("").await;
+    eventually("the events are published and applied", async || {
+        let (_, body) = feed.view(&lee, &kim, PUBLIC).await;
+        let view: Value = serde_json::from_str(&body).unwrap();
+        (view["likeCount"] == 0 && feed.view(&kim, &lee, PUBLIC).await.0 == 200).then_some(())
+    })
+    .await;
 }
