@@ -230,6 +230,7 @@ impl World<'_> {
     async fn applied(&self, feed: &Feed, order: &[usize]) {
         for (topic, kind, before) in [
             (Topic::Relation, "consumer", 0),
+            (Topic::AccountState, "consumer", 0),
             (Topic::AccountState, "reader", 0),
             // The names that the people and the viewer began with.
             (Topic::EmailAndNickname, "consumer", PEOPLE + 1),
