@@ -115,7 +115,8 @@ impl Mixed {
     }
 
     /// Returns whether a Spring notice reads `noticeLike` and `directMessage`, and pushes each record. It takes the key of `directMessage`
-    /// for a push token. Our notice asks once, when it starts: a change in between would divide the records of one offset range.
+    /// for a push token. Beside it our notice pushes neither; one that has begun to push goes on until it is stopped, because the Spring
+    /// notice begins at the record at which ours has ended.
     #[must_use]
     pub fn pushes_by_spring_notice(&self) -> bool {
         self.is_read_by_spring(Topic::DirectMessage)

@@ -20,6 +20,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::EventId;
+use sosohappy_events::{EventId, Mixed};
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Version};
 use sosohappy_store::Directory;
@@ -91,8 +92,36 @@ pub struct Delivery {
     pub started: Timestamp,
     /// When the inbox was created.
     pub born: Timestamp,
-    /// Whether the notice service was Spring's when this replica started: likes and messages are pushed by it then.
-    pub is_beside_spring: bool,
+    pub spring: BesideSpring,
+}
+
+/// Whether a Spring notice pushes the likes and messages that this replica reads:
+///
+/// | `fleet.spring` had notice at the start | and has had it since | pushed by |
+/// | --- | --- | --- |
+/// | no | any | this replica: a Spring notice that is added begins at the record at which ours has ended, so ours pushes until it is stopped |
+/// | yes | yes | the Spring notice |
+/// | yes | no | this replica, until it is stopped |
+#[derive(Debug, Clone)]
+pub struct BesideSpring {
+    mixed: Mixed,
+    /// False once `fleet.spring` was without notice. Clones share it.
+    is_beside: Arc<AtomicBool>,
+}
+
+impl BesideSpring {
+    pub fn new(mixed: Mixed) -> Self {
+        let is_beside = mixed.pushes_by_spring_notice();
+        Self {
+            mixed,
+            is_beside: Arc::new(AtomicBool::new(is_beside)),
+        }
+    }
+
+    fn pushes(&self) -> bool {
+        let is_spring = self.mixed.pushes_by_spring_notice();
+        self.is_beside.fetch_and(is_spring, Ordering::Relaxed) && is_spring
+    }
 }
 
 impl Delivery {
@@ -340,9 +369,10 @@ impl Delivery {
     /// beside this replica, and everything that happened before this inbox was created.
     pub async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
         let max_age = self.settings.get().push.max_age;
+        let is_beside_spring = self.spring.pushes();
         let is_springs = |push: &WaitingPush| {
             let is_read_by_spring = matches!(push.content, PushContent::Like { .. } | PushContent::Message { .. });
-            push.occurred_at < self.born || (self.is_beside_spring && is_read_by_spring)
+            push.occurred_at < self.born || (is_beside_spring && is_read_by_spring)
         };
         let is_due = |push: &WaitingPush| !is_springs(push) && !is_older(push.occurred_at, max_age, push.queued_at);
         let due = pushes.iter().filter(|(push, _)| is_due(push));

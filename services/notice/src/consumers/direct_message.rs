@@ -6,7 +6,7 @@
 //! | of our dm | due after `push.delivery-timeout`, unless a receipt settles it before |
 //! | of our dm, with `receiver-online: true` | none: dm publishes the record again, without it, if a push is due (earlier releases; `fleet.spring` had notice) |
 //! | of a Spring dm, keyed by a push token | due at once: it is published to be pushed only |
-//! | of either, while `fleet.spring` had notice at this replica's start | none: the Spring notice pushes it |
+//! | of either, while `fleet.spring` has had notice since this replica's start | none: the Spring notice pushes it |
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use sosohappy_events::types::{
     Recipient, Relation, RelationChanged, RoomMessageSent, RoomPush, WithdrawnLike,
 };
 use sosohappy_notice::{DEFAULTS, Settings};
-use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{
     AT_ONCE, DATE, QUIET, applied, connect, device, frame, kim, lee, like, publish_plain, pushes, replica,
@@ -383,6 +383,13 @@ async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
     );
 }
 
+/// Sets `fleet.spring` in a running service, as the config service does.
+async fn set_spring(notice: &Running, spring: &str) {
+    let values = [("fleet.spring".to_owned(), serde_json::Value::from(spring))];
+    let refreshed = notice.context.settings.set(values.into_iter().collect()).await;
+    refreshed.expect("settings are attached").expect("the setting is valid");
+}
+
 /// Before a Spring notice is replaced, and after it is back: it pushes likes and messages, and ours what only it knows. Records that are
 /// read again without it are pushed, because the Spring notice has not read them.
 async fn likes_and_messages_are_pushed_by_a_spring_notice(bed: Bed) {
@@ -407,6 +414,20 @@ async fn likes_and_messages_are_pushed_by_a_spring_notice(bed: Bed) {
     .await;
     assert_eq!(pushes(&beside, "like", "sent").await, 0);
     assert_eq!(pushes(&beside, "message", "sent").await, 0);
+
+    // Without a Spring notice ours pushes what it reads, and goes on while one is about to begin where ours ends.
+    set_spring(&beside, "").await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    eventually("the like is pushed", async || {
+        (pushes(&beside, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+    set_spring(&beside, "notice").await;
+    bed.publish(message(&lee, &kim, false)).await;
+    eventually("the message is pushed", async || {
+        (pushes(&beside, "message", "sent").await == 1).then_some(())
+    })
+    .await;
     beside.stop().await;
 
     let notice = replica(&bed, &[AT_ONCE]).await;
