@@ -12,6 +12,7 @@
 
 mod bed;
 mod cluster;
+mod commands;
 mod counting_bus;
 mod engines;
 mod eventually;
@@ -31,6 +32,7 @@ pub mod statements;
 
 pub use bed::{Bed, Person};
 pub use cluster::{BalancedCluster, Cluster, Ports, Process, resident_of};
+pub use commands::Commands;
 pub use counting_bus::CountingBus;
 pub use engines::EngineSet;
 pub use eventually::eventually;

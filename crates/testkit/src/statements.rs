@@ -80,7 +80,7 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for Recorder {
     }
 }
 
-/// The statements of a request.
+/// The statements of a request, or the commands to `MongoDB`. A write of many documents is one, and so is the read of a batch of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     pub reads: usize,
@@ -88,17 +88,29 @@ pub struct Cost {
 }
 
 impl Cost {
-    fn of(statements: &[String]) -> Self {
+    pub(crate) fn of(statements: &[String]) -> Self {
         let mut verbs = BTreeMap::<&str, usize>::new();
         for statement in statements {
             *verbs
                 .entry(statement.split_whitespace().next().unwrap_or_default())
                 .or_default() += 1;
         }
-        let of = |verb| verbs.get(verb).copied().unwrap_or_default();
+        let of = |names: &[&str]| -> usize {
+            let counts = names.iter().map(|name| verbs.get(*name).copied().unwrap_or_default());
+            counts.sum()
+        };
         Self {
-            reads: of("SELECT"),
-            writes: of("INSERT") + of("UPDATE") + of("DELETE") + of("WITH"),
+            reads: of(&["SELECT", "find", "getMore", "aggregate"]),
+            writes: of(&[
+                "INSERT",
+                "UPDATE",
+                "DELETE",
+                "WITH",
+                "insert",
+                "update",
+                "delete",
+                "findAndModify",
+            ]),
         }
     }
 }

@@ -574,8 +574,9 @@ pub trait Pushes: Debug + Send + Sync {
     /// Returns whether the push of the event was settled.
     async fn is_settled(&self, event: EventId) -> Result<bool, StoreError>;
 
-    /// Takes the due pushes of at most `limit` threads and counts the attempt. A due push takes with it those of its thread that were tried and
-    /// postponed. They are due again at `again` unless they are settled before.
+    /// Takes the due pushes of at most `limit` threads, those that have been due for longest, by a few statements, and counts the attempt. A due
+    /// push takes with it those of its thread that were tried and postponed. They are due again at `again`, which is later than `now`, unless
+    /// they are settled before: so long no replica takes them again.
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError>;
 
     /// Returns the size and the earliest time of the queue. It reads one index.
@@ -617,29 +618,102 @@ const MOST_BANNERS: i64 = 1_000;
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 
 /// Pushes that one group has at most; the rest is the next group.
-const MOST_GROUPED: i64 = 10_000;
+const MOST_GROUPED: u32 = 10_000;
 
 /// Notices that are withdrawn by one statement.
 const WITHDRAWN_AT_ONCE: usize = 500;
 
-/// Pushes of a group whose content is read to find one that is valid.
-const MOST_READ: i64 = 10;
+/// Due pushes that are read at once to find their threads. A thread with more of them may hide others, which the next read finds.
+const DUE_AT_ONCE: u32 = 500;
 
-/// Builds a group from its pushes' ids and actors, and those whose content was read, newest first.
-fn group(
-    thread: Thread,
-    members: Vec<(EventId, Option<String>)>,
-    read: Vec<WaitingPush>,
-    attempts: u32,
-) -> Option<PushGroup> {
-    let newest = read.into_iter().next()?;
-    let actors: HashSet<&str> = members.iter().filter_map(|(_, actor)| actor.as_deref()).collect();
-    Some(PushGroup {
-        thread,
-        actors: actors.len(),
-        newest: WaitingPush { attempts, ..newest },
-        events: members.into_iter().map(|(event, _)| event).collect(),
-    })
+/// Pushes of a group whose content is read to find one that is valid.
+const MOST_READ: usize = 10;
+
+/// Returns the first different threads of due pushes.
+fn first_threads(due: Vec<String>, limit: usize) -> Vec<String> {
+    let mut known = HashSet::new();
+    let is_first = |thread: &String| known.insert(thread.clone());
+    due.into_iter().filter(is_first).take(limit).collect()
+}
+
+/// A push that was taken, without its content.
+#[derive(Debug)]
+struct TakenPush {
+    event: EventId,
+    thread: String,
+    /// The devices that got it so far, as text; `None` when there is none.
+    sent: Option<String>,
+    actor: Option<String>,
+    /// In milliseconds.
+    occurred_at: i64,
+    /// With this one.
+    attempts: i64,
+}
+
+impl TakenPush {
+    /// Returns what the pushes of a group have in common.
+    fn key(&self) -> (&str, Option<&str>) {
+        (&self.thread, self.sent.as_deref())
+    }
+}
+
+/// Pushes that were taken at once, by group: in the order of the threads, and the newest of each first.
+#[derive(Debug)]
+struct TakenPushes(Vec<TakenPush>);
+
+impl TakenPushes {
+    fn new(threads: &[String], mut pushes: Vec<TakenPush>) -> Self {
+        let places: HashMap<&str, usize> = threads.iter().map(String::as_str).zip(0..).collect();
+        let place = |push: &TakenPush| places.get(push.thread.as_str()).copied();
+        pushes.sort_by(|one, other| {
+            let newest_first = other.occurred_at.cmp(&one.occurred_at);
+            place(one)
+                .cmp(&place(other))
+                .then_with(|| one.key().cmp(&other.key()))
+                .then(newest_first)
+                .then_with(|| one.event.cmp(&other.event))
+        });
+        Self(pushes)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &[TakenPush]> {
+        let groups = self.0.chunk_by(|one, other| one.key() == other.key());
+        groups.map(|group| &group[..group.len().min(MOST_GROUPED as usize)])
+    }
+
+    /// Returns the number of threads.
+    fn threads(&self) -> usize {
+        self.0.chunk_by(|one, other| one.thread == other.thread).count()
+    }
+
+    /// Returns the pushes whose content is read.
+    fn newest(&self) -> Vec<EventId> {
+        let newest = self.groups().flat_map(|group| group.iter().take(MOST_READ));
+        newest.map(|push| push.event).collect()
+    }
+
+    /// Returns the groups, of those pushes whose content was read. A group without one is left out.
+    fn with_content(&self, read: Vec<WaitingPush>) -> Vec<PushGroup> {
+        let mut read: HashMap<EventId, WaitingPush> = read.into_iter().map(|push| (push.event, push)).collect();
+        let mut groups = Vec::new();
+        for group in self.groups() {
+            let Some(newest) = group.iter().find_map(|push| read.remove(&push.event)) else {
+                continue;
+            };
+            let actors: HashSet<&str> = group.iter().filter_map(|push| push.actor.as_deref()).collect();
+            let attempts = group.iter().map(|push| push.attempts).max().unwrap_or_default();
+            groups.push(PushGroup {
+                thread: Thread(group[0].thread.clone()),
+                actors: actors.len(),
+                newest: WaitingPush {
+                    attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+                    ..newest
+                },
+                events: group.iter().map(|push| push.event).collect(),
+            });
+        }
+        groups
+    }
 }
 
 #[async_trait]

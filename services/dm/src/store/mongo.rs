@@ -844,10 +844,7 @@ impl Ping for MongoStore {
 
 #[cfg(test)]
 mod tests {
-    use mongodb::event::EventHandler;
-    use mongodb::event::command::CommandEvent;
-    use parking_lot::Mutex;
-    use sosohappy_testkit::{Bed, EngineSet};
+    use sosohappy_testkit::{Bed, Commands, EngineSet};
 
     use super::documents::owners;
     use super::*;
@@ -862,13 +859,8 @@ mod tests {
         }
         let bed = Bed::new(EngineSet::Real).await;
         let (url, context) = (bed.mongodb_url("dm").as_str().into(), bed.context(SERVICE));
-        let commands = Arc::new(Mutex::new(Vec::new()));
-        let observer = commands.clone();
-        let observe = EventHandler::callback(move |event| {
-            if let CommandEvent::Started(event) = event {
-                observer.lock().push(event.command_name);
-            }
-        });
+        let commands = Commands::default();
+        let observe = commands.handler();
         let database = Database::open_with(&url, &context, |options| options.command_event_handler = Some(observe));
         let store = MongoStore {
             database: database.await.unwrap(),
@@ -892,12 +884,13 @@ mod tests {
         });
         store.collection(MESSAGES).insert_many(documents).await.unwrap();
 
-        commands.lock().clear();
-        let first = store.newest(&kim, None, 1000).await.unwrap();
+        let (sent, first) = commands.of(store.newest(&kim, None, 1000)).await;
+        let first = first.unwrap();
         assert_eq!(first.messages.len(), 1000);
-        assert_eq!(*commands.lock(), ["find"]);
-        let second = store.newest(&kim, first.next.as_ref(), 1000).await.unwrap();
+        assert_eq!(sent, ["find"]);
+        let (sent, second) = commands.of(store.newest(&kim, first.next.as_ref(), 1000)).await;
+        let second = second.unwrap();
         assert_eq!((second.messages.len(), second.next), (9, None));
-        assert_eq!(*commands.lock(), ["find", "find"]);
+        assert_eq!(sent, ["find"]);
     }
 }

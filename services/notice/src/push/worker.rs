@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const ONE_PUSH: Duration = Duration::from_secs(30);
 const BATCH: u32 = 32;
 
-/// Longer than a batch takes.
+/// Longer than a push takes, with what is read before it and recorded after it: a push that was taken begins at once.
 const TAKEN_FOR: Duration = Duration::from_mins(1);
 
 /// Between tries of one push, doubled each time.
@@ -112,31 +112,50 @@ impl Worker {
         let span = Span::current();
         let mut running = JoinSet::new();
         while !draining.is_cancelled() {
+            while running.try_join_next().is_some() {}
             let room = BATCH.saturating_sub(u32::try_from(running.len()).unwrap_or(BATCH));
             let taken = if room == 0 {
                 Ok(Vec::new())
             } else {
                 worker.take(room).await
             };
-            match taken {
+            let count = match taken {
                 Ok(pushes) => {
+                    let count = pushes.len();
                     for group in pushes {
                         let worker = worker.clone();
                         let handled = async move { worker.handle_logged(&group).await };
                         running.spawn(handled.instrument(span.clone()));
                     }
+                    count
                 }
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed"),
-            }
-            tokio::select! {
-                () = draining.cancelled() => {}
-                () = worker.woken.woken() => {}
-                Some(_) = running.join_next() => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "reading push queue failed");
+                    0
+                }
+            };
+            // As many as there was room for: more may be due. They are taken when half of these have ended, and not one by one.
+            let is_full = count >= room as usize;
+            worker.wait(&mut running, is_full.then_some((count / 2).max(1))).await;
         }
         while running.join_next().await.is_some() {}
         Ok(())
+    }
+
+    /// Waits for the next take: until a push is due that this process has queued, until that many running ones have ended, or for [`LOOK`].
+    async fn wait(&self, running: &mut JoinSet<()>, ended: Option<usize>) {
+        let look = tokio::time::sleep(LOOK);
+        tokio::pin!(look);
+        let draining = self.context.lifecycle.draining();
+        let mut left = ended;
+        while left != Some(0) {
+            tokio::select! {
+                () = draining.cancelled() => return,
+                () = self.woken.woken() => return,
+                () = &mut look => return,
+                Some(_) = running.join_next() => left = left.map(|left| left - 1),
+            }
+        }
     }
 
     async fn take(&self, limit: u32) -> Result<Vec<PushGroup>, StoreError> {

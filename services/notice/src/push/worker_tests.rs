@@ -347,25 +347,56 @@ async fn a_push_whose_names_nobody_can_tell_waits() {
     assert_eq!(bench.after(Duration::from_secs(3)).await, 1);
 }
 
-#[tokio::test]
-async fn a_push_whose_replica_died_goes_from_another() {
-    let bench = bench().await;
-    bench.device("kim", 1, "phone").await;
-    bench.like("lee", "kim").await;
+/// The replica is killed after the take, with one of the pushes sent and recorded.
+async fn pushes_whose_replica_died_go_from_another(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let mut events = Vec::new();
+    for name in ["kim", "park", "choi"] {
+        bench.device(name, 1, name).await;
+        events.push(bench.like("lee", name).await);
+    }
     let now = bench.worker.context.clock.now();
-    assert_eq!(
-        bench
-            .worker
-            .store
-            .take_due(now, now + TAKEN_FOR, BATCH)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    let store = &bench.worker.store;
+    assert_eq!(store.take_due(now, now + TAKEN_FOR, BATCH).await.unwrap().len(), 3);
+    store.sent(&events[..1], "kim").await.unwrap();
     assert_eq!(bench.after(SOON).await, 0);
-    assert_eq!(bench.after(TAKEN_FOR).await, 1);
-    assert_eq!(bench.sent().len(), 1);
+    assert_eq!(bench.after(TAKEN_FOR).await, 3);
+    let mut devices: Vec<String> = bench.sent().into_iter().map(|(device, ..)| device).collect();
+    devices.sort();
+    assert_eq!(devices, ["choi", "park"]);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+/// Each push is sent by one of two replicas that look for due pushes at the same time.
+async fn two_replicas_send_each_push_once(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let this = &bench.worker;
+    let inbox = this.settings.get().inbox.clone();
+    let other = Worker {
+        settings: this.settings.clone(),
+        context: this.context.clone(),
+        store: store::open(&inbox, &this.context).await.unwrap().store,
+        directory: this.directory.clone(),
+        names: this.names.clone(),
+        revocations: this.revocations.clone(),
+        gateway: this.gateway.clone(),
+        metrics: this.metrics.clone(),
+        woken: PushHandle::default(),
+    };
+    let mut expected = Vec::new();
+    for number in 0..12 {
+        let author = format!("author{number}");
+        bench.device(&author, 1, &author).await;
+        expected.push((author.clone(), bench.like("lee", &author).await));
+    }
+    bench.clock.advance(SOON);
+    let (one, two) = tokio::join!(this.round(), other.round());
+    assert_eq!(one.unwrap() + two.unwrap(), expected.len());
+    let mut sent: Vec<(String, EventId)> = bench.sent().into_iter().map(|(to, event, _)| (to, event)).collect();
+    sent.sort();
+    expected.sort();
+    assert_eq!(sent, expected);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
 }
 
 #[tokio::test]
@@ -457,11 +488,18 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     assert_eq!(bench.after(SOON).await, 0, "nothing is read yet");
 
     bench.worker.store.read(&kim, i64::MAX, now).await.unwrap();
-    for _ in 0..2 {
+    let shown = bench.worker.store.banners(&kim).await.unwrap();
+    for is_killed in [true, false, false] {
         banners
             .withdraw_handled(&kim, Some(pad), bench.worker.context.clock.now())
             .await
             .unwrap();
+        // The push that removes the banners is queued, and they are not forgotten.
+        if is_killed {
+            for banner in &shown {
+                bench.worker.store.add_banner(&kim, banner, now).await.unwrap();
+            }
+        }
     }
     assert_eq!(bench.after(SOON).await, 1);
     let handled = PushMessage::Handled {
@@ -560,6 +598,8 @@ async fn likes_of_a_post_are_one_push(bed: Bed) {
 }
 
 on_both_engines!(
+    pushes_whose_replica_died_go_from_another,
+    two_replicas_send_each_push_once,
     a_burst_of_many_senders_is_few_pushes,
     a_burst_of_one_sender_is_few_pushes,
     a_burst_while_the_provider_is_unavailable_is_one_push,

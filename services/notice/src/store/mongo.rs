@@ -13,7 +13,7 @@ mod pushes;
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
-use mongodb::options::IndexOptions;
+use mongodb::options::{ClientOptions, IndexOptions};
 use mongodb::{Collection, IndexModel};
 use sosohappy_common::Context;
 use sosohappy_store::StoreError;
@@ -55,26 +55,51 @@ const RECEIPTS: &str = "receipt";
 /// `_id` (`inbox`), `born_at`.
 const BIRTHS: &str = "birth";
 
+/// An index of [`PUSHES`] that a release before this one made.
+const FORMER_INDEX: &str = "push_due_at";
+
 #[derive(Debug)]
 struct MongoStore {
     database: Database,
 }
 
 pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<Opened, StoreError> {
-    let database = Database::open(&settings.url, context).await?;
-    database.spawn_sweeper(context);
-    let store = MongoStore {
-        database: database.clone(),
-    };
-    store.make_indexes().await?;
-    Ok(Opened {
-        store: Arc::new(store),
-        outbox: database.outbox(&[RECEIPTS]),
-        directory: database.directory(),
-    })
+    let store = MongoStore::open(settings, context, |_| ()).await?;
+    store.database.spawn_sweeper(context);
+    Ok(store.opened())
+}
+
+/// Opens a store with other options of the client and without background tasks, for a test that observes the commands.
+#[cfg(test)]
+pub(super) async fn open_with(
+    settings: &InboxSettings,
+    context: &Context,
+    change: impl FnOnce(&mut ClientOptions) + Send,
+) -> Result<Opened, StoreError> {
+    Ok(MongoStore::open(settings, context, change).await?.opened())
 }
 
 impl MongoStore {
+    async fn open(
+        settings: &InboxSettings,
+        context: &Context,
+        change: impl FnOnce(&mut ClientOptions) + Send,
+    ) -> Result<Self, StoreError> {
+        let store = Self {
+            database: Database::open_with(&settings.url, context, change).await?,
+        };
+        store.make_indexes().await?;
+        Ok(store)
+    }
+
+    fn opened(self) -> Opened {
+        Opened {
+            outbox: self.database.outbox(&[RECEIPTS]),
+            directory: self.database.directory(),
+            store: Arc::new(self),
+        }
+    }
+
     fn collection(&self, name: &str) -> Collection<Document> {
         self.database.database().collection(name)
     }
@@ -87,7 +112,7 @@ impl MongoStore {
             (DEVICES, "device_account", doc! { "account": 1 }),
             (DEVICES, "device_token", doc! { "token": 1 }),
             (DEVICES, "device_changed_at", doc! { "changed_at": 1 }),
-            (PUSHES, "push_due_at", doc! { "due_at": 1 }),
+            (PUSHES, "push_due", doc! { "due_at": 1, "occurred_at": 1 }),
             (PUSHES, "push_thread", doc! { "thread": 1, "due_at": 1 }),
             (WINDOWS, "push_window_started_at", doc! { "started_at": 1 }),
             (WITHDRAWALS, "withdrawal_stored_at", doc! { "stored_at": 1 }),
@@ -124,6 +149,11 @@ impl MongoStore {
             self.collection(collection)
                 .create_index(IndexModel::builder().keys(keys).options(options).build())
                 .await?;
+        }
+        let pushes = self.collection(PUSHES);
+        if pushes.list_index_names().await?.iter().any(|name| name == FORMER_INDEX) {
+            // Another replica that starts at the same time may have dropped it; one that stays does no harm.
+            let _ = pushes.drop_index(FORMER_INDEX).await;
         }
         Ok(())
     }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use parking_lot::Mutex;
 use sosohappy_events::types::{AccountErased, Device};
 use sosohappy_events::{Envelope, Event as _, Topic};
 use sosohappy_testkit::statements::{Cost, cost_of};
-use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
+use sosohappy_testkit::{Bed, Commands, EngineSet, on_both_engines};
 
 use super::*;
 use crate::domain::{Content, PushContent, post_id};
@@ -18,6 +21,8 @@ struct Bench {
     opened: Opened,
     context: Context,
     bed: Bed,
+    /// On `MongoDB`.
+    commands: Commands,
 }
 
 impl std::ops::Deref for Bench {
@@ -29,10 +34,30 @@ impl std::ops::Deref for Bench {
 }
 
 async fn bench(bed: Bed) -> Bench {
-    let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
+    let inbox = bed
+        .settings::<Settings>("notice", DEFAULTS, &[])
+        .await
+        .get()
+        .inbox
+        .clone();
     let context = bed.context("notice-service");
-    let opened = open(&settings.get().inbox, &context).await.expect("the inbox opens");
-    Bench { opened, context, bed }
+    let commands = Commands::default();
+    let handler = commands.handler();
+    let opened = match bed.set {
+        EngineSet::Embedded => open(&inbox, &context).await.expect("the inbox opens"),
+        EngineSet::Real => {
+            let opened = mongo::open_with(&inbox, &context, |options| {
+                options.command_event_handler = Some(handler)
+            });
+            opened.await.expect("the inbox opens")
+        }
+    };
+    Bench {
+        opened,
+        context,
+        bed,
+        commands,
+    }
 }
 
 impl Bench {
@@ -116,6 +141,14 @@ impl Bench {
             "{groups:?}"
         );
         groups.into_iter().map(|group| group.newest).collect()
+    }
+
+    /// Does work and counts its statements or commands.
+    async fn cost_of<T>(&self, name: &str, work: impl Future<Output = T>) -> (Cost, T) {
+        match self.bed.set {
+            EngineSet::Embedded => cost_of(name, &self.bed, work).await,
+            EngineSet::Real => self.commands.cost_of(name, work).await,
+        }
     }
 
     async fn push_groups(&self, second: i64) -> Vec<PushGroup> {
@@ -1006,7 +1039,7 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
     let count = match bench.bed.set {
         EngineSet::Embedded => 10_000,
         // The server of the tests is slow.
-        EngineSet::Real => 100,
+        EngineSet::Real => 90,
     };
     let mut notices: Vec<Notice> = (0..count)
         .map(|number| bench.like(&format!("liker{number}"), "kim", 10))
@@ -1025,16 +1058,19 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
         }
     };
     let batches = notices.len().div_ceil(STORED_AT_ONCE);
-    let (first, ()) = cost_of("likes", &bench.bed, store()).await;
-    let (again, ()) = cost_of("redelivery", &bench.bed, store()).await;
-    if bench.bed.set == EngineSet::Embedded {
-        let expected = |reads, writes| Cost {
-            reads: reads * batches,
-            writes: writes * batches,
-        };
-        assert_eq!(first, expected(7, 2));
-        assert_eq!(again, expected(3, 1));
-    }
+    let expected = |reads, writes| Cost {
+        reads: reads * batches,
+        writes: writes * batches,
+    };
+    // Without transactions `MongoDB` looks for erasures and withdrawals before and after each insert, and for the last number of each receiver.
+    let (expected_first, expected_again) = match bench.bed.set {
+        EngineSet::Embedded => (expected(7, 2), expected(3, 1)),
+        EngineSet::Real => (expected(12, 2), expected(8, 0)),
+    };
+    let (first, ()) = bench.cost_of("likes", store()).await;
+    assert_eq!(first, expected_first);
+    let (again, ()) = bench.cost_of("redelivery", store()).await;
+    assert_eq!(again, expected_again);
 
     for (who, expected) in [("kim", count), ("park", 1)] {
         let unread = bench.unread(&account(who), &[], 0, None).await.unwrap();
@@ -1043,9 +1079,10 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
         assert_eq!(usize::try_from(highest - lowest).unwrap(), expected - 1, "no gap");
     }
     let following = bench.after(&account("kim"), &[], 0, 100).await.unwrap();
-    let expected = notices.iter().take(100).map(|notice| notice.event);
+    let of_kim = notices.iter().filter(|notice| notice.receiver == account("kim"));
+    let first_of_kim = of_kim.take(100).map(|notice| notice.event);
     assert!(
-        following.notices.iter().map(|notice| notice.id).eq(expected),
+        following.notices.iter().map(|notice| notice.id).eq(first_of_kim),
         "in the order of the records"
     );
     let mut groups: Vec<usize> = bench
@@ -1064,16 +1101,75 @@ async fn likes_of_thousands_and_a_notice_of_another_take_few_statements(bed: Bed
             bench.withdraw_all(withdrawn, at(110)).await.unwrap();
         }
     };
-    let (cost, ()) = cost_of("withdrawals", &bench.bed, withdrawals).await;
-    if bench.bed.set == EngineSet::Embedded {
-        let expected = Cost {
-            reads: 0,
-            writes: 3 * batches,
-        };
-        assert_eq!(cost, expected);
-    }
+    let (cost, ()) = bench.cost_of("withdrawals", withdrawals).await;
+    assert_eq!(cost, expected(0, 3));
     assert_eq!(bench.unread(&account("kim"), &[], 0, None).await.unwrap(), 0);
     assert_eq!(bench.push_groups(1_000).await, []);
+}
+
+/// On `MongoDB` another replica may add a notice between the look-up and the insert of several: the same one, or another one of the account. The
+/// insert ends there, and what follows gets the next numbers, in the order of the records. On `SQLite` all is one transaction.
+async fn notices_keep_their_order_when_another_replica_adds_one_meanwhile(bed: Bed) {
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    let other = bench(bed).await;
+    let meanwhile: Arc<Mutex<Option<Notice>>> = Arc::default();
+    let (store, notice) = (other.opened.store.clone(), meanwhile.clone());
+    let handler = EventHandler::callback(move |event| {
+        let CommandEvent::Started(event) = event else {
+            return;
+        };
+        let is_insert = event
+            .command
+            .get_str("insert")
+            .is_ok_and(|collection| collection == "notice");
+        let notice = is_insert.then(|| notice.lock().take()).flatten();
+        if let Some(notice) = notice {
+            let added = async { store.add(&notice, at(30)).await.expect("the notice is added") };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(added));
+        }
+    });
+    let inbox = other
+        .bed
+        .settings::<Settings>("notice", DEFAULTS, &[])
+        .await
+        .get()
+        .inbox
+        .clone();
+    let opened = mongo::open_with(&inbox, &other.context, |options| {
+        options.command_event_handler = Some(handler)
+    });
+    let replica = opened.await.unwrap().store;
+
+    for (receiver, elsewhere, is_same) in [("kim", "jung", true), ("kang", "han", false)] {
+        let first = other.like("lee", elsewhere, 10);
+        let [second, third] = ["lee", "park"].map(|liker| other.like(liker, receiver, 10));
+        let added_meanwhile = if is_same {
+            second.clone()
+        } else {
+            other.like("choi", receiver, 10)
+        };
+        *meanwhile.lock() = Some(added_meanwhile.clone());
+        let notices = [&first, &second, &third];
+        let added = replica.add_all(&notices, at(30)).await.unwrap();
+        assert!(meanwhile.lock().is_none(), "it was added before the insert");
+        assert!(added.iter().all(|added| added.is_kept()), "{added:?}");
+        assert_eq!(other.add_all(&notices, at(31)).await.unwrap(), added, "delivered again");
+
+        let stored = async |who: &str| other.after(&account(who), &[], 0, 10).await.unwrap().notices;
+        let of_receiver = stored(receiver).await;
+        let order: Vec<EventId> = of_receiver.iter().map(|notice| notice.id).collect();
+        let mut expected = vec![added_meanwhile.event, second.event, third.event];
+        expected.dedup();
+        assert_eq!(order, expected);
+        let numbers: Vec<i64> = of_receiver.iter().map(|notice| notice.seq).collect();
+        assert!(
+            numbers.is_sorted_by(|one, next| one + 1 == *next),
+            "no gap: {numbers:?}"
+        );
+        assert_eq!(stored(elsewhere).await.len(), 1);
+    }
 }
 
 async fn each_notice_is_withdrawn_up_to_its_own_time(bed: Bed) {
@@ -1243,6 +1339,108 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     assert_eq!(groups[0].newest.sent, ["phone"]);
     bench.settle(&groups[0].events, at(60)).await.unwrap();
     assert_eq!(bench.push_groups(10_000).await, []);
+}
+
+/// Forty threads with a push each are taken by as many statements as one. A replica that is killed after the take loses none: they are due again
+/// after the lease.
+async fn due_pushes_of_many_threads_are_taken_at_once_in_order(bed: Bed) {
+    let bench = bench(bed).await;
+    let pushes: Vec<WaitingPush> = (0..40).map(|number| bench.push("lee", "kim", number)).collect();
+    // The later ten are due first; of those that are due at the same time the earlier ones come first.
+    let due = |number: usize| if number < 30 { at(100) } else { at(90) };
+    let waits: Vec<_> = pushes
+        .iter()
+        .enumerate()
+        .map(|(number, push)| (push, due(number)))
+        .collect();
+    bench.queue_all(&waits).await.unwrap();
+    let events = |numbers: std::ops::Range<usize>| pushes[numbers].iter().map(|push| push.event);
+    let expected: Vec<EventId> = events(30..40).chain(events(0..30)).collect();
+
+    let take = async |second, limit| {
+        let taken = bench.take_due(at(second), at(second + 60), limit);
+        let (cost, groups) = bench.cost_of("take", taken).await;
+        let groups = groups.unwrap();
+        let attempts: Vec<u32> = groups.iter().map(|group| group.newest.attempts).collect();
+        let events: Vec<EventId> = groups.into_iter().flat_map(|group| group.events).collect();
+        (cost, events, attempts)
+    };
+    let cost = |reads, writes| Cost { reads, writes };
+    assert_eq!(take(100, 1).await, (cost(3, 1), expected[..1].to_vec(), vec![1]));
+    assert_eq!(take(100, 30).await, (cost(3, 1), expected[1..31].to_vec(), vec![1; 30]));
+    assert_eq!(take(100, 30).await, (cost(3, 1), expected[31..].to_vec(), vec![1; 9]));
+    assert_eq!(
+        take(159, 30).await,
+        (cost(1, 0), Vec::new(), Vec::new()),
+        "the leases last"
+    );
+
+    // One was sent; the replica is killed before it has sent the others.
+    bench.settle(&expected[..1], at(101)).await.unwrap();
+    let (_, mut again, attempts) = take(160, 50).await;
+    assert_eq!(attempts, [2; 39]);
+    again.sort_unstable();
+    let mut left = expected[1..].to_vec();
+    left.sort_unstable();
+    assert_eq!(again, left);
+}
+
+/// The read of due pushes sees those of the long thread only.
+async fn a_long_thread_hides_no_other(bed: Bed) {
+    let bench = bench(bed).await;
+    let count = DUE_AT_ONCE as usize + 1;
+    let long: Vec<WaitingPush> = (0..count)
+        .map(|_| WaitingPush {
+            content: PushContent::Like { date: 1 },
+            ..bench.push("lee", "kim", 1)
+        })
+        .collect();
+    let other = bench.push("lee", "park", 2);
+    for pushes in long.chunks(STORED_AT_ONCE).chain([std::slice::from_ref(&other)]) {
+        let waits: Vec<_> = pushes.iter().map(|push| (push, at(10))).collect();
+        bench.queue_all(&waits).await.unwrap();
+    }
+    let groups = bench.take_due(at(10), at(70), 2).await.unwrap();
+    let counts: Vec<usize> = groups.iter().map(|group| group.events.len()).collect();
+    assert_eq!(counts, [count, 1]);
+    // What was sent, postponed or settled together is written together.
+    let long = &groups[0].events;
+    let writes = async {
+        bench.sent(long, "phone").await.unwrap();
+        bench.postpone(long, at(20)).await.unwrap();
+        bench.defer(long, &groups[0].thread, at(20)).await.unwrap();
+        bench.settle(long, at(20)).await.unwrap();
+    };
+    let (cost, ()) = bench.cost_of("group", writes).await;
+    let statements = match bench.bed.set {
+        EngineSet::Embedded => count.div_ceil(STORED_AT_ONCE),
+        EngineSet::Real => 1,
+    };
+    assert_eq!((cost.reads, cost.writes), (0, 4 * statements));
+    assert!(bench.is_settled(long[count - 1]).await.unwrap());
+}
+
+/// Notices without a push are settled, too: one that is queued late is not sent.
+async fn an_inbox_is_settled_by_few_statements(bed: Bed) {
+    let bench = bench(bed).await;
+    let waiting = bench.push("lee", "kim", 1);
+    bench.queue(&waiting, at(10)).await.unwrap();
+    let late = bench.push("lee", "kim", 2);
+    let others = (0..20).map(|_| bench.event());
+    let events: Vec<EventId> = [waiting.event, late.event].into_iter().chain(others).collect();
+    let (cost, settled) = bench.cost_of("settle", bench.settle(&events, at(5))).await;
+    settled.unwrap();
+    let writes = match bench.bed.set {
+        EngineSet::Embedded => 1,
+        // Updates what waits, inserts the others, and updates what another replica has queued meanwhile.
+        EngineSet::Real => 3,
+    };
+    assert_eq!(cost, Cost { reads: 0, writes });
+    bench.queue(&late, at(10)).await.unwrap();
+    assert_eq!(bench.due(100).await, []);
+    for event in events {
+        assert!(bench.is_settled(event).await.unwrap());
+    }
 }
 
 async fn pushes_of_a_thread_are_counted_by_the_minute(bed: Bed) {
@@ -1416,6 +1614,44 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
         .unwrap();
     assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1);
     assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
+}
+
+/// A push is settled or withdrawn first, and its message is handled then. After a crash in between the record of the receipt or of the retraction
+/// is read again, and that of the message may be.
+async fn a_message_is_handled_after_a_crash_between_its_push_and_its_mark(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let (read, retracted) = (message(1, "kim", "lee", 10), message(2, "kim", "park", 10));
+    let push = |message: &ReceivedMessage| WaitingPush {
+        event: message.id,
+        ..bench.push("lee", "kim", 10)
+    };
+    for message in [&read, &retracted] {
+        assert!(bench.add_message(message).await.unwrap());
+        bench.queue(&push(message), at(100)).await.unwrap();
+    }
+    bench.raise_read(&read.conversation, read.id, at(20)).await.unwrap();
+    bench.settle(&[read.id], at(20)).await.unwrap();
+    bench.withdraw(retracted.id, at(20), at(20)).await.unwrap();
+    // The crash.
+    assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 2);
+    for message in [&read, &retracted] {
+        bench.add_message(message).await.unwrap();
+        bench.queue(&push(message), at(100)).await.unwrap();
+    }
+    for _ in 0..2 {
+        bench.raise_read(&read.conversation, read.id, at(20)).await.unwrap();
+        let unread = bench.unread_until(&read.conversation, read.id).await.unwrap();
+        bench.settle(&unread, at(21)).await.unwrap();
+        bench.handle_messages(&unread).await.unwrap();
+        bench.withdraw(retracted.id, at(20), at(21)).await.unwrap();
+        bench.handle_messages(&[retracted.id]).await.unwrap();
+        assert_eq!(bench.unread_messages(&kim, None).await.unwrap(), 0);
+    }
+    let mut handled = bench.handled(&kim, &[read.id, retracted.id]).await.unwrap();
+    handled.sort();
+    assert_eq!(handled, [read.id, retracted.id], "their banners are removed");
+    assert_eq!(bench.due(200).await, []);
 }
 
 async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
@@ -1651,7 +1887,7 @@ async fn a_message_of_a_room_takes_as_many_statements_for_a_hundred_as_for_one(b
             assert_eq!(unread.len(), receivers.len());
             bench.queue_all(&waits).await.unwrap();
         };
-        let (cost, ()) = cost_of("message of a room", &bench.bed, stored).await;
+        let (cost, ()) = bench.cost_of("message of a room", stored).await;
         costs.push(cost);
     }
     assert_eq!(costs[0], costs[1]);
@@ -1672,7 +1908,12 @@ on_both_engines!(
     likes_of_thousands_and_a_notice_of_another_take_few_statements,
     each_notice_of_several_is_answered_by_itself,
     each_notice_is_withdrawn_up_to_its_own_time,
+    notices_keep_their_order_when_another_replica_adds_one_meanwhile,
+    a_message_is_handled_after_a_crash_between_its_push_and_its_mark,
     pushes_of_a_thread_are_counted_by_the_minute,
+    due_pushes_of_many_threads_are_taken_at_once_in_order,
+    a_long_thread_hides_no_other,
+    an_inbox_is_settled_by_few_statements,
     the_push_queue_has_a_size_and_an_earliest_time,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,

@@ -63,9 +63,12 @@ impl Notices for MongoStore {
         if latest.is_empty() {
             return Ok(());
         }
-        for latest in latest.chunks(AT_ONCE) {
-            try_join_all(latest.iter().map(|(id, at)| self.mark_withdrawn(*id, *at, now))).await?;
-        }
+        // Two replicas that mark the same notice both count: the server repeats an upsert by `_id` whose document is inserted meanwhile.
+        let marks = latest.iter().map(|(id, at)| {
+            doc! { "q": { "_id": id.to_string() }, "u": withdrawal_mark(*at, now), "upsert": true }
+        });
+        let marks: Vec<Document> = marks.collect();
+        retrying(async || self.database.update_each(WITHDRAWALS, marks.clone()).await).await?;
         let ids: Vec<String> = latest.iter().map(|(id, _)| id.to_string()).collect();
         let each = latest.iter().zip(&ids).map(|((_, at), id)| {
             doc! { "_id": id, "occurred_at": { "$lte": at.as_millisecond() } }
@@ -120,12 +123,17 @@ pub(super) fn erased() -> Document {
     doc! { "$set": { "withdrawn": true, "data": "{}" }, "$unset": { "actor": "" } }
 }
 
+/// The update that marks a notice, or all notices about a post, as withdrawn.
+fn withdrawal_mark(at: Timestamp, now: Timestamp) -> Document {
+    doc! {
+        "$max": { "withdrawn_until": at.as_millisecond() },
+        "$set": { "stored_at": now.as_millisecond() },
+    }
+}
+
 impl MongoStore {
     async fn mark_withdrawn(&self, id: EventId, at: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        let mark = doc! {
-            "$max": { "withdrawn_until": at.as_millisecond() },
-            "$set": { "stored_at": now.as_millisecond() },
-        };
+        let mark = withdrawal_mark(at, now);
         self.upsert(WITHDRAWALS, doc! { "_id": id.to_string() }, mark).await?;
         Ok(())
     }

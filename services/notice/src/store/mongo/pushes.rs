@@ -14,8 +14,8 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, MOST_READ, PushQueue, Pushes, WINDOW, broken, cause, cause_text, columns,
-    group, parse_account, readable, subjects, target, timestamp,
+    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes, WINDOW, broken,
+    cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
 };
 
 #[async_trait]
@@ -47,22 +47,24 @@ impl Pushes for MongoStore {
             "account": "", "token": "", "actor": "", "content": "", "sent": "", "due_at": "", "thread": "", "taken": "",
             "cause": "",
         };
-        // A group at once; what is not there yet is made as settled, one by one.
-        let known = doc! { "_id": { "$in": ids(events) } };
-        let updated = self
-            .collection(PUSHES)
-            .update_many(known, doc! { "$unset": cleared.clone() })
-            .await?;
+        let (known, settled) = (doc! { "_id": { "$in": ids(events) } }, doc! { "$unset": cleared });
+        let pushes = self.collection(PUSHES);
+        let updated = pushes.update_many(known.clone(), settled.clone()).await?;
         if usize::try_from(updated.matched_count).is_ok_and(|count| count == events.len()) {
             return Ok(());
         }
-        for event in events {
-            let settled = doc! {
-                "$unset": cleared.clone(),
-                "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() },
-            };
-            self.upsert(PUSHES, doc! { "_id": event.to_string() }, settled).await?;
+        // What is not there yet is inserted as settled.
+        let inserted =
+            doc! { "$setOnInsert": { "occurred_at": now.as_millisecond(), "queued_at": now.as_millisecond() } };
+        for events in events.chunks(STORED_AT_ONCE) {
+            let each = events.iter().map(|event| {
+                doc! { "q": { "_id": event.to_string() }, "u": inserted.clone(), "upsert": true }
+            });
+            let each: Vec<Document> = each.collect();
+            retrying(async || self.database.update_each(PUSHES, each.clone()).await).await?;
         }
+        // Another replica may have queued one in between.
+        pushes.update_many(known, settled).await?;
         Ok(())
     }
 
@@ -72,20 +74,23 @@ impl Pushes for MongoStore {
     }
 
     async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
-        let mut groups = Vec::new();
+        let (mut groups, mut left) = (Vec::new(), limit as usize);
+        // Each round takes threads, or another replica took them first and the next round finds others.
         for _ in 0..limit {
-            // The name of this take: it tells the group from what another replica has of the thread.
-            let taken = ObjectId::new().to_hex();
-            let due = doc! { "due_at": { "$lte": now.as_millisecond() } };
-            let found = self
-                .collection(PUSHES)
-                .find_one_and_update(due, taking(&taken, again))
-                .sort(doc! { "due_at": 1, "occurred_at": 1 })
-                .return_document(ReturnDocument::After)
-                .await?;
-            match found {
-                Some(head) => groups.extend(self.take_group(&head, &taken, now, again).await?),
-                None => break,
+            let due = self.due_threads(now).await?;
+            let is_all = due.len() < DUE_AT_ONCE as usize;
+            let threads = first_threads(due, left);
+            if threads.is_empty() {
+                break;
+            }
+            // The name of this take: it tells its pushes from those that another replica takes.
+            let name = ObjectId::new().to_hex();
+            let taken = self.take_threads(&threads, &name, now, again).await?;
+            groups.extend(taken.with_content(self.contents(&taken, &name).await?));
+            let count = taken.threads();
+            left -= count;
+            if left == 0 || (is_all && count == threads.len()) {
+                break;
             }
         }
         Ok(groups)
@@ -283,55 +288,122 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Takes what is sent with the push: of its thread, and got by the same devices so far. `None` when none of them can be read.
-    async fn take_group(
+    /// Returns the threads of the pushes that have been due for longest.
+    async fn due_threads(&self, now: Timestamp) -> Result<Vec<String>, StoreError> {
+        let pushes = self.collection(PUSHES);
+        let mut found = pushes
+            .find(doc! { "due_at": { "$lte": now.as_millisecond() } })
+            .sort(doc! { "due_at": 1, "occurred_at": 1 })
+            .limit(i64::from(DUE_AT_ONCE))
+            .batch_size(DUE_AT_ONCE)
+            .projection(doc! { "thread": 1 })
+            .await?;
+        let mut threads = Vec::new();
+        while let Some(push) = found.try_next().await? {
+            if let Some(thread) = optional(&push, "thread") {
+                threads.push(thread);
+                continue;
+            }
+            // Written by a replica of the release before: a thread of its own.
+            let id = text(&push, "_id")?;
+            let waiting = doc! { "_id": id, "due_at": { "$exists": true } };
+            pushes.update_one(waiting, doc! { "$set": { "thread": id } }).await?;
+            threads.push(id.to_owned());
+        }
+        Ok(threads)
+    }
+
+    /// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far.
+    async fn take_threads(
         &self,
-        head: &Document,
-        taken: &str,
+        threads: &[String],
+        name: &str,
         now: Timestamp,
         again: Timestamp,
-    ) -> Result<Option<PushGroup>, StoreError> {
+    ) -> Result<TakenPushes, StoreError> {
         let pushes = self.collection(PUSHES);
-        let id = text(head, "_id")?;
-        let Ok(thread) = head.get_str("thread") else {
-            // Written by a replica of the release before: a thread of its own.
-            let thread = Thread(id.to_owned());
-            let members = vec![(parse_event(id)?, optional(head, "actor"))];
-            let read: Vec<_> = readable(waiting(head)).into_iter().collect();
-            let attempts = read.first().map_or(0, |push| push.attempts);
-            return Ok(group(thread, members, read, attempts));
-        };
+        let due = doc! { "thread": { "$in": threads }, "due_at": { "$lte": now.as_millisecond() } };
+        pushes.update_many(due, taking(name, again)).await?;
+        // What this replica got, and what is postponed.
         let either = [
-            doc! { "due_at": { "$lte": now.as_millisecond() } },
+            doc! { "taken": name },
             doc! { "due_at": { "$exists": true }, "attempts": { "$gt": 0 }, "taken": { "$exists": false } },
         ];
-        let same = doc! {
-            "thread": thread,
-            "sent": head.get("sent").cloned().unwrap_or(Bson::Null),
-            "$or": either.as_slice(),
-        };
-        pushes.update_many(same, taking(taken, again)).await?;
-        let mine = doc! { "thread": thread, "taken": taken };
-        let newest_first = doc! { "occurred_at": -1, "_id": 1 };
-        let mut found = pushes
-            .find(mine.clone())
-            .sort(newest_first.clone())
-            .limit(MOST_GROUPED)
-            .projection(doc! { "actor": 1, "attempts": 1 })
-            .await?;
-        let (mut members, mut attempts) = (Vec::new(), 0);
+        let of_threads = doc! { "thread": { "$in": threads }, "$or": either.as_slice() };
+        let mut found = pushes.find(of_threads).projection(taken_fields()).await?;
+        let (mut taken, mut postponed) = (Vec::new(), Vec::new());
         while let Some(push) = found.try_next().await? {
-            members.push((parse_event(text(&push, "_id")?)?, optional(&push, "actor")));
-            attempts = attempts.max(number(&push, "attempts")?);
+            if push.contains_key("taken") {
+                taken.push(taken_push(&push)?);
+            } else {
+                postponed.push(taken_push(&push)?);
+            }
         }
-        let mut found = pushes.find(mine).sort(newest_first).limit(MOST_READ).await?;
-        let mut read = Vec::new();
+        let along: Vec<EventId> = {
+            let groups: HashSet<(&str, Option<&str>)> = taken.iter().map(TakenPush::key).collect();
+            let along = postponed.iter().filter(|push| groups.contains(&push.key()));
+            along.map(|push| push.event).collect()
+        };
+        taken.extend(self.take_postponed(&along, name, again).await?);
+        Ok(TakenPushes::new(threads, taken))
+    }
+
+    /// Takes postponed pushes. Returns those that no other replica has taken since they were read.
+    async fn take_postponed(
+        &self,
+        events: &[EventId],
+        name: &str,
+        again: Timestamp,
+    ) -> Result<Vec<TakenPush>, StoreError> {
+        let mut taken = Vec::new();
+        if events.is_empty() {
+            return Ok(taken);
+        }
+        let pushes = self.collection(PUSHES);
+        let postponed = doc! {
+            "_id": { "$in": ids(events) },
+            "due_at": { "$exists": true },
+            "taken": { "$exists": false },
+        };
+        pushes.update_many(postponed, taking(name, again)).await?;
+        let mine = doc! { "_id": { "$in": ids(events) }, "taken": name };
+        let mut found = pushes.find(mine).projection(taken_fields()).await?;
+        while let Some(push) = found.try_next().await? {
+            taken.push(taken_push(&push)?);
+        }
+        Ok(taken)
+    }
+
+    /// Reads the newest pushes of each group. One that was settled since is not taken any more.
+    async fn contents(&self, taken: &TakenPushes, name: &str) -> Result<Vec<WaitingPush>, StoreError> {
+        let newest = taken.newest();
+        let mut read = Vec::with_capacity(newest.len());
+        if newest.is_empty() {
+            return Ok(read);
+        }
+        let mine = doc! { "_id": { "$in": ids(&newest) }, "taken": name };
+        let mut found = self.collection(PUSHES).find(mine).await?;
         while let Some(push) = found.try_next().await? {
             read.extend(readable(waiting(&push)));
         }
-        let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-        Ok(group(Thread(thread.to_owned()), members, read, attempts))
+        Ok(read)
     }
+}
+
+/// The fields that [`taken_push`] reads.
+fn taken_fields() -> Document {
+    doc! { "thread": 1, "sent": 1, "actor": 1, "occurred_at": 1, "attempts": 1, "taken": 1 }
+}
+
+fn taken_push(push: &Document) -> Result<TakenPush, StoreError> {
+    Ok(TakenPush {
+        event: parse_event(text(push, "_id")?)?,
+        thread: text(push, "thread")?.to_owned(),
+        sent: push.get("sent").map(ToString::to_string),
+        actor: optional(push, "actor"),
+        occurred_at: number(push, "occurred_at")?,
+        attempts: number(push, "attempts")?,
+    })
 }
 
 pub(super) fn parse_event(id: &str) -> Result<EventId, StoreError> {

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::json;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::sqlite::{Engine, Tx};
@@ -9,8 +10,8 @@ use sqlx::{FromRow as _, QueryBuilder};
 use super::{SqliteStore, is_erased, marks, push_events};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, MOST_READ, PushQueue, Pushes, WINDOW, broken, cause, cause_text, columns,
-    group, parse_account, readable, subjects, target, timestamp,
+    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes,
+    WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -44,20 +45,24 @@ impl Pushes for SqliteStore {
     }
 
     async fn settle(&self, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            for event in events {
-                sqlx::query(
-                    "INSERT INTO push (event_id, occurred_at, queued_at) VALUES (?, ?, ?)
-                    ON CONFLICT (event_id) DO UPDATE
+            for events in events.chunks(STORED_AT_ONCE) {
+                let mut query = QueryBuilder::<Engine>::new("INSERT INTO push (event_id, occurred_at, queued_at) ");
+                query.push_values(events, |mut row, event| {
+                    row.push_bind(event.0.as_bytes().to_vec())
+                        .push_bind(now.as_millisecond())
+                        .push_bind(now.as_millisecond());
+                });
+                query.push(
+                    " ON CONFLICT (event_id) DO UPDATE
                     SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0,
                         cause = NULL",
-                )
-                .bind(event.0.as_bytes().as_slice())
-                .bind(now.as_millisecond())
-                .bind(now.as_millisecond())
-                .execute(&mut *tx)
-                .await?;
+                );
+                query.build().execute(&mut *tx).await?;
             }
             Ok(tx.commit().await?)
         })
@@ -82,10 +87,19 @@ impl Pushes for SqliteStore {
         }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let mut groups = Vec::new();
-            for _ in 0..limit {
-                let Some(head) = head(&mut tx, now).await? else { break };
-                groups.extend(take_group(&mut tx, head, now, again).await?);
+            let (mut groups, mut left) = (Vec::new(), limit as usize);
+            while left > 0 {
+                let due = due_threads(&mut tx, now).await?;
+                let is_all = due.len() < DUE_AT_ONCE as usize;
+                let threads = first_threads(due, left);
+                if threads.is_empty() {
+                    break;
+                }
+                groups.extend(take_threads(&mut tx, &threads, now, again).await?);
+                left -= threads.len();
+                if is_all {
+                    break;
+                }
             }
             tx.commit().await?;
             Ok::<_, StoreError>(groups)
@@ -108,12 +122,12 @@ impl Pushes for SqliteStore {
     }
 
     async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
-        self.each(
-            events,
-            "UPDATE push SET sent = json_insert(COALESCE(sent, '[]'), '$[#]', ?)
-            WHERE due_at IS NOT NULL AND event_id = ?",
-            |query| query.bind(token.to_owned()),
-        )
+        self.update_waiting(events, |query| {
+            query
+                .push("sent = json_insert(COALESCE(sent, '[]'), '$[#]', ")
+                .push_bind(token.to_owned())
+                .push(")");
+        })
         .await
     }
 
@@ -192,20 +206,20 @@ impl Pushes for SqliteStore {
     }
 
     async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError> {
-        self.each(
-            events,
-            "UPDATE push SET due_at = ?, taken = 0 WHERE due_at IS NOT NULL AND event_id = ?",
-            |query| query.bind(due.as_millisecond()),
-        )
+        self.update_waiting(events, |query| {
+            query.push("taken = 0, due_at = ").push_bind(due.as_millisecond());
+        })
         .await
     }
 
     async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError> {
-        self.each(
-            events,
-            "UPDATE push SET due_at = ?, thread = ?, taken = 0, attempts = 0 WHERE due_at IS NOT NULL AND event_id = ?",
-            |query| query.bind(due.as_millisecond()).bind(thread.0.clone()),
-        )
+        self.update_waiting(events, |query| {
+            query
+                .push("taken = 0, attempts = 0, due_at = ")
+                .push_bind(due.as_millisecond())
+                .push(", thread = ")
+                .push_bind(thread.0.clone());
+        })
         .await
     }
 
@@ -262,21 +276,21 @@ async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(),
     Ok(())
 }
 
-type Query<'q> = sqlx::query::Query<'q, Engine, <Engine as sqlx::Database>::Arguments>;
-
 impl SqliteStore {
-    /// Runs a statement, whose last parameter is the id, for each push.
-    async fn each(
+    /// Updates those of the pushes that wait. `set` adds the assignments.
+    async fn update_waiting(
         &self,
         events: &[EventId],
-        statement: &'static str,
-        bind: impl Fn(Query<'static>) -> Query<'static> + Sync,
+        set: impl Fn(&mut QueryBuilder<Engine>) + Sync,
     ) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            for event in events {
-                let id = event.0.as_bytes().to_vec();
-                bind(sqlx::query(statement)).bind(id).execute(&mut *tx).await?;
+            for events in events.chunks(STORED_AT_ONCE) {
+                let mut query = QueryBuilder::<Engine>::new("UPDATE push SET ");
+                set(&mut query);
+                query.push(" WHERE due_at IS NOT NULL AND event_id IN (");
+                push_events(&mut query, events);
+                query.push(")").build().execute(&mut *tx).await?;
             }
             Ok(tx.commit().await?)
         })
@@ -284,70 +298,96 @@ impl SqliteStore {
     }
 }
 
-/// The push that has been due for longest.
+/// Returns the threads of the pushes that have been due for longest.
+async fn due_threads(tx: &mut Tx, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let due: Vec<(Vec<u8>, Option<String>)> =
+        sqlx::query_as("SELECT event_id, thread FROM push WHERE due_at <= ? ORDER BY due_at, occurred_at LIMIT ?")
+            .bind(now.as_millisecond())
+            .bind(DUE_AT_ONCE)
+            .fetch_all(&mut **tx)
+            .await?;
+    let mut threads = Vec::with_capacity(due.len());
+    for (id, thread) in due {
+        if let Some(thread) = thread {
+            threads.push(thread);
+            continue;
+        }
+        // Written by a replica of the release before: a thread of its own.
+        let thread = event(id.clone())?.to_string();
+        sqlx::query("UPDATE push SET thread = ? WHERE event_id = ?")
+            .bind(&thread)
+            .bind(id)
+            .execute(&mut **tx)
+            .await?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
 #[derive(sqlx::FromRow)]
-struct Head {
+struct TakenRow {
     event_id: Vec<u8>,
-    thread: Option<String>,
+    thread: String,
     sent: Option<String>,
+    actor: Option<String>,
+    occurred_at: i64,
+    attempts: i64,
 }
 
-async fn head(tx: &mut Tx, now: Timestamp) -> Result<Option<Head>, StoreError> {
-    let head = sqlx::query_as(
-        "SELECT event_id, thread, sent FROM push WHERE due_at <= ? ORDER BY due_at, occurred_at LIMIT 1",
-    )
-    .bind(now.as_millisecond())
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(head)
+impl TakenRow {
+    fn push(self) -> Result<TakenPush, StoreError> {
+        Ok(TakenPush {
+            event: event(self.event_id)?,
+            thread: self.thread,
+            sent: self.sent,
+            actor: self.actor,
+            occurred_at: self.occurred_at,
+            attempts: self.attempts,
+        })
+    }
 }
 
-/// Takes the push and those that are sent with it: of its thread, and got by the same devices so far. `None` when none of them can be read.
-async fn take_group(
+/// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far.
+async fn take_threads(
     tx: &mut Tx,
-    head: Head,
+    threads: &[String],
     now: Timestamp,
     again: Timestamp,
-) -> Result<Option<PushGroup>, StoreError> {
-    // Written by a replica of the release before: a thread of its own.
-    let thread = match head.thread {
-        Some(thread) => thread,
-        None => event(head.event_id.clone())?.to_string(),
-    };
-    let members: Vec<(Vec<u8>, Option<String>, i64)> = sqlx::query_as(
-        "UPDATE push SET due_at = ?1, taken = 1, attempts = attempts + 1, thread = ?2
-        WHERE event_id = ?3 OR event_id IN (
-            SELECT event_id FROM push
-            WHERE thread = ?2 AND sent IS ?4 AND (due_at <= ?5 OR (due_at IS NOT NULL AND attempts > 0 AND taken = 0))
-            ORDER BY occurred_at LIMIT ?6)
-        RETURNING event_id, actor, attempts",
+) -> Result<Vec<PushGroup>, StoreError> {
+    let rows: Vec<TakenRow> = sqlx::query_as(
+        "UPDATE push SET due_at = ?1, taken = 1, attempts = attempts + 1
+        WHERE event_id IN (
+            SELECT event_id FROM (
+                SELECT p.event_id, ROW_NUMBER() OVER (PARTITION BY p.thread, p.sent ORDER BY p.occurred_at) AS place
+                FROM json_each(?2) AS asked CROSS JOIN push AS p ON p.thread = asked.value
+                WHERE p.due_at <= ?3 OR (
+                    p.due_at IS NOT NULL AND p.attempts > 0 AND p.taken = 0 AND EXISTS (
+                        SELECT 1 FROM push AS due
+                        WHERE due.thread = p.thread AND due.due_at <= ?3 AND due.sent IS p.sent)))
+            WHERE place <= ?4)
+        RETURNING event_id, thread, sent, actor, occurred_at, attempts",
     )
     .bind(again.as_millisecond())
-    .bind(&thread)
-    .bind(&head.event_id)
-    .bind(&head.sent)
+    .bind(json!(threads).to_string())
     .bind(now.as_millisecond())
     .bind(MOST_GROUPED)
     .fetch_all(&mut **tx)
     .await?;
-    let rows = sqlx::query(
+    let pushes = rows
+        .into_iter()
+        .map(TakenRow::push)
+        .collect::<Result<_, StoreError>>()?;
+    let taken = TakenPushes::new(threads, pushes);
+    let mut query = QueryBuilder::<Engine>::new(
         "SELECT event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent, cause FROM push
-        WHERE thread = ? AND due_at = ? AND taken = 1 AND sent IS ? ORDER BY occurred_at DESC, event_id LIMIT ?",
-    )
-    .bind(&thread)
-    .bind(again.as_millisecond())
-    .bind(&head.sent)
-    .bind(MOST_READ)
-    .fetch_all(&mut **tx)
-    .await?;
+        WHERE event_id IN (",
+    );
+    push_events(&mut query, &taken.newest());
+    let rows = query.push(")").build().fetch_all(&mut **tx).await?;
     // Each by itself: one that does not decode keeps none of the others.
     let read = |row| Row::from_row(&row).map_err(StoreError::from).and_then(waiting);
     let read = rows.into_iter().map(read).filter_map(readable).collect();
-    let attempts = members.iter().map(|(_, _, attempts)| *attempts).max();
-    let attempts = u32::try_from(attempts.unwrap_or_default()).unwrap_or(u32::MAX);
-    let members = members.into_iter().map(|(id, actor, _)| Ok((event(id)?, actor)));
-    let members = members.collect::<Result<_, StoreError>>()?;
-    Ok(group(Thread(thread), members, read, attempts))
+    Ok(taken.with_content(read))
 }
 
 pub(super) fn event(id: Vec<u8>) -> Result<EventId, StoreError> {
