@@ -361,7 +361,7 @@ pub trait Inbox: Debug + Send + Sync {
     async fn read_until(&self, account: &Account) -> Result<i64, StoreError>;
 
     /// Counts the notices after a number, of those that happened after `since`. One that happened before, but was consumed after the client's
-    /// view at `since`, never counts.
+    /// view at `since`, never counts. It reads what it counts, and not the whole inbox: by the number if it is above 0, else by the time.
     async fn unread(
         &self,
         account: &Account,

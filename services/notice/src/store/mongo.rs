@@ -107,6 +107,11 @@ impl MongoStore {
     async fn make_indexes(&self) -> Result<(), StoreError> {
         let indexes = [
             (NOTICES, "notice_account_seq", doc! { "account": 1, "seq": 1 }),
+            (
+                NOTICES,
+                "notice_account_occurred_at",
+                doc! { "account": 1, "occurred_at": 1 },
+            ),
             (NOTICES, "notice_actor", doc! { "actor": 1 }),
             (NOTICES, "notice_stored_at", doc! { "stored_at": 1 }),
             (DEVICES, "device_account", doc! { "account": 1 }),

@@ -1657,8 +1657,9 @@ async fn a_message_is_handled_after_a_crash_between_its_push_and_its_mark(bed: B
 async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
     let bench = bench(bed).await;
     let (kim, lee) = (account("kim"), account("lee"));
+    let mut numbers = Vec::new();
     for second in [10, 20] {
-        bench.seq(&bench.like("lee", "kim", second), 30).await;
+        numbers.push(bench.seq(&bench.like("lee", "kim", second), 30).await);
         let number = u128::try_from(second).unwrap();
         assert!(bench.add_message(&message(number, "kim", "lee", second)).await.unwrap());
     }
@@ -1687,6 +1688,11 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
     bench.viewed(&[opened(&kim, 12, 1), showed(13)]).await.unwrap();
     assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(15)), "a late write");
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0, "viewed is not read");
+    // Of an account that has read by number, too.
+    for (since, expected) in [(5, 1), (20, 0)] {
+        let unread = bench.unread(&kim, &[], numbers[0], Some(at(since))).await.unwrap();
+        assert_eq!(unread, expected);
+    }
 
     bench.read(&kim, i64::MAX, at(31)).await.unwrap();
     bench.viewed(&[opened(&kim, 40, 1)]).await.unwrap();

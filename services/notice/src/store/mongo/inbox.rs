@@ -208,7 +208,10 @@ impl Inbox for MongoStore {
         since: Option<Timestamp>,
     ) -> Result<u64, StoreError> {
         let mut unread = seen(account, hidden);
-        unread.insert("seq", doc! { "$gt": read_seq });
+        // Without it the index of the times is used.
+        if read_seq > 0 {
+            unread.insert("seq", doc! { "$gt": read_seq });
+        }
         if let Some(since) = since {
             unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
         }

@@ -68,7 +68,7 @@ impl Notices for MongoStore {
             doc! { "q": { "_id": id.to_string() }, "u": withdrawal_mark(*at, now), "upsert": true }
         });
         let marks: Vec<Document> = marks.collect();
-        retrying(async || self.database.update_each(WITHDRAWALS, marks.clone()).await).await?;
+        retrying(|| self.database.update_each(WITHDRAWALS, marks.clone())).await?;
         let ids: Vec<String> = latest.iter().map(|(id, _)| id.to_string()).collect();
         let each = latest.iter().zip(&ids).map(|((_, at), id)| {
             doc! { "_id": id, "occurred_at": { "$lte": at.as_millisecond() } }

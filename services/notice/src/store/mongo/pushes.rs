@@ -61,7 +61,7 @@ impl Pushes for MongoStore {
                 doc! { "q": { "_id": event.to_string() }, "u": inserted.clone(), "upsert": true }
             });
             let each: Vec<Document> = each.collect();
-            retrying(async || self.database.update_each(PUSHES, each.clone()).await).await?;
+            retrying(|| self.database.update_each(PUSHES, each.clone())).await?;
         }
         // Another replica may have queued one in between.
         pushes.update_many(known, settled).await?;

@@ -234,9 +234,18 @@ impl Inbox for SqliteStore {
     ) -> Result<u64, StoreError> {
         let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM notice WHERE ");
         push_seen(&mut query, account, hidden);
-        query.push(" AND seq > ").push_bind(read_seq);
+        let has_read = read_seq > 0;
+        if has_read {
+            query.push(" AND seq > ").push_bind(read_seq);
+        }
         if let Some(since) = since {
-            query.push(" AND occurred_at > ").push_bind(since.as_millisecond());
+            // One of the two conditions takes its index: that on the number, if there is one. The plus keeps the other from it.
+            query.push(if has_read {
+                " AND +occurred_at > "
+            } else {
+                " AND occurred_at > "
+            });
+            query.push_bind(since.as_millisecond());
         }
         let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
