@@ -127,6 +127,11 @@ impl MongoStore {
             (BANNERS, "banner_account", doc! { "account": 1, "occurred_at": 1 }),
             (BANNERS, "banner_occurred_at", doc! { "occurred_at": 1 }),
             (MESSAGES, "message_unread", doc! { "unread": 1, "sender": 1, "_id": 1 }),
+            (
+                MESSAGES,
+                "message_unread_occurred_at",
+                doc! { "unread": 1, "occurred_at": 1 },
+            ),
             (MESSAGES, "message_account", doc! { "account": 1, "occurred_at": 1 }),
             (MESSAGES, "message_sender", doc! { "sender": 1, "occurred_at": 1 }),
             (MESSAGES, "message_occurred_at", doc! { "occurred_at": 1 }),
