@@ -7,7 +7,7 @@ use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
 use sosohappy_events::types::{Relation, SessionId, State};
-use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually, on_both_engines};
 
 use super::*;
 use crate::banners::Banners;
@@ -397,6 +397,32 @@ async fn two_replicas_send_each_push_once(bed: Bed) {
     expected.sort();
     assert_eq!(sent, expected);
     assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+#[tokio::test]
+async fn a_running_worker_sends_more_than_a_batch() {
+    let bench = bench().await;
+    let mut expected = Vec::new();
+    for number in 0..=3 * BATCH {
+        let author = format!("author{number}");
+        bench.device(&author, 1, &author).await;
+        expected.push(bench.like("lee", &author).await);
+    }
+    bench.clock.advance(SOON);
+    let Bench {
+        worker, gateway, _bed, ..
+    } = bench;
+    let lifecycle = worker.context.lifecycle.clone();
+    worker.spawn();
+    eventually("all pushes are sent", async || {
+        (gateway.sent.lock().len() >= expected.len()).then_some(())
+    })
+    .await;
+    assert!(lifecycle.shutdown(PATIENCE).await.is_empty());
+    let mut sent: Vec<EventId> = gateway.sent.lock().iter().map(|(_, event, _)| *event).collect();
+    sent.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(sent, expected);
 }
 
 #[tokio::test]
