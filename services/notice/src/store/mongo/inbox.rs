@@ -2,20 +2,35 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use futures::future::try_join_all;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
-use sosohappy_store::StoreError;
+use sosohappy_store::{StoreError, retrying};
 
 use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
 
-/// Views that are written at the same time: thousands of clients connect again when a replica has left.
-const VIEWS_AT_ONCE: usize = 16;
+/// Returns the update of one view, as [`Database::update_each`](sosohappy_store::mongo::Database::update_each) takes it. Only an opened socket
+/// makes the document of an account.
+fn view_update(view: &View) -> Document {
+    let account = view.account.as_str();
+    let mut update = doc! { "$max": { "viewed_at": view.at.as_millisecond() } };
+    if let Some(authorized_at) = view.authorized_at {
+        let millis = authorized_at.as_millisecond();
+        update.insert("$setOnInsert", doc! { "read_seq": 0_i64, "read_at": millis });
+    }
+    doc! { "q": { "_id": account }, "u": update, "upsert": view.authorized_at.is_some() }
+}
+
+/// Returns whether the view is of a socket whose account resigned since the access token was issued.
+fn is_resigned(view: &View, erased: &HashMap<String, i64>) -> bool {
+    let erased_until = || erased.get(&view.account.fingerprint()).copied();
+    view.authorized_at
+        .is_some_and(|at| erased_until().is_some_and(|until| until >= at.as_millisecond()))
+}
 
 /// The condition on what the account sees.
 fn seen(account: &Account, hidden: &[Account]) -> Document {
@@ -219,8 +234,19 @@ impl Inbox for MongoStore {
     }
 
     async fn viewed(&self, views: &[View]) -> Result<(), StoreError> {
-        for views in views.chunks(VIEWS_AT_ONCE) {
-            try_join_all(views.iter().map(|view| self.view(view))).await?;
+        let erased = self.erasures_of(views).await?;
+        let kept: Vec<&View> = views.iter().filter(|view| !is_resigned(view, &erased)).collect();
+        let updates: Vec<Document> = kept.iter().map(|view| view_update(view)).collect();
+        retrying(|| self.database.update_each(READ, updates.clone())).await?;
+        // An erasure marks first: either the mark is seen here, or the view is seen there.
+        let erased = self.erasures_of(views).await?;
+        let resigned: Vec<&View> = kept.into_iter().filter(|view| is_resigned(view, &erased)).collect();
+        for view in resigned {
+            if let Some(authorized_at) = view.authorized_at {
+                let up_to = doc! { "$lte": authorized_at.as_millisecond() };
+                let erased = doc! { "_id": view.account.as_str(), "read_at": up_to };
+                self.collection(READ).delete_one(erased).await?;
+            }
         }
         Ok(())
     }
@@ -233,25 +259,14 @@ impl Inbox for MongoStore {
 }
 
 impl MongoStore {
-    async fn view(&self, view: &View) -> Result<(), StoreError> {
-        let (account, inbox) = (&view.account, doc! { "_id": view.account.as_str() });
-        let mut update = doc! { "$max": { "viewed_at": view.at.as_millisecond() } };
-        let Some(authorized_at) = view.authorized_at else {
-            self.collection(READ).update_one(inbox, update).await?;
-            return Ok(());
-        };
-        if self.is_erased([Some(account), None], authorized_at).await? {
-            return Ok(());
+    /// Returns the erasures of the accounts that opened a socket.
+    async fn erasures_of(&self, views: &[View]) -> Result<HashMap<String, i64>, StoreError> {
+        let opened = views.iter().filter(|view| view.authorized_at.is_some());
+        let people: Vec<String> = opened.map(|view| view.account.fingerprint()).collect();
+        if people.is_empty() {
+            return Ok(HashMap::new());
         }
-        let millis = authorized_at.as_millisecond();
-        update.insert("$setOnInsert", doc! { "read_seq": 0_i64, "read_at": millis });
-        self.upsert(READ, inbox, update).await?;
-        // An erasure marks first: either the mark is seen here, or the view is seen there.
-        if self.is_erased([Some(account), None], authorized_at).await? {
-            let erased = doc! { "_id": account.as_str(), "read_at": { "$lte": millis } };
-            self.collection(READ).delete_one(erased).await?;
-        }
-        Ok(())
+        self.erasures(people).await
     }
 
     /// Returns the lowest number of the account for the direction 1, the highest for -1.

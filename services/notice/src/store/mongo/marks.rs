@@ -17,13 +17,14 @@ use crate::store::{Marks, Subject, fingerprints, withdrawal_ids};
 impl MongoStore {
     /// Returns the erasures and withdrawals that concern the subjects.
     pub(super) async fn marks(&self, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
-        let (erased, withdrawn) = tokio::try_join!(self.erasures(subjects), self.withdrawals(subjects))?;
+        let people = fingerprints(subjects).into_iter().collect();
+        let (erased, withdrawn) = tokio::try_join!(self.erasures(people), self.withdrawals(subjects))?;
         Ok(Marks { erased, withdrawn })
     }
 
-    async fn erasures(&self, subjects: &[Subject<'_>]) -> Result<HashMap<String, i64>, StoreError> {
+    /// Returns the milliseconds up to which these accounts, by their fingerprints, are erased.
+    pub(super) async fn erasures(&self, people: Vec<String>) -> Result<HashMap<String, i64>, StoreError> {
         let mut erased = HashMap::new();
-        let people: Vec<String> = fingerprints(subjects).into_iter().collect();
         let mut found = self
             .collection(MARKS)
             .find(doc! { "_id": { "$in": people }, "erased_until": { "$exists": true } })
