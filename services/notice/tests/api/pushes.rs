@@ -113,8 +113,8 @@ async fn a_half_open_socket_does_not_keep_its_account_from_a_push(bed: Bed) {
     assert_eq!(pushes(&notice, "like", "sent").await, 1);
 }
 
-/// Case D1 on the settings of the service: the push is due after `push.delivery-timeout`, five seconds. The time is printed, and not limited
-/// here: a machine that is busy with other tests takes longer.
+/// Case D1 on the settings of the service, for a like and a message: the push is sent within ten seconds after `push.delivery-timeout`. A machine
+/// that is busy with other tests may be late at times; a wrong time is late each time.
 async fn a_half_open_socket_gets_its_push_on_default_settings(bed: Bed) {
     let settings = bed.settings::<Settings>("notice", DEFAULTS, &[]).await;
     let (timeout, like_delay) = {
@@ -125,21 +125,33 @@ async fn a_half_open_socket_gets_its_push_on_default_settings(bed: Bed) {
         timeout.max(like_delay) <= Duration::from_secs(5),
         "{timeout:?}, {like_delay:?}"
     );
+    let latest = timeout + Duration::from_secs(10);
     let like_delay = format!("{}ms", like_delay.as_millis());
     let notice = replica(&bed, &[("push.like-delay", &like_delay)]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
     let _half_open = connect(&notice, &kim).await;
-    let begun = std::time::Instant::now();
-    bed.publish(like(&lee, &kim, DATE)).await;
-    eventually("the push is sent", async || {
-        (pushes(&notice, "like", "sent").await == 1).then_some(())
-    })
-    .await;
-    let elapsed = begun.elapsed();
-    println!("pushed after {elapsed:?}");
-    assert!(elapsed >= timeout, "{elapsed:?}");
+    let mut times = Vec::new();
+    for number in 1..=3_i64 {
+        let begun = Instant::now();
+        bed.publish(like(&lee, &kim, DATE + number)).await;
+        bed.publish(message(&lee, &kim, false)).await;
+        let sent = async |kind: &str| {
+            eventually(&format!("the {kind} is pushed"), async || {
+                (pushes(&notice, kind, "sent").await == number.unsigned_abs()).then(|| begun.elapsed())
+            })
+            .await
+        };
+        let (of_like, of_message) = tokio::join!(sent("like"), sent("message"));
+        assert!(of_like.min(of_message) >= timeout, "{of_like:?}, {of_message:?}");
+        times.push(of_like.max(of_message));
+        if times.last() <= Some(&latest) {
+            break;
+        }
+    }
+    println!("pushed after {times:?}");
+    assert!(times.last() <= Some(&latest), "{times:?}");
 }
 
 async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
