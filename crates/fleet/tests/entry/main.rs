@@ -105,7 +105,7 @@ async fn operators_use_the_entry_with_their_token() {
 
     a_crowd_is_reported(&fleet).await;
     a_sign_out_is_traced_through_the_services(&fleet).await;
-    a_like_is_traced_to_its_push(&fleet).await;
+    a_like_is_traced_to_its_frame_and_push(&fleet).await;
     a_message_is_traced_to_its_frame(&fleet).await;
     publish_a_record_that_cannot_be_read(&mut fleet).await;
     let listed = async |fleet: &Cluster| operated(fleet, Method::GET, "dead-letters", None).await;
@@ -228,8 +228,33 @@ async fn a_sign_out_is_traced_through_the_services(fleet: &Cluster) {
     assert!(spans("feed-service", "another").await.is_empty());
 }
 
-/// From the call of the liker to the answer of the push provider.
-async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
+/// The points on the way of a notice, each with the service that measures it.
+const HOPS: [(&str, &str); 6] = [
+    ("feed-service", "committed"),
+    ("feed-service", "published"),
+    ("notice-service", "consumed"),
+    ("notice-service", "written"),
+    ("notice-service", "acknowledged"),
+    ("notice-service", "pushed"),
+];
+
+/// Returns how many notices have reached each of [`HOPS`].
+async fn reached(fleet: &Cluster) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for (service, hop) in HOPS {
+        let path = format!("{service}/actuator/prometheus");
+        let (_, metrics) = fleet.operate(Method::GET, &path, None).await;
+        let series = format!(r#"notice_delivery_seconds_count{{hop="{hop}","#);
+        let line = metrics.lines().find(|line| line.starts_with(&series)).expect(hop);
+        let count = line.rsplit(' ').next().and_then(|count| count.parse().ok());
+        counts.push(count.expect("a count"));
+    }
+    counts
+}
+
+/// From the call of the liker to the frame of version 2 and to the answer of the push provider: the author's client acknowledges the frame after that.
+/// Each point on the way is in the histogram.
+async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
     let entry = format!("http://127.0.0.1:{}", fleet.entry);
     let mut people = Vec::new();
     for name in ["author", "liker"] {
@@ -246,6 +271,9 @@ async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
         pictures: &[],
     };
     eventually("the post is saved", async || people[0].save_post(&post).await.ok()).await;
+    let opened = eventually("the socket opens", async || people[0].resume_notice(0).await.ok());
+    let mut socket = opened.await;
+    let before = reached(fleet).await;
     let tokens = people[1].tokens.as_ref().expect("signed in");
     let date = post.date.to_string();
     let like = sosohappy_common::tls::client()
@@ -255,6 +283,8 @@ async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
         .header("email", &tokens.account)
         .header("x-request-id", "like-of-liker");
     assert_eq!(like.send().await.expect("the entry answers").status(), StatusCode::OK);
+    let frame: Value = serde_json::from_str(&socket.text().await.expect("a frame")).expect("JSON");
+    assert_eq!(frame["topic"], "like", "{frame}");
     let spans = async |service: &str, id: &str| {
         let found = operated(fleet, Method::GET, &format!("{service}/actuator/traces/{id}"), None).await;
         found["spans"].as_array().expect("spans").clone()
@@ -269,6 +299,7 @@ async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
         ("feed-service", "request"),
         ("feed-service", "publish"),
         ("notice-service", "consume"),
+        ("notice-service", "write"),
     ] {
         let found = spans(service, trace).await;
         assert!(
@@ -276,6 +307,13 @@ async fn a_like_is_traced_to_its_push(fleet: &Cluster) {
             "{name} of {service}: {found:?}"
         );
     }
+    let ack = json!({"topic": "ack", "seq": frame["seq"]});
+    socket.send(&ack).await.expect("the socket is open");
+    eventually("each point on the way has counted the like", async || {
+        let now = reached(fleet).await;
+        before.iter().zip(&now).all(|(before, now)| now > before).then_some(())
+    })
+    .await;
 }
 
 /// From the frame of the sender, which begins the trace, to its writing to a socket of the receiver.
