@@ -14,6 +14,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use parking_lot::Mutex;
 use rsa::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 /// A push that a provider accepted.
 #[derive(Debug, Clone)]
@@ -27,7 +29,7 @@ pub struct SentPush {
     pub bytes: usize,
 }
 
-/// A faulty response of a provider to a request for a device.
+/// A faulty response of a provider to a request for a device, or for an OAuth token.
 #[derive(Debug, Clone)]
 pub enum Misbehaviour {
     /// A response with this status, headers and body.
@@ -71,7 +73,7 @@ impl Misbehaviour {
 #[derive(Debug, Default)]
 struct ProviderState {
     sent: Vec<SentPush>,
-    /// Faulty responses by device; each is used once, in order.
+    /// Faulty responses by device, or [`TOKEN_ENDPOINT`]; each is used once, in order.
     misbehaviours: HashMap<String, Vec<Misbehaviour>>,
     /// The number of push requests, including refused ones.
     requests: usize,
@@ -92,6 +94,7 @@ pub struct PushProviders {
     /// The authentication key of APNs, in PEM form.
     pub apns_key: String,
     state: Arc<Mutex<ProviderState>>,
+    leaving: Arc<Leaving>,
     fcm_public: Arc<DecodingKey>,
     apns_public: Arc<DecodingKey>,
 }
@@ -104,11 +107,20 @@ impl std::fmt::Debug for PushProviders {
     }
 }
 
+/// The end of all present connections.
+#[derive(Debug, Default)]
+struct Leaving {
+    asked: Notify,
+    done: Notify,
+}
+
 /// Bits of the service account's key: small, so that a debug build generates it quickly.
 const RSA_BITS: usize = 1024;
 pub const APNS_KEY_ID: &str = "ABC123DEFG";
 pub const APNS_TEAM_ID: &str = "DEF123GHIJ";
 pub const APNS_TOPIC: &str = "com.example.sosohappy";
+/// For [`PushProviders::misbehave`]: the OAuth 2.0 token endpoint of FCM instead of a device.
+pub const TOKEN_ENDPOINT: &str = "token endpoint";
 
 impl PushProviders {
     /// Starts the providers.
@@ -116,7 +128,7 @@ impl PushProviders {
     /// # Panics
     /// If loopback has no free port.
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -138,6 +150,7 @@ impl PushProviders {
             .to_string(),
             apns_key: apns_key.serialize_pem(),
             state: Arc::default(),
+            leaving: Arc::default(),
             fcm_public: Arc::new(DecodingKey::from_rsa_pem(public.as_bytes()).expect("a public key")),
             apns_public: Arc::new(
                 DecodingKey::from_ec_pem(apns_key.public_key_pem().as_bytes()).expect("a public key"),
@@ -149,7 +162,7 @@ impl PushProviders {
             .route("/v1/projects/soso-happy/messages:send", post(fcm))
             .route("/3/device/{device}", post(apns))
             .with_state(providers.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        tokio::spawn(serve(listener, routes, providers.leaving.clone()));
         providers
     }
 
@@ -168,7 +181,14 @@ impl PushProviders {
         ]
     }
 
-    /// Queues faulty responses for the next requests for the device, one for each request.
+    /// Ends each connection with GOAWAY, as providers do with old ones: open requests are answered, new ones need another connection. Returns when
+    /// the connections are closed.
+    pub async fn go_away(&self) {
+        self.leaving.asked.notify_one();
+        self.leaving.done.notified().await;
+    }
+
+    /// Queues faulty responses for the next requests for the device, or to [`TOKEN_ENDPOINT`], one for each request.
     pub fn misbehave(&self, device: &str, with: impl IntoIterator<Item = Misbehaviour>) {
         let mut state = self.state.lock();
         state.misbehaviours.entry(device.to_owned()).or_default().extend(with);
@@ -203,16 +223,34 @@ impl PushProviders {
         self.state.lock().provider_tokens.len()
     }
 
-    /// Counts a request, and returns the next faulty response that is queued for the device.
+    /// Counts a push request, and returns the next faulty response that is queued for the device.
+    fn requested(&self, device: &str) -> Option<Misbehaviour> {
+        self.state.lock().requests += 1;
+        self.next_misbehaviour(device)
+    }
+
     fn next_misbehaviour(&self, device: &str) -> Option<Misbehaviour> {
         let mut state = self.state.lock();
-        state.requests += 1;
         let queue = state.misbehaviours.get_mut(device)?;
         (!queue.is_empty()).then(|| queue.remove(0))
     }
 
     fn record(&self, sent: SentPush) {
         self.state.lock().sent.push(sent);
+    }
+}
+
+/// Serves until the runtime ends. Connections that come while the present ones end wait at the socket.
+async fn serve(listener: TcpListener, routes: Router, leaving: Arc<Leaving>) {
+    let listener = listener.into_std().expect("the socket leaves the runtime");
+    loop {
+        let listener = listener.try_clone().expect("a socket can be cloned");
+        let listener = TcpListener::from_std(listener).expect("the socket does not block");
+        let until = leaving.clone();
+        let serving = axum::serve(listener, routes.clone());
+        let serving = serving.with_graceful_shutdown(async move { until.asked.notified().await });
+        serving.await.expect("serving ends without an error");
+        leaving.done.notify_one();
     }
 }
 
@@ -257,6 +295,9 @@ async fn issue_token(State(providers): State<PushProviders>, body: String) -> Re
         let problem = json!({ "error": "invalid_grant", "error_description": "Invalid JWT Signature." });
         (StatusCode::BAD_REQUEST, Json(problem)).into_response()
     };
+    if let Some(misbehaviour) = providers.next_misbehaviour(TOKEN_ENDPOINT) {
+        return faulty_response(misbehaviour).await;
+    }
     if providers.state.lock().tokens_refused {
         return refused();
     }
@@ -288,7 +329,7 @@ async fn fcm(State(providers): State<PushProviders>, request: Request<Body>) -> 
     let payload: Value = serde_json::from_slice(&body).unwrap_or_default();
     let target = ["token", "fid"].map(|field| payload["message"][field].as_str());
     let device = target.into_iter().flatten().next().unwrap_or_default().to_owned();
-    if let Some(misbehaviour) = providers.next_misbehaviour(&device) {
+    if let Some(misbehaviour) = providers.requested(&device) {
         return faulty_response(misbehaviour).await;
     }
     if !bearer(&parts.headers).starts_with("oauth-") {
@@ -311,7 +352,7 @@ async fn apns(State(providers): State<PushProviders>, Path(device): Path<String>
     let (parts, body) = request.into_parts();
     assert_eq!(parts.version, Version::HTTP_2);
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
-    if let Some(misbehaviour) = providers.next_misbehaviour(&device) {
+    if let Some(misbehaviour) = providers.requested(&device) {
         return faulty_response(misbehaviour).await;
     }
     let token = bearer(&parts.headers);

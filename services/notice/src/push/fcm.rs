@@ -293,47 +293,6 @@ fn message(device: &str, event: EventId, sent: &PushMessage) -> Value {
 mod tests {
     use super::*;
 
-    fn judged(status: u16, code: &str, violation: Option<&str>) -> Result<(), PushError> {
-        let mut details =
-            vec![json!({ "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code })];
-        details.extend(violation.map(|field| json!({ "fieldViolations": [{ "field": field }] })));
-        let body = json!({ "error": { "code": status, "details": details } });
-        Fcm::judge(&Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            retry_after: None,
-            body: body.to_string().into_bytes(),
-        })
-    }
-
-    /// <https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode>.
-    #[test]
-    fn every_documented_error_is_understood() {
-        assert!(judged(200, "", None).is_ok());
-        for (status, code, violation) in [
-            (404, "UNREGISTERED", None),
-            (400, "INVALID_ARGUMENT", Some("message.token")),
-            (400, "INVALID_ARGUMENT", Some("message.fid")),
-        ] {
-            let error = judged(status, code, violation).unwrap_err();
-            assert!(matches!(error, PushError::Gone { since: None }), "{code}: {error:?}");
-        }
-        let error = judged(400, "INVALID_ARGUMENT", Some("message.data[0].value")).unwrap_err();
-        assert!(matches!(error, PushError::Refused(_)), "{error:?}");
-        let error = judged(403, "SENDER_ID_MISMATCH", None).unwrap_err();
-        assert!(matches!(error, PushError::ForeignToken), "{error:?}");
-        for (status, code) in [(401, "THIRD_PARTY_AUTH_ERROR"), (401, ""), (403, "")] {
-            let error = judged(status, code, None).unwrap_err();
-            assert!(matches!(error, PushError::Credential(_)), "{code}: {error:?}");
-        }
-        let error = judged(429, "QUOTA_EXCEEDED", None).unwrap_err();
-        let minute = Some(Duration::from_mins(1));
-        assert!(matches!(error, PushError::Unavailable { retry_after, .. } if retry_after == minute));
-        for (status, code) in [(503, "UNAVAILABLE"), (500, "INTERNAL"), (500, "UNSPECIFIED_ERROR")] {
-            let error = judged(status, code, None).unwrap_err();
-            assert!(matches!(error, PushError::Unavailable { .. }), "{code}: {error:?}");
-        }
-    }
-
     #[test]
     fn an_installation_id_is_told_from_a_registration_token() {
         assert_eq!(target_field("cKx1_8bTQ-WcVb0n4rW2aZ"), "fid");

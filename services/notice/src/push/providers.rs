@@ -135,3 +135,7 @@ impl Credential {
         result
     }
 }
+
+#[cfg(test)]
+#[path = "provider_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sosohappy_events::types::{
     MessageChange, MessageChanged, MessageReceipt, NoticeRaised, ReceiptProgress, RoomMessageSent, WithdrawnLike,
 };
-use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush};
+use sosohappy_testkit::push_providers::{Misbehaviour, PushProviders, SentPush, TOKEN_ENDPOINT};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{
@@ -61,6 +61,7 @@ async fn a_like_is_pushed_by_fcm(bed: Bed) {
     );
     assert_eq!(message["apns"]["headers"]["apns-push-type"], "alert");
     assert_eq!(message["apns"]["payload"]["aps"]["category"], "LIKE");
+    assert_eq!(message["apns"]["payload"]["aps"]["thread-id"], "like");
     assert!(message["apns"]["payload"]["aps"]["badge"].is_u64());
     assert!(message["android"]["notification"]["notification_count"].is_u64());
     assert_eq!(providers.grants(), 1, "the OAuth token is cached");
@@ -76,6 +77,8 @@ async fn a_like_is_pushed_by_apns(bed: Bed) {
     assert_eq!((push.provider, &push.device), ("apns", &pad()));
     assert_eq!(push.payload["aps"]["alert"]["title"], "소소해피");
     assert_eq!(push.payload["aps"]["interruption-level"], "active");
+    assert_eq!(push.payload["aps"]["category"], "LIKE");
+    assert_eq!(push.payload["aps"]["thread-id"], "like");
     assert!(push.payload["aps"]["badge"].is_u64());
     assert_eq!(push.headers["apns-push-type"], "alert");
     assert!(push.headers["apns-collapse-id"].to_str().unwrap().starts_with("like-"));
@@ -172,10 +175,19 @@ async fn what_is_unavailable_is_tried_again(bed: Bed) {
         Misbehaviour::Answer(502, Vec::new(), "<html>".to_owned()),
         // An expired OAuth token is replaced at once.
         Misbehaviour::fcm(401, "UNAUTHENTICATED"),
+        Misbehaviour::apns(429, "TooManyRequests").retry_after("1"),
+        Misbehaviour::apns(503, "ServiceUnavailable").retry_after("1"),
     ];
+    let of_fcm = misbehaviours.len() - 2;
+    let no_token = Misbehaviour::Answer(503, Vec::new(), String::new());
+    providers.misbehave(TOKEN_ENDPOINT, [no_token.retry_after("1")]);
     let count = misbehaviours.len();
     for (number, misbehaviour) in misbehaviours.into_iter().enumerate() {
-        let token = format!("fcm:{number}");
+        let token = if number < of_fcm {
+            format!("fcm:{number}")
+        } else {
+            format!("{number:064x}")
+        };
         providers.misbehave(&token, [misbehaviour]);
         let person = bed
             .person(&format!("p{number}@example.com+kakao"), &format!("p{number}"))
