@@ -5,7 +5,7 @@ use sosohappy_events::types::{AccountResigned, NoticeRaised};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{AT_ONCE, DATE, applied, device, kim, lee, like, pushes, replica};
-use crate::pushes::ROOM;
+use crate::pushes::{ROOM, message};
 use crate::stream::{next, open};
 
 async fn preferences(notice: &Running, person: &Person) -> Value {
@@ -197,18 +197,28 @@ async fn changes_of_two_devices_at_once_are_both_kept(bed: Bed) {
 async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let park = bed.person("park@example.com+apple", "park").await;
     device(&bed, &kim, "phone").await;
     applied(&notice, "deviceToken", 1).await;
+    let muted_post = (DATE + 1).to_string();
     set(
         &notice,
         &kim,
-        &[("pushOffList", "like"), ("mutePost", &(DATE + 1).to_string())],
+        &[
+            ("pushOffList", "like"),
+            ("mutePost", &muted_post),
+            ("muteConversation", "lee"),
+        ],
     )
     .await;
     bed.publish(like(&lee, &kim, DATE)).await;
     bed.publish(like(&lee, &kim, DATE + 1)).await;
-    eventually("neither like is pushed", async || {
-        (pushes(&notice, "like", "unwanted").await == 2).then_some(())
+    bed.publish(message(&lee, &kim, false)).await;
+    bed.publish(message(&park, &kim, false)).await;
+    eventually("neither like is pushed, and no message of lee", async || {
+        let unwanted = async |kind: &str| pushes(&notice, kind, "unwanted").await;
+        let is_decided = unwanted("like").await == 2 && unwanted("message").await == 1;
+        (is_decided && pushes(&notice, "message", "sent").await == 1).then_some(())
     })
     .await;
     set(&notice, &kim, &[("pushOffList", ""), ("socketOffList", "comment")]).await;
@@ -221,7 +231,6 @@ async fn what_is_off_or_muted_is_in_the_inbox_only(bed: Bed) {
     };
     bed.publish(comment).await;
     applied(&notice, "notice", 1).await;
-    let park = bed.person("park@example.com+apple", "park").await;
     bed.publish(like(&park, &kim, DATE + 1)).await;
     bed.publish(like(&park, &kim, DATE + 2)).await;
     let shown = next(&mut socket).await;
