@@ -66,3 +66,66 @@ fn spawn_queue_gauges(context: &Context, store: Arc<dyn Store>, metrics: NoticeM
         Ok(())
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use sosohappy_common::Account;
+    use sosohappy_common::clock::ManualClock;
+    use sosohappy_events::EventId;
+    use sosohappy_events::types::SessionId;
+    use sosohappy_testkit::{Bed, EngineSet, eventually};
+
+    use super::*;
+    use crate::DEFAULTS;
+    use crate::domain::{Content, Notice};
+    use crate::store::{self, DeviceChange};
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    /// The notice and the device of 11 days ago: the retention of devices is longer. With the defaults all would stay.
+    #[tokio::test]
+    async fn what_is_past_the_retention_of_the_settings_is_deleted() {
+        let bed = Bed::new(EngineSet::Embedded).await;
+        let more = [("inbox.retention", "10d"), ("push.device-retention", "20d")];
+        let settings = bed.settings::<Settings>("notice", DEFAULTS, &more).await;
+        let clock = ManualClock::at(bed.context.clock.now());
+        let mut context = bed.context("notice-service");
+        context.clock = clock.clone();
+        let store = store::open(&settings.get().inbox, &context).await.unwrap().store;
+        let kim: Account = "kim@example.com+kakao".parse().unwrap();
+        let notice = || Notice {
+            event: EventId::new(&context),
+            receiver: kim.clone(),
+            occurred_at: context.clock.now(),
+            content: Content::Like {
+                liker: "lee@example.com+google".parse().unwrap(),
+                known_as: "lee".to_owned(),
+                date: 2_023_090_513_248_392,
+            },
+        };
+        let device = |session, token: &str| DeviceChange {
+            account: kim.clone(),
+            session: Some(SessionId(session)),
+            token: Some(token.to_owned()),
+            at: context.clock.now(),
+        };
+        store.change(&device(1, "phone")).await.unwrap();
+        clock.advance(10 * DAY);
+        store.change(&device(2, "pad")).await.unwrap();
+        let (old, now) = (notice(), context.clock.now());
+        store.add(&old, now).await.unwrap();
+        clock.advance(11 * DAY);
+        let (new, now) = (notice(), context.clock.now());
+        store.add(&new, now).await.unwrap();
+
+        spawn(&context, settings, store.clone(), NoticeMetrics::new(&context.metrics));
+        eventually("the old notice and device are deleted", async || {
+            let notices = store.after(&kim, &[], 0, 10).await.unwrap().notices;
+            let devices = store.of(&kim).await.unwrap();
+            let notices: Vec<EventId> = notices.iter().map(|notice| notice.id).collect();
+            let tokens: Vec<&str> = devices.iter().map(|device| device.token.as_str()).collect();
+            (notices == [new.event] && tokens == ["pad"]).then_some(())
+        })
+        .await;
+    }
+}

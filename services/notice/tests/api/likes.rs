@@ -44,6 +44,27 @@ async fn a_record_that_comes_again_is_not_shown_again(bed: Bed) {
     assert!(socket.silent_for(QUIET).await);
 }
 
+/// A replica remembers records for accounts with a socket here only: the inbox says that the like was neither shown nor pushed yet.
+async fn a_record_that_came_before_its_receiver_is_shown_when_it_comes_again(bed: Bed) {
+    let notice = replica(&bed, &[("push.delivery-timeout", "10m")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let first = bed.publish(like(&lee, &kim, DATE)).await;
+    for kind in ["consumer", "reader"] {
+        eventually(&format!("the {kind} has read the like"), async || {
+            let labels = [("topic", "noticeLike"), ("kind", kind), ("outcome", "applied")];
+            (counted(&notice, "events_consumed_total", &labels).await == 1).then_some(())
+        })
+        .await;
+    }
+    let mut socket = connect(&notice, &kim).await;
+    for _ in 0..2 {
+        bed.publish_again(&first).await;
+    }
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    assert_eq!(socket.text().await, frame("lee", DATE + 1), "once");
+}
+
 /// The machine's clock, set forward.
 #[derive(Debug)]
 struct Ahead(Duration);
@@ -289,6 +310,7 @@ on_both_engines!(
     likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_dead_letter,
     a_withdrawn_like_is_not_shown_on_a_new_socket,
     an_unknown_author_of_a_spring_feed_is_nobody,
+    a_record_that_came_before_its_receiver_is_shown_when_it_comes_again,
     a_record_that_comes_again_is_not_shown_again,
     a_spring_feed_is_understood,
     nobody_is_told_of_their_own_like_or_of_one_across_a_block,
