@@ -12,7 +12,7 @@ use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually, on_both_engines};
 use super::*;
 use crate::banners::Banners;
 use crate::domain::{Content, Notice, Platform, Registration, WaitingPush};
-use crate::store::{self, DeviceChange};
+use crate::store::{self, DeviceChange, STORED_AT_ONCE};
 use crate::{DEFAULTS, Settings};
 
 #[derive(Debug, Default)]
@@ -587,12 +587,17 @@ impl Bench {
         self.queue(Target::Account(account("kim")), Some(sender), content).await;
     }
 
+    async fn queue_all(&self, pushes: &[WaitingPush]) {
+        let due: Vec<_> = pushes.iter().map(|push| (push, push.queued_at)).collect();
+        for due in due.chunks(STORED_AT_ONCE) {
+            self.worker.store.queue_all(due).await.unwrap();
+        }
+    }
+
     async fn messages(&self, sender: &str, count: usize) {
         let target = || Target::Account(account("kim"));
         let pushes = (0..count).map(|number| self.push(target(), Some(sender), message(&number.to_string())));
-        let pushes: Vec<_> = pushes.collect();
-        let due: Vec<_> = pushes.iter().map(|push| (push, push.queued_at)).collect();
-        self.worker.store.queue_all(&due).await.unwrap();
+        self.queue_all(&pushes.collect::<Vec<_>>()).await;
     }
 
     fn bodies(&self) -> Vec<String> {
@@ -672,9 +677,41 @@ async fn likes_of_a_post_are_one_push(bed: Bed) {
     assert_eq!(bench.bodies(), ["e님 외 4명이 kim님의 행복을 응원합니다🩷"]);
 }
 
+/// The like of another account's post is queued behind all of them, and is sent in the same round.
+async fn a_flood_of_likes_of_one_post_delays_no_push_of_others(bed: Bed) {
+    // The MongoDB server of the tests is slow.
+    let likers = match bed.set {
+        EngineSet::Embedded => 10_000,
+        EngineSet::Real => 200,
+    };
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    bench.device("park", 2, "pad").await;
+    let liked = |number: usize| {
+        let content = PushContent::Like {
+            date: 2_023_090_513_248_392,
+        };
+        let liker = format!("liker{number}");
+        bench.push(Target::Account(account("kim")), Some(&liker), content)
+    };
+    let likes: Vec<_> = (0..likers).map(liked).collect();
+    bench.queue_all(&likes).await;
+    bench.clock.advance(SOON);
+    bench.like("lee", "park").await;
+    assert_eq!(bench.after(SOON).await, 2, "one push of each post");
+    let mut sent = bench.sent();
+    sent.sort_by(|one, other| one.0.cmp(&other.0));
+    let devices: Vec<_> = sent.iter().map(|(device, ..)| device.as_str()).collect();
+    assert_eq!(devices, ["pad", "phone"]);
+    assert_eq!(sent[0].2.body, "lee님이 park님의 행복을 응원합니다🩷");
+    let others = format!("님 외 {}명이 kim님의 행복을 응원합니다🩷", likers - 1);
+    assert!(sent[1].2.body.ends_with(&others), "{}", sent[1].2.body);
+}
+
 on_both_engines!(
     pushes_whose_replica_died_go_from_another,
     two_replicas_send_each_push_once,
+    a_flood_of_likes_of_one_post_delays_no_push_of_others,
     a_burst_of_many_senders_is_few_pushes,
     a_burst_of_one_sender_is_few_pushes,
     a_burst_while_the_provider_is_unavailable_is_one_push,

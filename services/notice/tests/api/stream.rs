@@ -1,6 +1,7 @@
 //! Version 2 of the socket: numbered frames from the inbox, acknowledgements, resuming (`docs/sockets.md`).
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -204,6 +205,9 @@ async fn odd_versions_and_frames_are_refused(bed: Bed) {
 /// Clients that come back at once.
 const STORM: usize = 500;
 
+/// Two statements for lookups of one kind begin at least this long after each other.
+const PACE: Duration = Duration::from_millis(50);
+
 /// Opens a version 2 socket of each person after the number that it has seen, all at once.
 async fn open_all(notice: &Running, people: &[Person], seen: &[i64]) -> Vec<Socket> {
     let opening = people
@@ -260,6 +264,7 @@ async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
     leave(other, sockets).await;
     let looks = async |outcome: &str| counted(&notice, "notice_looks_total", &[("outcome", outcome)]).await;
     let lookups = async |by: &str| counted(&notice, "notice_resume_lookups_total", &[("by", by)]).await;
+    let begun = Instant::now();
     let before = [lookups("statement").await, lookups("joined").await, looks("read").await];
     let looked = looks("nothing-new").await;
 
@@ -273,8 +278,15 @@ async fn clients_that_come_back_at_once_share_statements(bed: Bed) {
         lookups("joined").await - before[1],
         looks("read").await - before[2],
     ];
-    println!("{statements} statements for {STORM} sockets, {joined} lookups joined");
+    let elapsed = begun.elapsed();
+    println!("{statements} statements for {STORM} sockets in {elapsed:?}, {joined} lookups joined");
     assert_eq!(read, 0, "no inbox is read");
+    // Of nicknames and of numbers of inboxes, however many clients come; one of each may have begun before.
+    let paced = 2 * (elapsed.as_millis() / PACE.as_millis() + 2);
+    assert!(
+        u128::from(statements) <= paced,
+        "{statements} statements in {elapsed:?}"
+    );
     assert!(
         statements < joined && statements < STORM as u64,
         "{statements} statements for {STORM} sockets, {joined} lookups joined"
