@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sosohappy_access::Denied;
-use sosohappy_common::clock::{Entropy, ManualClock};
+use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
 use sosohappy_events::types::{Relation, SessionId, State};
 use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually, on_both_engines};
@@ -452,7 +452,7 @@ async fn a_device_that_got_it_is_left_out_of_later_tries() {
 #[derive(Debug)]
 struct Always(u64);
 
-impl Entropy for Always {
+impl sosohappy_common::clock::Entropy for Always {
     fn fill(&self, bytes: &mut [u8]) {
         let number = self.0.to_le_bytes();
         for (byte, value) in bytes.iter_mut().zip(number.iter().cycle()) {
@@ -717,6 +717,7 @@ on_both_engines!(
     a_burst_while_the_provider_is_unavailable_is_one_push,
     a_banner_is_removed_from_other_devices_when_it_is_read,
     likes_of_a_post_are_one_push,
+    a_flood_of_likes_of_one_post_delays_no_push_of_others,
 );
 
 #[tokio::test]
