@@ -93,19 +93,23 @@ pub async fn start(
         services: authorities.collect::<anyhow::Result<_>>()?,
         forwarder: Forwarder::new(context.lifecycle.clone()),
     };
-    let app = Router::new()
-        .route("/{service}/{*path}", any(forward))
-        .layer(cors(origins))
-        .fallback(console::file)
-        .with_state(services.clone())
-        // Below the layer of CORS: pages of other origins never call it.
-        .merge(operator::routes(services, operators));
+    // Below the layer of CORS: pages of other origins never call it.
+    let app = routes(services.clone(), origins).merge(operator::routes(services, operators));
     let entry = Service {
         context,
         settings: server,
         router: app,
     };
     Running::serve(entry, listener)
+}
+
+/// Returns the routes of the app and of the console.
+fn routes(services: Services, origins: Vec<HeaderValue>) -> Router {
+    Router::new()
+        .route("/{service}/{*path}", any(forward))
+        .layer(cors(origins))
+        .fallback(console::file)
+        .with_state(services)
 }
 
 /// Returns the address under which a listener is reached from its own machine.
@@ -230,7 +234,80 @@ fn sign_in_by_subprotocol(headers: &mut HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use sosohappy_common::lifecycle::Lifecycle;
+    use sosohappy_testkit::PATIENCE;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    /// Serves routes on loopback, and returns the address.
+    async fn serve(routes: Router) -> SocketAddr {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        address
+    }
+
+    /// Serves the entry in front of these routes of feed, and returns the address.
+    async fn entry_before(feed: Router) -> SocketAddr {
+        let feed: uri::Authority = serve(feed).await.to_string().parse().unwrap();
+        let services = Services {
+            services: [("feed-service", feed)].into(),
+            forwarder: Forwarder::new(Lifecycle::new(SERVICE)),
+        };
+        serve(routes(services, Vec::new())).await
+    }
+
+    #[tokio::test]
+    async fn a_client_cannot_forge_its_address() {
+        let shown = |headers: HeaderMap| async move {
+            let values: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
+            format!("{values:?}")
+        };
+        let entry = entry_before(Router::new().route("/feed-service/address", get(shown))).await;
+        let forgeries: [&[&str]; 3] = [&[], &["203.0.113.7"], &["203.0.113.7, 10.0.0.1", "::1"]];
+        for forged in forgeries {
+            let mut request = sosohappy_common::tls::client().get(format!("http://{entry}/feed-service/address"));
+            for value in forged {
+                request = request.header(FORWARDED_FOR, *value);
+            }
+            let answer = request.send().await.unwrap().text().await.unwrap();
+            assert_eq!(answer, r#"["127.0.0.1"]"#, "{forged:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_are_streamed_in_both_directions() {
+        let echo = |request: Request| async move { Response::new(request.into_body()) };
+        let entry = entry_before(Router::new().route("/feed-service/echo", any(echo))).await;
+        let streamed = async {
+            let mut connection = TcpStream::connect(entry).await.unwrap();
+            let head = b"POST /feed-service/echo HTTP/1.1\r\nhost: fleet\r\ntransfer-encoding: chunked\r\n\r\n";
+            connection.write_all(head).await.unwrap();
+            let mut received = Vec::new();
+            // Each part comes back before the next one is sent: a body that the entry collects does not arrive.
+            for part in ["first", "second", "third"] {
+                let chunk = format!("{:x}\r\n{part}\r\n", part.len());
+                connection.write_all(chunk.as_bytes()).await.unwrap();
+                while !String::from_utf8_lossy(&received).contains(part) {
+                    let count = connection.read_buf(&mut received).await.unwrap();
+                    assert_ne!(count, 0, "the connection ended before {part}");
+                }
+            }
+            connection.write_all(b"0\r\n\r\n").await.unwrap();
+            while !received.ends_with(b"0\r\n\r\n") {
+                assert_ne!(
+                    connection.read_buf(&mut received).await.unwrap(),
+                    0,
+                    "the body has no end"
+                );
+            }
+        };
+        tokio::time::timeout(PATIENCE, streamed).await.unwrap();
+    }
 
     #[test]
     fn dot_segments_are_recognised_in_any_encoding() {
