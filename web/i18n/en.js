@@ -60,7 +60,7 @@ const texts = {
     crowd: 'A living system',
     noCrowd: 'Nobody lives here: make demo ARGS="--people 50 --rate 20" lets fifty people in.',
     crowdLine: (people, rate, seconds, isOver, at) => `${people} people, ${rate} acts a second, for ${seconds} s${isOver ? '; over' : ''}. Reported at ${at}`,
-    crowdCalls: ({ calls, failed, lost, reconnects, outOfOrder }) => `${calls} calls, ${failed} failed and were repeated, ${lost} answers not awaited, ${reconnects} reconnects, ${outOfOrder} frames out of order`,
+    crowdCalls: ({ calls, failed, lost, suspensions, reconnects, outOfOrder }) => `${calls} calls, ${failed} failed and were repeated, ${lost} answers not awaited, ${suspensions} suspensions, ${reconnects} reconnects, ${outOfOrder} frames out of order`,
     crowdColumns: 'Promise|Acknowledged|Seen|Twice',
     kinds: { posts: 'Posts in the diary', likes: 'Likes shown to the author', messages: 'Messages shown to the receiver' },
   },

@@ -58,7 +58,7 @@ const texts = {
     crowd: '살아 있는 시스템',
     noCrowd: '아직 아무도 없습니다: make demo ARGS="--people 50 --rate 20"을 실행하면 쉰 명이 들어옵니다.',
     crowdLine: (people, rate, seconds, isOver, at) => `${people}명, 초당 ${rate}회, ${seconds}초 동안${isOver ? ', 끝남' : ''}. 보고 시각 ${at}`,
-    crowdCalls: ({ calls, failed, lost, reconnects, outOfOrder }) => `호출 ${calls}, 실패 후 반복 ${failed}, 기다리지 않은 응답 ${lost}, 재연결 ${reconnects}, 순서가 어긋난 프레임 ${outOfOrder}`,
+    crowdCalls: ({ calls, failed, lost, suspensions, reconnects, outOfOrder }) => `호출 ${calls}, 실패 후 반복 ${failed}, 기다리지 않은 응답 ${lost}, 중단된 앱 ${suspensions}, 재연결 ${reconnects}, 순서가 어긋난 프레임 ${outOfOrder}`,
     crowdColumns: '약속|확인됨|표시됨|두 번',
     kinds: { posts: '일기에 남은 글', likes: '글쓴이에게 표시된 좋아요', messages: '받는 사람에게 표시된 메시지' },
     pushes: '결과별 푸시',

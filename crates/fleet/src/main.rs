@@ -198,7 +198,7 @@ impl Demo {
         let addresses = self.addresses()?;
         match crowd {
             None => demo::run(addresses).await,
-            Some(crowd) => people::run(addresses, crowd, console).await,
+            Some(crowd) => people::run(addresses, crowd, console).await.map(drop),
         }
     }
 

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use sosohappy_common::clock::{Entropy, SystemEntropy};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{Addresses, Phone};
 use crate::demo::picture;
-use ledger::{Ledger, Summary};
+use ledger::Ledger;
+pub use ledger::Summary;
 use person::Person;
 pub use report::{Console, CrowdReport};
 
@@ -54,12 +56,14 @@ impl Crowd {
     }
 }
 
-/// Runs a crowd against a running fleet, and reports its counts to the console. Returns an error if something that was acknowledged is missing, or is
-/// there twice.
-pub async fn run(addresses: Addresses, crowd: Crowd, console: Option<Console>) -> anyhow::Result<()> {
+/// Runs a crowd against a running fleet, and reports its counts to the console. Returns the counts, or an error if something that was acknowledged
+/// is missing, or is there twice.
+pub async fn run(addresses: Addresses, crowd: Crowd, console: Option<Console>) -> anyhow::Result<Summary> {
     ensure!(crowd.people >= 2, "at least two people are needed");
     let ledger = Arc::new(Ledger::default());
     let people = sign_in(&addresses, crowd.people).await?;
+    // Registered before the line that asks for it, and once: no Ctrl-C is lost between two acts.
+    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be awaited")?;
     println!("{} people are signed in; Ctrl-C ends it", people.len());
     let nicknames: Arc<[String]> = people.iter().map(|phone| phone.nickname.clone()).collect();
 
@@ -71,7 +75,7 @@ pub async fn run(addresses: Addresses, crowd: Crowd, console: Option<Console>) -
         .collect();
 
     let began = Instant::now();
-    act(&people, crowd, &ledger, began, console.as_ref()).await;
+    act(&people, crowd, &ledger, began, console.as_ref(), &mut interrupt).await;
     settle(&ledger).await;
     for person in &people {
         person.count_posts().await.context("reading the posts at the end")?;
@@ -87,7 +91,7 @@ pub async fn run(addresses: Addresses, crowd: Crowd, console: Option<Console>) -
     }
     println!("{summary}");
     ensure!(summary.is_kept(), "a promise is broken");
-    Ok(())
+    Ok(summary)
 }
 
 /// Signs people in who have not been here before.
@@ -121,7 +125,14 @@ async fn enter(phone: &mut Phone, nickname: &str, photo: &[u8]) -> anyhow::Resul
 }
 
 /// Has random people act at the rate, whether or not earlier acts have ended, until the time is over or Ctrl-C.
-async fn act(people: &[Arc<Person>], crowd: Crowd, ledger: &Arc<Ledger>, began: Instant, console: Option<&Console>) {
+async fn act(
+    people: &[Arc<Person>],
+    crowd: Crowd,
+    ledger: &Ledger,
+    began: Instant,
+    console: Option<&Console>,
+    interrupt: &mut Signal,
+) {
     let entropy: &dyn Entropy = &SystemEntropy;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / crowd.rate.get());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -138,12 +149,7 @@ async fn act(people: &[Arc<Person>], crowd: Crowd, ledger: &Arc<Ledger>, began: 
         tokio::select! {
             biased;
             () = &mut over => break,
-            stopped = tokio::signal::ctrl_c() => {
-                if let Err(error) = stopped {
-                    tracing::error!(%error, "Ctrl-C cannot be awaited");
-                }
-                break;
-            }
+            _ = interrupt.recv() => break,
             _ = report.tick() => {
                 println!("{:>6} s  {}", began.elapsed().as_secs(), ledger.line());
                 if let Some(console) = console.cloned() {

@@ -39,6 +39,8 @@ pub struct Summary {
     /// Answers that the phone did not wait for.
     pub lost: usize,
     pub slowest: Duration,
+    /// Sockets that a suspended app has left without a closing.
+    pub suspensions: usize,
     pub reconnects: usize,
     pub posts: Promise,
     pub likes: Promise,
@@ -60,11 +62,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{}, {} failed and were repeated, {} answers not awaited, slowest {} ms, {} reconnects",
+            "{}, {} failed and were repeated, {} answers not awaited, slowest {} ms, {} suspensions, {} reconnects",
             Column(self.calls, "calls"),
             self.failed,
             self.lost,
             self.slowest.as_millis(),
+            self.suspensions,
             self.reconnects
         )?;
         for (what, seen, promise) in [
@@ -92,6 +95,7 @@ struct Counts {
     failed: usize,
     lost: usize,
     slowest: Duration,
+    suspensions: usize,
     reconnects: usize,
     out_of_order: usize,
     /// Acknowledged posts by author and date, with how often each is in the author's diary in the end.
@@ -115,6 +119,10 @@ impl Ledger {
 
     pub fn lost_answer(&self) {
         self.0.lock().lost += 1;
+    }
+
+    pub fn suspended(&self) {
+        self.0.lock().suspensions += 1;
     }
 
     pub fn reconnected(&self) {
@@ -197,6 +205,7 @@ impl Ledger {
             failed: counts.failed,
             lost: counts.lost,
             slowest: counts.slowest,
+            suspensions: counts.suspensions,
             reconnects: counts.reconnects,
             posts: Promise {
                 acknowledged: counts.posts.len(),

@@ -19,12 +19,13 @@ use crate::app::{NewPost, Phone, Socket, SocketEvent};
 
 /// One act of so many is a message, a like and so on: see [`Person::act`].
 const ACTS: u64 = 20;
-/// One save of so many loses its answer.
-const LOSES_ANSWER: u64 = 8;
+/// The first save of a person loses its answer, and then one of so many.
+const LOSES_ANSWER: i64 = 8;
 /// How long a phone that loses its answer waits for it.
 const IMPATIENCE: Duration = Duration::from_millis(5);
-/// One frame of so many is followed by a suspension of the app.
+/// One frame of so many is followed by a suspension of the app, the first time with the frame of this number.
 const SUSPENDS: u64 = 50;
+const FIRST_SUSPENSION: u64 = 10;
 const SUSPENDED: Duration = Duration::from_secs(2);
 /// Before another try.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -108,6 +109,7 @@ impl Person {
                 outgoing,
                 pending: BTreeMap::new(),
                 seen: 0,
+                frames: 0,
             };
             let stop = stop.clone();
             sockets.spawn(async move {
@@ -123,7 +125,7 @@ impl Person {
         match entropy.u64() % ACTS {
             0..=6 => self.write_message(entropy),
             7..=10 => self.like(entropy).await,
-            11..=13 => self.post(entropy).await,
+            11..=13 => self.post().await,
             14..=18 => {
                 self.until_answered(|phone| async move { phone.others().await.map(drop) })
                     .await;
@@ -163,13 +165,15 @@ impl Person {
         }
     }
 
-    async fn post(&self, entropy: &dyn Entropy) {
+    async fn post(&self) {
         let number = self.posts.fetch_add(1, Ordering::Relaxed);
         let Ok(date) = date_of(number) else { return };
-        if entropy.u64().is_multiple_of(LOSES_ANSWER) {
+        if number % LOSES_ANSWER == 0 {
             let phone = self.phone.read().await.clone();
-            let _lost = tokio::time::timeout(IMPATIENCE, save(phone, date)).await;
-            self.ledger.lost_answer();
+            let answer = tokio::time::timeout(IMPATIENCE, save(phone, date)).await;
+            if answer.is_err() {
+                self.ledger.lost_answer();
+            }
         }
         if self.until_answered(|phone| save(phone, date)).await {
             self.ledger.post_saved(&self.nickname, date);
@@ -239,11 +243,12 @@ struct Listener {
     pending: BTreeMap<String, Outgoing>,
     /// The highest number.
     seen: i64,
+    /// Frames so far.
+    frames: u64,
 }
 
 impl Listener {
     async fn run(mut self) {
-        let entropy: &dyn Entropy = &SystemEntropy;
         let mut is_first = true;
         loop {
             if !is_first {
@@ -252,7 +257,7 @@ impl Listener {
             is_first = false;
             match self.connect().await {
                 Ok(socket) => {
-                    if self.listen(socket, entropy).await.is_none() {
+                    if self.listen(socket).await.is_none() {
                         tokio::time::sleep(SUSPENDED).await;
                     }
                 }
@@ -273,7 +278,7 @@ impl Listener {
 
     /// Listens until the connection ends, or until the app is suspended: then it returns `None`, and the socket is dropped without a
     /// closing.
-    async fn listen(&mut self, mut socket: Socket, entropy: &dyn Entropy) -> Option<()> {
+    async fn listen(&mut self, mut socket: Socket) -> Option<()> {
         for message in self.pending.values() {
             send(&mut socket, message).await.ok()?;
         }
@@ -285,7 +290,9 @@ impl Listener {
                         if let Some(seq) = self.receive(&text) {
                             socket.send(&json!({"topic": "ack", "seq": seq})).await.ok()?;
                         }
-                        if entropy.u64().is_multiple_of(SUSPENDS) {
+                        self.frames += 1;
+                        if self.frames % SUSPENDS == FIRST_SUSPENSION {
+                            self.person.ledger.suspended();
                             return None;
                         }
                     }

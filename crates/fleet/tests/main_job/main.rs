@@ -5,13 +5,16 @@ mod collector;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone};
 use sosohappy_fleet::people::{self, Crowd};
-use sosohappy_testkit::{Cluster, EngineSet, Ports};
+use sosohappy_testkit::{Cluster, EngineSet, PATIENCE, Ports};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::collector::{Collector, Kind};
 
@@ -59,23 +62,102 @@ fn addresses(ports: Ports) -> Addresses {
     Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
 }
 
-/// Posts, likes and messages that were acknowledged before the kill are there after it, once.
+/// Posts, likes and messages that were acknowledged before the kill are there after it, once. The phones of the crowd have lost answers and
+/// were suspended; another crowd lives until Ctrl-C.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_keeps_its_promises_over_a_kill() {
     let mut fleet = Cluster::embedded(binaries()).await;
-    let addresses = Addresses::behind(&format!("http://127.0.0.1:{}", fleet.entry));
+    let entry = format!("http://127.0.0.1:{}", fleet.entry);
+    let addresses = Addresses::behind(&entry);
     let crowd = Crowd {
         people: 8,
         rate: const { NonZeroU32::new(20).unwrap() },
         length: Some(Duration::from_secs(12)),
     };
     let killed = async {
+        let endless = EndlessCrowd::start(&fleet, &entry).await;
         tokio::time::sleep(Duration::from_secs(6)).await;
         fleet.kill("fleet");
         fleet.restart("fleet").await;
+        endless.interrupt().await
     };
-    let (kept, ()) = tokio::join!(people::run(addresses, crowd, None), killed);
-    kept.expect("every promise is kept");
+    let (kept, said) = tokio::join!(people::run(addresses, crowd, None), killed);
+    let summary = kept.expect("every promise is kept");
+    assert!(
+        summary.lost > 0 && summary.suspensions > 0 && summary.reconnects > 0,
+        "{summary}"
+    );
+    for promise in [
+        "posts saved, ",
+        "likes taken, ",
+        "messages accepted, ",
+        "frames out of order",
+    ] {
+        assert!(said.contains(promise), "no {promise:?} in {said}");
+    }
+}
+
+/// `fleet demo --people` without an end.
+struct EndlessCrowd {
+    process: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl EndlessCrowd {
+    /// Starts a small crowd as a process, and waits until its people live in the fleet.
+    async fn start(fleet: &Cluster, entry: &str) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_fleet"))
+            .args([
+                "demo",
+                "--people",
+                "2",
+                "--rate",
+                "5",
+                "--url",
+                entry,
+                "--console",
+                entry,
+            ])
+            .arg("--data")
+            .arg(fleet.folder().join("data"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("fleet can be run");
+        let output = process.stdout.take().expect("the output is piped");
+        let mut output = BufReader::new(output).lines();
+        while !next_line(&mut output)
+            .await
+            .expect("the demo runs")
+            .contains("people are signed in")
+        {}
+        Self { process, output }
+    }
+
+    /// Presses Ctrl-C, and returns what the process says from then on. It ends with success.
+    async fn interrupt(mut self) -> String {
+        let pid = self.process.id().expect("the demo runs");
+        let sent = Command::new("kill").args(["-INT", &pid.to_string()]).status().await;
+        assert!(
+            sent.expect("`kill` is available").success(),
+            "the demo cannot be interrupted"
+        );
+        let mut said = String::new();
+        while let Some(line) = next_line(&mut self.output).await {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        let status = self.process.wait().await.expect("our own child can be waited for");
+        assert!(status.success(), "the demo exited with {status}:\n{said}");
+        said
+    }
+}
+
+/// Returns the next line of a process that has time for it, or `None` at the end.
+async fn next_line(output: &mut Lines<BufReader<ChildStdout>>) -> Option<String> {
+    let line = tokio::time::timeout(PATIENCE, output.next_line()).await;
+    line.expect("the demo says something in time")
+        .expect("the output can be read")
 }
 
 /// Runs the demo, then a round of writes for each process that is killed.
