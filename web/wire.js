@@ -34,12 +34,16 @@ class Wire extends Store {
     this.tapping = undefined
     /** The request whose trace is open. @type {Row | null} */
     this.traced = null
+    /** Whether the trace of each new tap opens by itself: an operator has given the token. */
+    this.follows = false
   }
 
   /** Adds a row. @param {Omit<Row, 'id' | 'at'>} row */
   add(row) {
     this.count += 1
-    this.rows = [{ id: this.count, at: new Date(), ...row }, ...this.rows].slice(0, KEPT)
+    const added = { id: this.count, at: new Date(), ...row }
+    this.rows = [added, ...this.rows].slice(0, KEPT)
+    if (this.follows && added.key && added.requestId) this.traced = added
     this.changed()
   }
 

@@ -5,6 +5,7 @@ import { Failure, useAction } from '../phone/parts.js'
 import { LINES, LinesPlot } from '../plot.js'
 import { useStore } from '../store.js'
 import { html, useEffect, useState } from '../view.js'
+import { wire } from '../wire.js'
 import { SERVICES, useToken } from './api.js'
 import { Fleet } from './fleet.js'
 import { NOT_EVALUATED } from './metrics.js'
@@ -254,6 +255,7 @@ export function Operations() {
     run(async () => {
       useToken(token)
       await fleet.readSettings()
+      wire.follows = true
       open = true
       setOpened(true)
     })

@@ -1,10 +1,18 @@
-/** One request through the services: its spans as bars on one line of time, from the tap to the frame on the other phone. */
+/**
+ * One request through the services: its spans as bars on one line of time, from the tap to the frame on the other phone. Those of a tap appear
+ * by themselves until its frame has arrived.
+ */
 
 import { texts } from '../i18n/index.js'
 import { Failure, useLoaded } from '../phone/parts.js'
-import { html } from '../view.js'
+import { html, useEffect } from '../view.js'
 import { wire } from '../wire.js'
 import { SERVICES, isOperator, json } from './api.js'
+
+/** Milliseconds from one load to the next, and for how long: the spans of some steps end after the frame, and a frame may not come. */
+const PERIOD = 500
+const AFTER_FRAME = 5_000
+const WITHOUT_FRAME = 15_000
 
 /** @typedef {{ who: string, name: string, at: number, ms: number }} Bar times in milliseconds */
 
@@ -24,6 +32,12 @@ async function load(requestId) {
 export function Trace({ row, frame }) {
   const t = texts().trace
   const loaded = useLoaded(() => (isOperator() ? load(row.requestId ?? '') : Promise.resolve([])), [row.id])
+  const until = frame ? frame.at.getTime() + AFTER_FRAME : row.at.getTime() + WITHOUT_FRAME
+  useEffect(() => {
+    if (!row.key || !isOperator() || !loaded.value || Date.now() > until) return undefined
+    const timer = setTimeout(loaded.reload, PERIOD)
+    return () => clearTimeout(timer)
+  }, [loaded.value, until])
   const sent = row.at.getTime() - (row.ms ?? 0)
   /** @type {Bar[]} */
   const bars = [{ who: t.phone, name: row.path.split('/').pop() ?? '', at: sent, ms: row.ms ?? 0 }, ...(loaded.value ?? []).sort((one, other) => one.at - other.at)]
