@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -34,9 +36,9 @@ PATIENCE = 60
 # Bytes of all files that the pages load, as the entry sends them to a browser. No page loads the texts of licences.
 LARGEST = 204_800
 WEB = Path(__file__).resolve().parents[2] / "web"
-# Milliseconds until the first text or picture is drawn, of the fastest of some loads: other processes of a busy machine slow down single ones.
+# Milliseconds until the first text or picture is drawn, the median of some loads without a cache: other processes of a busy machine slow down single ones.
 FIRST_PAINT = 300
-LOADS = 12
+LOADS = 7
 WIDE, NARROW = (1480, 960), (390, 844)
 FLAGS = (
     "--headless=new",
@@ -185,6 +187,26 @@ def switches():
         findings.append(f"fault switches differ: services {ours}, page {page}, docs/config.md {table}")
 
 
+# Where an element is, seen from the one with the focus. Of a group of radio buttons the tab key reaches one, and arrow keys the others.
+PLACE = """
+    const [goal] = arguments
+    const active = document.activeElement ?? document.body
+    if (active === goal) return 'there'
+    if (goal.type === 'radio' && active.name === goal.name) return 'beside'
+    const precedes = active.compareDocumentPosition(goal) & Node.DOCUMENT_POSITION_PRECEDING
+    return active !== document.body && precedes ? 'before' : 'behind'
+"""
+
+# Whether an element, its label or what is drawn in its place has an outline.
+FOCUS_IS_SEEN = """
+    const [element] = arguments
+    return [element, element.nextElementSibling, element.closest('label')].some((drawn) => {
+        const style = drawn && getComputedStyle(drawn)
+        return style && style.outlineStyle !== 'none' && style.opacity !== '0'
+    })
+"""
+
+
 class Page:
     """The page of the console in one browser."""
 
@@ -227,6 +249,32 @@ class Page:
                 findings.append(f"{name}, {theme}: {violation['id']}: {violation['help']} ({len(violation['nodes'])}): {places}")
         self.theme("light")
 
+    def focus(self, element):
+        """Walks to an element by keys, and checks that its focus is seen."""
+        self.wait("the element can be used", element.is_enabled)
+        for _ in range(400):
+            place = self.browser.execute_script(PLACE, element)
+            if place == "there":
+                assert self.browser.execute_script(FOCUS_IS_SEEN, element), f"the focus is not seen: {element.get_attribute('outerHTML')[:200]}"
+                return
+            keys = ActionChains(self.browser)
+            if place == "before":
+                keys.key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+            else:
+                keys.send_keys(Keys.ARROW_RIGHT if place == "beside" else Keys.TAB).perform()
+        raise LookupError(f"not reached by keys: {element.get_attribute('outerHTML')[:200]}")
+
+    def press(self, element):
+        """Walks to an element by keys, and presses it."""
+        self.focus(element)
+        ActionChains(self.browser).send_keys(Keys.ENTER if element.tag_name == "a" else Keys.SPACE).perform()
+
+    def type(self, element, text):
+        """Walks to a field by keys, and replaces what is in it."""
+        self.focus(element)
+        ActionChains(self.browser).key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).send_keys(Keys.BACKSPACE, text).perform()
+        assert element.get_attribute("value") == text, element.get_attribute("value")
+
     def theme(self, theme):
         features = [{"name": "prefers-color-scheme", "value": theme}]
         self.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -242,11 +290,12 @@ class Page:
 
 
 class Phone:
-    """One phone of the page."""
+    """One phone of the page, which is used by keys alone or with the mouse."""
 
-    def __init__(self, page, number):
+    def __init__(self, page, number, by_keys=False):
         self.page = page
         self.number = number
+        self.by_keys = by_keys
         self.nickname = ""
 
     @property
@@ -258,11 +307,17 @@ class Phone:
 
     def click(self, selector, text=None):
         element = self.one(selector, text)
+        if self.by_keys:
+            self.page.press(element)
+            return
         self.page.browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
         element.click()
 
     def fill(self, selector, text):
         field = self.one(selector)
+        if self.by_keys:
+            self.page.type(field, text)
+            return
         field.clear()
         field.send_keys(text)
 
@@ -271,7 +326,9 @@ class Phone:
         self.one(f"[data-tab='{name}'][aria-current='page']")
 
     def sign_in(self):
-        self.one("input[type='email']").send_keys(Keys.ENTER)
+        if self.by_keys:
+            self.fill("input[type='email']", f"keys-{secrets.token_hex(3)}@example.com")
+        self.click("button[type='submit']")
         self.one("[type='file']")
         self.page.wait("the portrait is drawn", lambda: self.one(".avatar img").get_attribute("src"))
 
@@ -313,7 +370,7 @@ REFUSED_TOKEN = """
 """
 
 
-# A person reports another one, whose post a word of the list holds: returns the nickname of the reported person.
+# A person reports another one, whose post a word of the list holds, and applies for a role: returns the nicknames of the reported and the reporting one.
 REPORT = """
     const done = arguments[0]
     const run = async () => {
@@ -330,8 +387,23 @@ REPORT = """
         const { stamp } = await import('/dates.js')
         await seller.savePost({ weather: 'sunny', happiness: 3, text: 'Buy followers', date: stamp(), isPublic: true, categoryList: ['shopping'] }, [])
         await buyer.api.post('/auth-service/report', { nickname: seller.nickname, reason: 'spam', text: 'sells followers' })
+        await buyer.api.post('/auth-service/applyRole', { role: 'moderator', text: 'I want to help' })
         for (const session of people) for (const socket of session.sockets) socket.close()
-        return seller.nickname
+        return people.map((session) => session.nickname)
+    }
+    run().then(done, (error) => done(`failed: ${error}`))
+"""
+
+
+# A person signs in and resigns.
+RESIGN = """
+    const done = arguments[0]
+    const run = async () => {
+        const { Session } = await import('/session.js')
+        const session = new Session(9)
+        await session.signIn(`leaver-${crypto.getRandomValues(new Uint32Array(1))[0].toString(16)}@example.com`, 'kakao')
+        await session.resign()
+        return null
     }
     run().then(done, (error) => done(`failed: ${error}`))
 """
@@ -339,8 +411,9 @@ REPORT = """
 
 def moderate(page):
     """Drives the page of moderators; the operator token was given before."""
-    nickname = page.browser.execute_async_script(REPORT)
-    assert not nickname.startswith("failed"), nickname
+    people = page.browser.execute_async_script(REPORT)
+    assert not isinstance(people, str), people
+    nickname, applicant = people
     page.one("nav a[href='#moderation']").click()
     page.look("moderation-sign-in")
     page.one("[data-panel='sign-in'] input[type='email']").send_keys("admin@example.com" + Keys.ENTER)
@@ -367,6 +440,11 @@ def moderate(page):
     page.wait("the suspension is in the audit", lambda: "suspend" in panel("audit", "tbody").text)
     panel("suspension", "button", "Restore").click()
     page.wait("its end is in the audit", lambda: "restore" in panel("audit", "tbody").text)
+    panel("applications", "tr", applicant)
+    panel("applications", "button", "Accept").click()
+    panel("applications", ".fine")
+    granted = lambda: any("grantRole" in row and applicant in row for row in panel("audit", "tbody").text.splitlines())
+    page.wait("the granted role is in the audit", granted)
     assert "follows from the one before" in panel("audit", ".hint").text
     page.size(*NARROW)
     overflow = page.browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -380,7 +458,7 @@ def moderate(page):
     page.one("[data-panel='sign-in']")
     page.one("nav a[href='#phones']").click()
     page.one(".phone")
-    say(f"moderation: {nickname} was reported, warned, suspended and restored, a held post was released, and the audit is intact")
+    say(f"moderation: {nickname} was reported, warned, suspended and restored, a held post was released, {applicant} is a moderator, and the audit is intact")
 
 
 def newcomer():
@@ -397,7 +475,8 @@ def drive(page, photo, traced):
     counts = page.browser.execute_async_script(REFUSED_TOKEN)
     assert counts == [2, 1, 2], f"403, re-issues, 200: {counts}"
     say("two requests with a refused token were sent again after one re-issue")
-    one, two = Phone(page, 1), Phone(page, 2)
+    # Sign-in, profile, post, tabs and messages of the first phone by keys alone.
+    one, two = Phone(page, 1, by_keys=True), Phone(page, 2)
     began = time.monotonic()
     page.look("sign-in")
     for phone in (one, two):
@@ -434,7 +513,7 @@ def drive(page, photo, traced):
     page.wait("the photos are shown to others", lambda: page.browser.execute_script(loaded))
     page.look("month-and-others")
     say(f"{one.nickname} sees the month's plot: {one.one('.plot').get_attribute('aria-label')}")
-    by_keyboard(page, f"[data-phone='2'] {post} .heart")
+    page.press(two.one(f"{post} .heart"))
     one.one("[data-tab='notices'] .unread")
     one.tab("notices")
     one.one(".notice", two.nickname)
@@ -445,6 +524,11 @@ def drive(page, photo, traced):
     say(f"{two.nickname} liked it; the notice reached {one.nickname} {took}")
     if traced:
         trace(page, "like", ".row.request button.call", "updateLike", ("publish noticeLike", "consume noticeLike", "frame on the other"))
+
+    if traced:
+        page.one("nav a[href='#operations']").click()
+        page.wait("the sockets of both phones are counted", lambda: all(column(page, service, 8) == "2" for service in ("dm", "notice")))
+        page.one("nav a[href='#phones']").click()
 
     two.click(f"{post} [data-action='comments']")
     two.one(f"{post} .comments .hint")
@@ -529,35 +613,22 @@ def drive(page, photo, traced):
     say(f"{two.nickname} left, and the conversation is gone; {one.nickname} signed out")
 
 
-def by_keyboard(page, selector):
-    """Walks to an element with the tab key, checks that its focus is seen, and presses it."""
-    for _ in range(400):
-        active = page.browser.switch_to.active_element
-        if page.browser.execute_script("return arguments[0].matches(arguments[1])", active, selector):
-            ring = page.browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active)
-            assert ring != "none", f"the focus of {selector} is not seen"
-            active.send_keys(Keys.SPACE)
-            # The walk has scrolled through the rows.
-            page.browser.execute_script("document.querySelector('.rows').scrollTop = 0")
-            return
-        active.send_keys(Keys.TAB)
-    raise LookupError(f"{selector} is not reached with the tab key")
-
-
 def trace(page, name, row, call, expected):
-    """Follows the newest request or frame of a call through the services; the operator token was given before."""
-    page.one(row, call).click()
+    """Follows the newest tap through the services: once the operator token was given, its trace is drawn by itself. That of an older one is opened by its row."""
 
-    def steps():
-        page.one(".trace button", "Refresh").click()
-        page.wait("the trace is loaded", lambda: expected[0] in page.one(".trace ol").text)
-        return page.one(".trace ol").text
+    def whole():
+        text = page.one(".trace ol").text
+        return text if all(step in text for step in expected) else None
 
-    page.wait(f"the {name} has come through the services", lambda: all(step in steps() for step in expected))
-    names = [line for line in page.one(".trace ol").text.splitlines() if line]
+    text = page.wait(f"the {name} has come through the services", whole)
+    names = [line for line in text.splitlines() if line]
     assert names[0].startswith("phone") and names[-1].startswith("phone"), names
     page.look(f"trace-{name}")
-    say(f"trace of the {name}: {'; '.join(names)}")
+    say(f"trace of the {name}, drawn by itself: {'; '.join(names)}")
+    page.one(".trace button", "Close").click()
+    page.wait("the trace is closed", lambda: not page.browser.find_elements(By.CSS_SELECTOR, ".trace"))
+    page.one(row, call).click()
+    page.wait(f"the row of the {name} opens its trace", whole)
     page.one(".trace button", "Close").click()
 
 
@@ -587,6 +658,28 @@ def open_operations(page, operator):
             page.look("operator-token")
 
 
+def column(page, service, index):
+    """Returns a cell of a service's row on the page of operators."""
+    script = "return [...document.querySelectorAll('[data-panel=services] tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent.trim()))"
+    return {row[0]: row for row in page.browser.execute_script(script)}[service][index]
+
+
+# The pixels of a plot that have the colour of a line; a line that is drawn is more opaque than its edges.
+DRAWN = """
+    const [name] = arguments
+    const canvas = document.querySelector(`[data-panel='${name}'] .plot canvas`)
+    if (!canvas?.checkVisibility()) return 0
+    const keys = document.querySelectorAll(`[data-panel='${name}'] .key`)
+    const colours = Array.from(keys, (key) => getComputedStyle(key).backgroundColor.match(/\\d+/g).map(Number))
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+    let drawn = 0
+    for (let at = 0; at < data.length; at += 4) {
+        if (data[at + 3] >= 128 && colours.some((colour) => [0, 1, 2].every((part) => Math.abs(data[at + part] - colour[part]) < 16))) drawn += 1
+    }
+    return drawn
+"""
+
+
 def operate(page, operator):
     """Drives the page of operators."""
     panel = lambda name, selector, text=None: page.one(f"[data-panel='{name}'] {selector}", text)
@@ -597,7 +690,15 @@ def operate(page, operator):
     panel("letters", ".fine")
     panel("resignations", ".fine")
     page.wait("the rate of requests is known", lambda: all(row.split("\t")[2] != "–" for row in rows("services")))
-    say("operations: five services are up, four instances have the newest settings")
+    # Pending records of the outbox, the age of the oldest, whether the relay leads, lag.
+    idle = lambda service: column(page, service, 4) == "0" and column(page, service, 5) == "0" and column(page, service, 6) == "1" and column(page, service, 7) == "0"
+    page.wait("outboxes and lags are empty", lambda: all(idle(service) for service in ("feed", "dm", "notice")))
+    assert re.fullmatch(r"\d+ wait; the first of them has been due for \d+ s", panel("pushes", ".hint").text), panel("pushes", ".hint").text
+    pushes = [count.text for count in page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='pushes'] .counts li")]
+    assert {"sent", "grouped", "no-device", "given-up"} <= {count.split()[-1] for count in pushes} and all(count.split()[0].isdigit() for count in pushes), pushes
+    for plot in ("rate", "p95"):
+        page.wait(f"lines are drawn in the plot {plot}", lambda: page.browser.execute_script(DRAWN, plot) > 0)
+    say("operations: five services are up, four instances have the newest settings, outboxes are published, push counts are shown, two plots are drawn")
 
     operator.configure("50%")
     version = panel("settings", ".hint").text
@@ -632,17 +733,13 @@ def operate(page, operator):
 
 
 def set_flag(page, flag, value):
-    """Sets a flag on the open page of operators; an empty value removes it."""
+    """Sets a flag on the open page of operators, by keys alone; an empty value removes it."""
     page.one("[data-panel='flags']")
     fields = page.browser.find_elements(By.CSS_SELECTOR, "[data-panel='flags'] input")
     for field, text in zip(fields, (flag, value)):
-        # By keys: the page is drawn again every two seconds, and brings back what was cleared without an event.
-        field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(Keys.BACKSPACE, text)
-        assert field.get_attribute("value") == text, field.get_attribute("value")
+        page.type(field, text)
     button = page.one("[data-panel='flags'] button")
-    page.wait("the page is not busy", button.is_enabled)
-    button.click()
+    page.press(button)
     page.wait("the flag is sent", button.is_enabled)
 
 
@@ -686,7 +783,29 @@ def break_down(page):
 
     page.wait("all dead letters are replayed", replayed)
     say(f"a fault: with fault.poison-record {found} records became dead letters and an alert; without it, all were replayed")
+    stall(page)
     page.one("nav a[href='#phones']").click()
+
+
+def stall(page):
+    """Stalls the consumers on the open page of operators: a resignation waits for its receipts."""
+    script = "return [...document.querySelectorAll('[data-panel=resignations] tbody tr')].map((row) => row.cells[3].textContent)"
+    missing = lambda: page.browser.execute_script(script)
+    are_missing = lambda: any(all(service in cell for service in ("feed", "dm", "notice")) for cell in missing())
+    set_flag(page, "fault.stalled-consumer", "true")
+    deadline = time.monotonic() + 2 * PATIENCE
+    # The switch is read after it was sent: a resignation before that is finished. The list is read every ten seconds.
+    while not are_missing():
+        assert time.monotonic() < deadline, f"no resignation waits for all receipts: {missing()}"
+        failure = page.browser.execute_async_script(RESIGN)
+        assert failure is None, failure
+        with contextlib.suppress(TimeoutException):
+            WebDriverWait(page.browser, 15).until(lambda _: are_missing())
+    named = missing()[0]
+    page.look("resignations")
+    set_flag(page, "fault.stalled-consumer", "")
+    page.one("[data-panel='resignations'] .fine")
+    say(f"a fault: with fault.stalled-consumer a resignation lacks the receipts of {named}; without it, it is finished")
 
 
 def refreshed(phone, selector):
@@ -705,16 +824,31 @@ def reread(phone):
     return phone.root.text
 
 
-def paints(page, address):
-    """Gives the milliseconds until the first text or picture is drawn of each load, until one is fast enough."""
+# The files of the last load that did not come from the entry.
+CACHED = """
+    const files = new Map()
+    for (const { name, transferSize, encodedBodySize } of performance.getEntriesByType('resource')) {
+        if (name.startsWith(location.origin)) files.set(name, files.get(name) || transferSize > encodedBodySize)
+    }
+    return Array.from(files, ([name, isSent]) => (isSent ? null : name)).filter(Boolean)
+"""
+
+
+def first_paint(page, address):
+    """Returns the milliseconds until the first text or picture is drawn: the median of some loads, none of which finds a file in a cache."""
     script = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    times = []
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
     for _ in range(LOADS):
+        page.browser.execute_cdp_cmd("Network.clearBrowserCache", {})
         page.browser.get(address)
         page.one(".phone")
-        paint = page.wait("the page is painted", lambda: page.browser.execute_script(script))
-        yield paint
-        if paint <= FIRST_PAINT:
-            return
+        times.append(page.wait("the page is painted", lambda: page.browser.execute_script(script)))
+        cached = page.browser.execute_script(CACHED)
+        assert not cached, f"a load without a cache has found {cached} in one"
+    page.browser.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+    return statistics.median(times)
 
 
 def run(address, operator, given, axe, folder):
@@ -730,8 +864,8 @@ def run(address, operator, given, axe, folder):
         try:
             page.size(*WIDE)
             page.theme("light")
-            paint = min(paints(page, address))
-            say(f"first contentful paint after {paint:.0f} ms")
+            paint = first_paint(page, address)
+            say(f"first contentful paint after {paint:.0f} ms, without a cache")
             if paint > FIRST_PAINT:
                 findings.append(f"the first contentful paint took {paint:.0f} ms, more than {FIRST_PAINT}")
             loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
