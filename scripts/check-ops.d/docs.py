@@ -1,5 +1,5 @@
 """Compares the documents with the repository: the crates of docs/architecture.md with their dependencies, tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
-docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, the diffs of docs/contributing, and links to files and headings."""
+docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, the diffs of docs/contributing, links to files and headings, and the ports, the Rust and the command of .devcontainer."""
 
 import json
 import re
@@ -135,6 +135,24 @@ def diffs():
     return sum(len(path.read_text().splitlines()) for path in folder.glob("*.diff"))
 
 
+def devcontainer():
+    """Checks the development container: the ports of the fleet and their names, the Rust of the images, which builds the fleet, and a target of make; returns the number of ports."""
+    found = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    entry = re.search(r'const DEFAULT: &str = "127\.0\.0\.1:(\d+)";', (ROOT / "crates/fleet/src/entry.rs").read_text())
+    names = {int(entry[1]): "console"} | {port: name for name, port in SERVICES.items()}
+    check(sorted(found["forwardPorts"]) == sorted(names), f"devcontainer.json: forwards {found['forwardPorts']}, the fleet has {sorted(names)}")
+    labels = {int(port): attributes["label"] for port, attributes in found["portsAttributes"].items()}
+    check(labels == names, f"devcontainer.json: names ports {labels}, they are {names}")
+    builder = re.search(r"^FROM (rust:\S+)", (ROOT / "docker/Dockerfile").read_text(), re.MULTILINE)[1]
+    check(found["image"] == builder, f"devcontainer.json: the image is {found['image']}, docker/Dockerfile builds with {builder}")
+    number = lambda text: tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    needed = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+    check(number(found["image"]) >= number(needed), f"devcontainer.json: the fleet needs Rust {needed}")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    check(found["onCreateCommand"] in {f"make {target}" for target in targets}, f"devcontainer.json: there is no {found['onCreateCommand']}")
+    return len(names)
+
+
 def main():
     sources = {path: path.read_text() for path in [*ROOT.glob("crates/**/*.rs"), *ROOT.glob("services/**/*.rs")]}
     tests = {name for text in sources.values() for name in re.findall(r"\bfn ([a-z0-9_]+)\(", text)}
@@ -155,9 +173,10 @@ def main():
     toured, metrics = tour(sources)
     counted = crates()
     shown = diffs()
+    ports = devcontainer()
     finish(
         f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
-        f"{links()} links, {counted} crates, {shown} lines of diffs, all valid"
+        f"{links()} links, {counted} crates, {shown} lines of diffs, {ports} ports of the development container, all valid"
     )
 
 
