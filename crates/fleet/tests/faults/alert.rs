@@ -1,4 +1,5 @@
-//! The alert of a fault switch, and the series that its rule selects. `monitoring/prometheus/tests` show that the rules fire.
+//! The alert of a fault switch, and the series that its rule selects. `monitoring/prometheus/tests` show that the rules fire, from series like
+//! these.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,15 +10,21 @@ use sosohappy_testkit::Cluster;
 
 use crate::samples;
 
-/// A label that Prometheus adds to the series of the services when it scrapes them.
-const JOB: (&str, &str) = ("job", "sosohappy");
+/// Labels that Prometheus adds to the series of the services when it scrapes them; of these, rules select by the job.
+const TARGET: [&str; 3] = ["instance", "job", "service"];
+const JOB: &str = "sosohappy";
 
 /// An alert of `monitoring/prometheus/rules/alerts.yml`.
 pub struct Alert {
     name: String,
     /// The expression of its rule, and those of the recording rules that it reads.
     expressions: String,
+    /// The tests of all rules.
+    tests: String,
 }
+
+/// The labels of a series.
+type Labels = BTreeMap<String, String>;
 
 /// A condition on one label, as in a query.
 struct Matcher {
@@ -51,28 +58,46 @@ impl Alert {
                 expressions.push_str(expression(rule));
             }
         }
+        let tests = ["alerts", "burn-rates", "edges", "slow-burn"];
+        let tests = tests.map(|name| read(&format!("monitoring/prometheus/tests/{name}.yml")));
         Self {
             name: name.to_owned(),
             expressions,
+            tests: tests.concat(),
         }
     }
 
     /// Returns the sum of a service's samples of a metric that the rule selects, of those that have these labels (`topic="resign"`).
     ///
     /// # Panics
-    /// If the rule does not read the metric.
+    /// If the rule does not read the metric, or is not tested with series like these.
     pub async fn metric(&self, fleet: &Cluster, service: &str, metric: &str, labels: &[&str]) -> f64 {
         let selectors = self.selectors(metric);
         assert!(!selectors.is_empty(), "{} does not read {metric}", self.name);
-        let is_selected = |line: &str| {
-            let labels = labels_of(line);
+        let is_selected = |labels: &Labels| {
             selectors
                 .iter()
-                .any(|selector| selector.iter().all(|matcher| matcher.matches(&labels)))
+                .any(|selector| selector.iter().all(|matcher| matcher.matches(labels)))
         };
         let found = samples(fleet, service, metric, labels).await;
-        let selected = found.iter().filter(|(line, _)| is_selected(line));
-        selected.map(|(_, value)| value).sum()
+        let found = found.iter().map(|(series, value)| (labels_of(series), value));
+        let selected: Vec<_> = found.filter(|(labels, _)| is_selected(labels)).collect();
+        if let Some((labels, _)) = selected.first() {
+            assert!(
+                self.is_tested(metric, labels),
+                "no test of {} has a series {metric} of {labels:?}",
+                self.name
+            );
+        }
+        selected.iter().map(|(_, value)| **value).sum()
+    }
+
+    /// Returns whether the tests of the rules have a series of this metric without labels that a service's series lacks.
+    fn is_tested(&self, metric: &str, labels: &Labels) -> bool {
+        let begin = format!("series: '{metric}{{");
+        let mut tested = self.tests.lines().filter(|line| line.contains(&begin));
+        let is_known = |label: &String| labels.contains_key(label) || TARGET.contains(&label.as_str());
+        tested.any(|line| labels_of(line).keys().all(is_known))
     }
 
     /// Returns the selectors of a metric in the expressions.
@@ -111,20 +136,18 @@ impl Matcher {
     }
 
     /// Returns whether the labels meet the condition; an absent label is an empty one.
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.label).map_or("", String::as_str);
         self.value.is_match(value) == self.is_positive
     }
 }
 
-/// Returns the labels of a sample, as Prometheus stores it.
-fn labels_of(line: &str) -> BTreeMap<String, String> {
+/// Returns the labels of a series, and the job.
+fn labels_of(series: &str) -> Labels {
     let label = Regex::new(r#"([a-z_]+)="([^"]*)""#).expect("an expression");
-    let labels = label
-        .captures_iter(line)
-        .map(|found| (found[1].to_owned(), found[2].to_owned()));
-    let (job, name) = JOB;
-    labels.chain([(job.to_owned(), name.to_owned())]).collect()
+    let labels = label.captures_iter(series);
+    let labels = labels.map(|found| (found[1].to_owned(), found[2].to_owned()));
+    labels.chain([("job".to_owned(), JOB.to_owned())]).collect()
 }
 
 /// Cuts a rule behind its expression.
