@@ -9,7 +9,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use sosohappy_common::clock::Clock;
-use tokio::time::Instant;
 
 use crate::domain::id_token::{Expected, IdTokenClaims, InvalidIdToken, Nonce, Proven};
 use crate::domain::provider::Provider;
@@ -78,7 +77,10 @@ impl IdTokens {
                 ),
             }
         }
-        let keys = |provider| (provider, ProviderKeys::new(settings.provider(provider), http.clone()));
+        let keys = |provider| {
+            let own = settings.provider(provider);
+            (provider, ProviderKeys::new(own, http.clone(), clock.clone()))
+        };
         Ok(Self {
             clock: clock.clone(),
             providers: Provider::ALL.map(keys),
@@ -170,6 +172,7 @@ impl IdTokens {
 struct ProviderKeys {
     settings: ProviderSettings,
     http: reqwest::Client,
+    clock: Arc<dyn Clock>,
     cached: Mutex<Cached>,
     /// Held while the keys are fetched, so that concurrent sign-ins share one call.
     fetching: tokio::sync::Mutex<()>,
@@ -178,8 +181,9 @@ struct ProviderKeys {
 #[derive(Debug, Default)]
 struct Cached {
     keys: Arc<[ProviderKey]>,
-    fetched_at: Option<Instant>,
-    failed_at: Option<Instant>,
+    /// On the monotonic clock, as `failed_at`.
+    fetched_at: Option<Duration>,
+    failed_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -199,10 +203,11 @@ enum Lookup {
 }
 
 impl ProviderKeys {
-    fn new(settings: &ProviderSettings, http: reqwest::Client) -> Self {
+    fn new(settings: &ProviderSettings, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
         Self {
             settings: settings.clone(),
             http,
+            clock,
             cached: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
         }
@@ -225,7 +230,7 @@ impl ProviderKeys {
                 let found = keys.iter().find(|key| key.kid == kid).cloned();
                 *self.cached.lock() = Cached {
                     keys,
-                    fetched_at: Some(Instant::now()),
+                    fetched_at: Some(self.clock.monotonic()),
                     failed_at: None,
                 };
                 found.ok_or_else(|| InvalidIdToken::UnknownKey.into())
@@ -236,7 +241,7 @@ impl ProviderKeys {
                     error = &error as &dyn std::error::Error,
                     "failed to fetch provider keys"
                 );
-                self.cached.lock().failed_at = Some(Instant::now());
+                self.cached.lock().failed_at = Some(self.clock.monotonic());
                 known.ok_or(Error::ProviderUnavailable)
             }
         }
@@ -252,7 +257,8 @@ impl ProviderKeys {
     /// | unknown | before, or never | no | fetch |
     fn look_up(&self, kid: &str) -> Lookup {
         let cached = self.cached.lock();
-        let is_within = |at: Option<Instant>, time| at.is_some_and(|at| at.elapsed() < time);
+        let now = self.clock.monotonic();
+        let is_within = |at: Option<Duration>, time| at.is_some_and(|at| now.saturating_sub(at) < time);
         let failed = is_within(cached.failed_at, RETRY_INTERVAL);
         let known = cached.keys.iter().find(|key| key.kid == kid).cloned();
         match known {

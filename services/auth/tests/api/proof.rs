@@ -18,6 +18,7 @@ on_both_engines!(
     parameters_are_read_from_every_form,
     bad_tokens_are_refused_and_store_nothing,
     an_account_needs_a_verified_address_once,
+    a_legacy_account_is_linked_by_its_verified_address_only,
     a_provider_can_be_believed_without_proof,
     keys_rotate_and_unknown_ones_are_asked_for_rarely,
     known_keys_serve_through_an_outage,
@@ -279,6 +280,36 @@ async fn an_account_needs_a_verified_address_once(bed: Bed) {
     assert_eq!(proving.ground.rows("account").await, 1, "a known subject is known");
 }
 
+async fn a_legacy_account_is_linked_by_its_verified_address_only(bed: Bed) {
+    let proving = Proving::new(bed).await;
+    proving.sign_in(&proving.token_with(&json!({}))).await.expect(200);
+    // As the import writes an account whose subject the legacy service did not store.
+    proving.ground.execute("DELETE FROM identity").await;
+    proving.ground.execute("UPDATE account SET subject = NULL").await;
+    let unknown = "SELECT COUNT(*) FROM account WHERE subject IS NULL";
+    for changes in [
+        json!({"email_verified": false}),
+        json!({"email_verified": null}),
+        json!({"email": "lee@example.com"}),
+        json!({"email": null}),
+    ] {
+        let answer = proving.sign_in(&proving.token_with(&changes)).await.expect(403);
+        assert_eq!(answer.code(), "unverified-address", "{changes}");
+        assert_eq!(proving.ground.count(unknown).await, 1, "{changes}");
+    }
+    assert_eq!(proving.ground.rows("identity").await, 0);
+
+    let answer = proving.sign_in(&proving.token_with(&json!({}))).await.expect(200);
+    assert_eq!(answer.header("email"), format!("{EMAIL}+google"));
+    let linked = "SELECT COUNT(*) FROM account WHERE subject = 'kim'";
+    assert_eq!(proving.ground.count(linked).await, 1);
+    assert_eq!(proving.ground.rows("account").await, 1);
+    assert_eq!(proving.ground.rows("identity").await, 1);
+    // Another person who has got the address since.
+    let answer = proving.google("lee", EMAIL).await.expect(403);
+    assert_eq!(answer.code(), "other-identity");
+}
+
 async fn a_provider_can_be_believed_without_proof(bed: Bed) {
     let proving = Proving::with(bed, &[("sign-in.kakao.proof", "none")]).await;
     proving.sign_in_at("kakao", EMAIL, "", "").await.expect(200);
@@ -324,11 +355,38 @@ async fn keys_rotate_and_unknown_ones_are_asked_for_rarely(bed: Bed) {
 
 async fn known_keys_serve_through_an_outage(bed: Bed) {
     let proving = Proving::new(bed).await;
-    let token = proving.token_with(&json!({}));
-    proving.sign_in(&token).await.expect(200);
+    let enter = async || {
+        let token = proving.token_with(&json!({}));
+        let entered = futures::future::join_all((0..4).map(|_| proving.sign_in(&token))).await;
+        assert!(entered.iter().all(|answer| answer.status == 200), "{entered:?}");
+        proving.provider.requests()
+    };
+    let after = async |time| {
+        proving.ground.clock.advance(time);
+        enter().await
+    };
+    assert_eq!(enter().await, 1);
     proving.provider.set_answer(KeysAnswer::Status(500));
-    proving.sign_in(&token).await.expect(200);
-    assert_eq!(proving.provider.requests(), 1);
+    assert_eq!(
+        after(Duration::from_mins(59)).await,
+        1,
+        "the keys are fresh for an hour"
+    );
+    assert_eq!(after(Duration::from_mins(2)).await, 2, "all share one request");
+    assert_eq!(after(Duration::from_secs(1)).await, 2, "not asked again at once");
+    assert_eq!(after(Duration::from_secs(2)).await, 3);
+    assert_eq!(
+        after(Duration::from_hours(24)).await,
+        4,
+        "old keys serve for the whole outage"
+    );
+
+    proving.provider.set_answer(KeysAnswer::Keys(vec![
+        ("rsa".to_owned(), ProviderKey::Rsa),
+        ("ec".to_owned(), ProviderKey::Ec),
+    ]));
+    assert_eq!(after(Duration::from_secs(2)).await, 5);
+    assert_eq!(after(Duration::from_mins(59)).await, 5, "the keys are fresh again");
 }
 
 async fn a_misbehaving_provider_is_unavailable(bed: Bed) {
