@@ -176,6 +176,18 @@ async fn an_authorization_code_proves_and_its_token_is_revoked_at_resignation(be
         1,
         "the proof names the revocation"
     );
+
+    // Codes and tokens of the other providers are neither exchanged nor stored.
+    for (provider, issuer) in [
+        ("google", "https://accounts.google.com"),
+        ("kakao", "https://kauth.kakao.com"),
+    ] {
+        let token = providers.id_token(issuer, "kim", Some(RAW));
+        providers.sign_in(provider, CODE, &token).await.expect(200);
+    }
+    assert_eq!(providers.ground.rows("account").await, 2);
+    assert_eq!(providers.ground.rows("provider_token").await, 0);
+    assert_eq!(providers.provider.calls("/token").len(), 1, "Apple's alone");
 }
 
 async fn a_revocation_is_retried_until_apple_accepts_it(bed: Bed) {
