@@ -2,14 +2,18 @@
 //! that a test chooses.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Form, Router};
+use futures::stream::{self, StreamExt as _};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
@@ -98,6 +102,8 @@ pub enum KeysAnswer {
     Status(u16),
     /// This body with status 200.
     Body(String),
+    /// The first half of this body with status 200; then the connection is closed.
+    Truncated(String),
     /// An empty response after this delay.
     Slow(Duration),
 }
@@ -116,6 +122,8 @@ pub struct CallAnswer {
     pub status: u16,
     pub body: String,
     pub delay: Duration,
+    /// Whether the connection is closed after the first half of the body.
+    pub is_truncated: bool,
 }
 
 impl CallAnswer {
@@ -126,6 +134,16 @@ impl CallAnswer {
             status,
             body: body.into(),
             delay: Duration::ZERO,
+            is_truncated: false,
+        }
+    }
+
+    /// Returns the first half of a response; then the connection is closed.
+    #[must_use]
+    pub fn truncated(status: u16, body: impl Into<String>) -> Self {
+        Self {
+            is_truncated: true,
+            ..Self::of(status, body)
         }
     }
 }
@@ -222,22 +240,34 @@ impl FakeProvider {
     }
 }
 
-async fn answer_keys(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+async fn answer_keys(State(shared): State<Arc<Shared>>) -> Response {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let answer = shared.answer.lock().clone();
     match answer {
         KeysAnswer::Keys(keys) => {
             let keys = keys.iter().map(|(kid, key)| key.jwk(kid)).collect();
             let body = serde_json::to_string(&JwkSet { keys }).expect("keys are JSON");
-            (StatusCode::OK, body)
+            body.into_response()
         }
-        KeysAnswer::Status(status) => (StatusCode::from_u16(status).expect("a status"), String::new()),
-        KeysAnswer::Body(body) => (StatusCode::OK, body),
+        KeysAnswer::Status(status) => StatusCode::from_u16(status).expect("a status").into_response(),
+        KeysAnswer::Body(body) => body.into_response(),
+        KeysAnswer::Truncated(body) => truncated(&body).into_response(),
         KeysAnswer::Slow(time) => {
             tokio::time::sleep(time).await;
-            (StatusCode::OK, String::new())
+            StatusCode::OK.into_response()
         }
     }
+}
+
+/// Returns a body that fails after its first half.
+fn truncated(body: &str) -> Body {
+    let half = body.as_bytes()[..body.len() / 2].to_vec();
+    let failure = async {
+        // The first half is sent meanwhile.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err::<Vec<u8>, _>(io::Error::from(io::ErrorKind::ConnectionAborted))
+    };
+    Body::from_stream(stream::iter([Ok(half)]).chain(stream::once(failure)))
 }
 
 async fn answer_call(
@@ -245,7 +275,7 @@ async fn answer_call(
     uri: Uri,
     headers: HeaderMap,
     Form(form): Form<HashMap<String, String>>,
-) -> (StatusCode, String) {
+) -> Response {
     let path = uri.path().to_owned();
     let authorization = headers.get(header::AUTHORIZATION);
     let is_known_client = path == "/unlink" || form.get("client_secret").is_some_and(|secret| is_client_secret(secret));
@@ -255,12 +285,17 @@ async fn answer_call(
         form,
     });
     if !is_known_client {
-        return (StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#.to_owned());
+        return (StatusCode::BAD_REQUEST, r#"{"error": "invalid_client"}"#).into_response();
     }
     let answer = shared.call_answers.lock().get(&path).cloned();
     let answer = answer.unwrap_or_else(|| CallAnswer::of(200, "{}"));
     tokio::time::sleep(answer.delay).await;
-    (StatusCode::from_u16(answer.status).expect("a status"), answer.body)
+    let status = StatusCode::from_u16(answer.status).expect("a status");
+    if answer.is_truncated {
+        (status, truncated(&answer.body)).into_response()
+    } else {
+        (status, answer.body).into_response()
+    }
 }
 
 /// Whether a client secret is as Apple documents it. The times are not compared with a clock: a test has its own.

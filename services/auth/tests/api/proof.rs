@@ -403,12 +403,14 @@ async fn a_misbehaving_provider_is_unavailable(bed: Bed) {
     for answer in [
         KeysAnswer::Status(500),
         KeysAnswer::Status(404),
+        KeysAnswer::Status(429),
         KeysAnswer::Status(302),
         KeysAnswer::Body(String::new()),
         KeysAnswer::Body("<html>".to_owned()),
         KeysAnswer::Body(r#"{"keys": []}"#.to_owned()),
         KeysAnswer::Body(r#"{"keys": [{"kty": "oct", "kid": "rsa", "k": "AAAA"}]}"#.to_owned()),
         KeysAnswer::Body(" ".repeat(300 * 1024)),
+        KeysAnswer::Truncated(r#"{"keys": [{"kty": "RSA", "kid": "rsa"}]}"#.to_owned()),
         KeysAnswer::Slow(Duration::from_secs(10)),
     ] {
         let provider = FakeProvider::start().await;
