@@ -679,9 +679,15 @@ async fn reissues_of_a_session_are_limited(bed: Bed) {
 
 async fn sessions_are_listed_and_closed_by_their_owner(bed: Bed) {
     let ground = Ground::new(bed);
-    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (mut one, other) = (ground.auth().await, ground.auth().await);
+    let client = |agent: &str| {
+        let named = sosohappy_common::tls::client_builder().user_agent(agent);
+        named.build().expect("a client")
+    };
+    one.client = client("SoSoHappy/2.1 (iPhone)");
     let phone = one.sign_in(KIM).await;
     ground.clock.advance(HOUR);
+    one.client = client(&"tablet ".repeat(40));
     let (tablet, lee) = (one.sign_in(KIM).await, one.sign_in(LEE).await);
     let listed = async |person| send(Person::sign(person, other.get("sessions"))).await.expect(200).body;
     let sessions = listed(&phone).await;
@@ -694,9 +700,14 @@ async fn sessions_are_listed_and_closed_by_their_owner(bed: Bed) {
         list.iter()
             .all(|one| one["place"] == "loopback" && one["openedAt"] == one["lastSeen"])
     );
+    assert_eq!(list[1]["device"], "SoSoHappy/2.1 (iPhone)");
+    assert_eq!(list[0]["device"], "tablet ".repeat(40)[..200], "cut to 200 characters");
     ground.clock.advance(HOUR);
     let phone = one.reissue(&phone).await;
-    assert_eq!(listed(&phone).await["sessions"][0]["current"], true, "used last");
+    let again = listed(&phone).await;
+    let first = &again["sessions"][0];
+    assert_eq!(first["current"], true, "used last");
+    assert_eq!(first["device"], "SoSoHappy/2.1 (iPhone)", "as it signed in");
 
     let id = list[0]["id"].as_str().expect("an id");
     let close = async |person, id: &str| {
