@@ -105,6 +105,7 @@ impl Cost {
                 "INSERT",
                 "UPDATE",
                 "DELETE",
+                "REPLACE",
                 "WITH",
                 "insert",
                 "update",

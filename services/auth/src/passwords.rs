@@ -152,6 +152,30 @@ mod tests {
         assert!(!verify("good one", None).await.matches);
     }
 
+    /// Otherwise the time of the answer would tell whether an address has an account.
+    #[tokio::test]
+    async fn a_comparison_without_a_stored_hash_takes_as_long() {
+        const TIMES: u32 = 5;
+        let passwords = passwords(1, 1);
+        let cost = PasswordCost { memory: 8192, ..COST };
+        let hash = passwords.hash(cost, password("good one"), &SystemEntropy).await;
+        let hash = hash.unwrap();
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..TIMES {
+            for (stored, took) in [(Some(hash.clone()), &mut with), (None, &mut without)] {
+                let began = std::time::Instant::now();
+                passwords.verify(cost, password("another one"), stored).await.unwrap();
+                took.push(began.elapsed());
+            }
+        }
+        let median = |mut took: Vec<std::time::Duration>| {
+            took.sort_unstable();
+            took[took.len() / 2]
+        };
+        let (with, without) = (median(with), median(without));
+        assert!(without * 4 > with && with * 4 > without, "{with:?}, {without:?}");
+    }
+
     #[tokio::test]
     async fn a_hash_of_another_cost_matches_and_is_outdated() {
         let passwords = passwords(1, 1);
