@@ -765,3 +765,41 @@ async fn a_session_ends_however_often_it_is_used(bed: Bed) {
     ground.clock.advance(HOUR);
     auth.try_reissue(&kim.account, &kim.refresh).await.expect(403);
 }
+
+/// The limits are the same on every engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_open_route_is_limited_by_address() {
+    let ground = Ground::new(Bed::new(EngineSet::Embedded).await);
+    let quota = 3;
+    let limits = [
+        ("rate-limits.per-address.anonymous", "3"),
+        ("rate-limits.per-address.sign-in", "3"),
+        ("rate-limits.per-address.read", "3"),
+    ];
+    let auth = ground.auth_with(&limits).await;
+    let document = send(auth.get("openapi.json")).await.expect(200).body;
+    let mut open = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            if operation["security"].as_array().is_none_or(Vec::is_empty) {
+                open.push((method, path));
+            }
+        }
+    }
+    assert!(open.len() >= 10, "{open:?}");
+    for (method, path) in open {
+        // Every quota is full again.
+        ground.clock.advance(Duration::from_mins(1));
+        let ask = async || {
+            let method = method.to_uppercase().parse().expect("a method");
+            send(auth.client.request(method, auth.running.at(path))).await
+        };
+        for _ in 0..quota {
+            let answer = ask().await;
+            assert_ne!(answer.status, 429, "{method} {path}: {answer:?}");
+        }
+        let limited = ask().await.expect(429);
+        assert_eq!(limited.code(), "rate-limited", "{method} {path}");
+        assert!(limited.headers.contains_key("retry-after"), "{method} {path}");
+    }
+}
