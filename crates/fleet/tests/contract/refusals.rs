@@ -153,6 +153,16 @@ impl Route {
         (!about_others).then_some(found)
     }
 
+    /// Whether requests name the acting account. A socket reports the refusal by a close code: tests of the services cover its handshake.
+    fn names_actor(&self) -> bool {
+        self.actor_parameter().is_some() && !self.path.contains("/connect-")
+    }
+
+    /// Whether a request ends the session of its access token.
+    fn ends_session(&self) -> bool {
+        self.path.ends_with("/signOut") || self.path.ends_with("/resign")
+    }
+
     /// Sends a request with an account and its access token, or without credentials.
     async fn send(&self, tokens: Option<(&str, &str)>, values: &[(String, String)]) -> Response {
         let mut request = sosohappy_common::tls::client().request(self.method.clone(), &self.url);
@@ -195,12 +205,40 @@ async fn assert_refused(route: &Route, who: &str, response: Response) {
     assert_eq!(code, expected, "{} for {who}", route.path);
 }
 
+/// Asserts that a response is no failure of the service and, on routes of members, no refusal.
+async fn assert_admitted(route: &Route, who: &str, response: Response) {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    let told = format!("{} {} for {who}: {status} {text}", route.method, route.path);
+    assert!(status.as_u16() < 500, "{told}");
+    if route.closed && route.required_role().is_none() {
+        let is_refused = status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED;
+        assert!(!is_refused, "{told}");
+    }
+}
+
+/// A role above a member's admits to a route of members, and not in the name of another account.
+async fn assert_acts_for_oneself_only(route: &Route, who: &Person, owner: &Person, other: &Person) {
+    let tokens = (who.tokens.account.as_str(), who.tokens.access.as_str());
+    if route.names_actor() {
+        let theirs = route.values(owner, other);
+        assert_refused(route, "another account", route.send(Some(tokens), &theirs).await).await;
+    }
+    let own = route.send(Some(tokens), &route.values(who, owner)).await;
+    assert_admitted(route, &who.nickname, own).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_admits_its_owner_only() {
     let fleet = verbose_fleet().await;
     let addresses = &addresses(fleet.replicas[0]);
     let other = person(addresses, "other").await;
+    let roles = [
+        person_with_role(&fleet, addresses, "mod", ROLES[0]).await,
+        person_with_role(&fleet, addresses, "boss", ROLES[1]).await,
+    ];
     let (mut acting, mut secrets) = (0, other.secrets());
+    secrets.extend(roles.iter().flat_map(Person::secrets));
     for (number, route) in routes::all(addresses).await.into_iter().enumerate() {
         // A new account for each route: some routes end a session or delete the account.
         let owner = person(addresses, &format!("owner{number}")).await;
@@ -226,8 +264,7 @@ async fn every_route_admits_its_owner_only() {
             )
             .await;
 
-            // A socket reports the refusal by a close code: tests of the services cover its handshake.
-            if route.actor_parameter().is_some() && !route.path.contains("/connect-") {
+            if route.names_actor() {
                 acting += 1;
                 let theirs = route.values(&other, &owner);
                 assert_refused(
@@ -238,23 +275,20 @@ async fn every_route_admits_its_owner_only() {
                 .await;
             }
         }
-        let response = route.send(Some((account, access)), &mine).await;
-        let status = response.status();
-        let text = response.text().await.unwrap();
-        assert!(
-            status.as_u16() < 500,
-            "{} {} for the owner: {status} {text}",
-            route.method,
-            route.path
-        );
         if route.closed && route.required_role().is_none() {
-            let denied = status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED;
-            assert!(
-                !denied,
-                "{} {} for the owner: {status} {text}",
-                route.method, route.path
-            );
+            let fresh = if route.ends_session() {
+                let moderator = person_with_role(&fleet, addresses, &format!("mod{number}"), ROLES[0]).await;
+                let admin = person_with_role(&fleet, addresses, &format!("boss{number}"), ROLES[1]).await;
+                secrets.extend(moderator.secrets().into_iter().chain(admin.secrets()));
+                Some([moderator, admin])
+            } else {
+                None
+            };
+            for who in fresh.as_ref().unwrap_or(&roles) {
+                assert_acts_for_oneself_only(&route, who, &owner, &other).await;
+            }
         }
+        assert_admitted(&route, "the owner", route.send(Some((account, access)), &mine).await).await;
     }
     assert!(acting > 15, "only {acting} routes were tested with another account");
     logs::assert_clean(&fleet, &secrets);
