@@ -22,8 +22,8 @@ SECRETS = {
     "password": "32-letters-that-Strimzi-has-made-up",
     "notice-inbox": "mongodb://notice:secret@mongodb:27017/notice?replicaSet=sosohappy&authSource=admin",
 }
-# Operators must set it; without it the start fails: docs/runbook.md, "Sign-in without proof".
-LEFT_OPEN = {("production", "auth"): {"SOSOHAPPY_AUTH__SIGN_IN__PROOF": "none"}}
+# Without it a client could sign in as any person: docs/runbook.md, "Sign-in without proof".
+REQUIRED = {("production", "auth"): {"SOSOHAPPY_AUTH__SIGN_IN__PROOF": "id-token"}}
 
 
 def of_compose():
@@ -58,10 +58,8 @@ def main():
     tried = 0
     for where, name, environment in [*of_compose(), *(each for overlay in sorted((ROOT / "k8s/overlays").iterdir()) for each in of_overlay(kustomize, overlay))]:
         program = binaries / f"sosohappy-{name}"
-        if more := LEFT_OPEN.get((where, name)):
-            status, _, said = printed(program, environment)
-            check(status != 0 and "proof" in said, f"{where}: {name} starts without a setting that operators must choose: {said}")
-            environment |= more
+        for key, value in REQUIRED.get((where, name), {}).items():
+            check(environment.get(key) == value, f"{where}: {name} has not {key}={value}")
         status, text, said = printed(program, environment)
         check(status == 0, f"{where}: {name} refuses its environment: {said}")
         check(not any(value in text for value in SECRETS.values()), f"{where}: {name} prints a secret")
