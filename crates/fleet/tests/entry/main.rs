@@ -33,11 +33,54 @@ async fn one_address_serves_the_app() {
         .await
         .expect("the demo succeeds");
 
+    the_log_warns_of_missing_proof_and_has_the_codes(&fleet, &entry).await;
     the_console_is_served(&entry).await;
     management_and_config_are_not_reachable(fleet.entry).await;
     pages_of_allowed_origins_may_call(&entry).await;
     an_early_answer_arrives(fleet.entry).await;
     a_browser_opens_a_socket(&entry, addresses).await;
+}
+
+/// The launcher accepts sign-ins without proof and mails to the log: both are logged as warnings, and a code from the log signs up.
+async fn the_log_warns_of_missing_proof_and_has_the_codes(fleet: &Cluster, entry: &str) {
+    let lines = || -> Vec<Value> {
+        let log = fleet.logs();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let warned = |message: &str, provider: &Value| {
+        lines().iter().any(|line| {
+            let is_message = line["message"].as_str().is_some_and(|text| text.starts_with(message));
+            is_message && line["level"] == "WARN" && line["provider"] == *provider
+        })
+    };
+    for provider in ["apple", "google", "kakao"] {
+        assert!(warned("sign-in without proof: ", &json!(provider)), "{provider}");
+    }
+    assert!(warned("mails are written to the log with their codes", &Value::Null));
+
+    let post = async |call: &str, fields: &[(&str, &str)]| {
+        let client = sosohappy_common::tls::client();
+        let request = client.post(format!("{entry}/auth-service/{call}")).form(fields);
+        request.send().await.expect("the entry answers")
+    };
+    let address = "reader-of-the-log@example.com";
+    let asked = post("requestEmailCode", &[("email", address)]).await;
+    assert_eq!(asked.status(), StatusCode::OK);
+    let code = eventually("the code is in the log", async || {
+        let lines = lines();
+        let line = lines.iter().find(|line| line["message"] == "mail with a code");
+        let line = line.filter(|line| line["to"] == address)?;
+        Some(line["code"].as_str()?.to_owned())
+    })
+    .await;
+    let fields = [
+        ("email", address),
+        ("code", code.as_str()),
+        ("password", "plain battery horse moon"),
+    ];
+    let signed_up = post("signUp", &fields).await;
+    assert_eq!(signed_up.status(), StatusCode::OK);
+    assert!(signed_up.headers().contains_key("authorization-refresh"));
 }
 
 /// Returns the body of a call that must succeed; `null` where it is empty.
