@@ -1,5 +1,5 @@
-//! A revoked token is refused within two seconds while auth is available, also if auth is killed between its response and its relay; and
-//! no kill takes back a re-issue or a resignation that was acknowledged.
+//! A session that ends is refused on every replica within two seconds, and its sockets are closed; so is a revoked token if auth is killed
+//! between its response and its relay; and no kill takes back a re-issue or a resignation that was acknowledged.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +10,17 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_events::types::Role;
-use sosohappy_fleet::app::{Addresses, Phone};
-use sosohappy_testkit::{Cluster, EngineSet, PATIENCE};
+use sosohappy_fleet::app::{Addresses, Phone, Socket};
+use sosohappy_testkit::{Cluster, EngineSet, PATIENCE, eventually};
 
 /// The time limit for a revocation.
 const OBJECTIVE: Duration = Duration::from_secs(2);
+
+/// Sessions that end in each way: their median counts, since a busy machine may stall one of them.
+const ENDED: usize = 5;
+
+/// The close code of the socket of a session that has ended.
+const ENDED_CODE: u16 = 1008;
 
 /// The number of kills: some of them hit the moment between the response and the relay.
 const ROUNDS: usize = 4;
@@ -31,15 +37,28 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_embedded_engines() {
     let _alone = ALONE.lock().await;
-    revoke_and_kill(Cluster::embedded(binaries()).await).await;
+    revoke(Cluster::embedded(binaries()).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_real_engines() {
     let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
-        revoke_and_kill(Cluster::real(binaries()).await).await;
+        revoke(Cluster::real(binaries()).await).await;
     }
+}
+
+async fn revoke(fleet: Cluster) {
+    let replicas = fleet.replicas;
+    let replicas = replicas.map(|ports| Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice));
+    let mut admin = phone(&replicas[0], "boss").await;
+    let account = admin.account().unwrap().parse().unwrap();
+    sosohappy_fleet::grant_role::run(&replicas[0].auth, &fleet.operator_token, &account, Role::Admin)
+        .await
+        .unwrap();
+    admin.sign_in().await.unwrap();
+    end_sessions(&replicas, &admin).await;
+    revoke_and_kill(fleet, &replicas[0], &admin).await;
 }
 
 /// Returns the folder of this workspace's binaries.
@@ -59,9 +78,9 @@ async fn phone(addresses: &Addresses, name: &str) -> Phone {
     phone
 }
 
-/// Sends a call of an admin, and returns the answer.
-async fn decide(admin: &Phone, request: reqwest::RequestBuilder) -> Value {
-    let tokens = admin.tokens.as_ref().unwrap();
+/// Sends a call of an account, and returns the answer.
+async fn call(who: &Phone, request: reqwest::RequestBuilder) -> Value {
+    let tokens = who.tokens.as_ref().unwrap();
     let request = request
         .header("Authorization", &tokens.access)
         .header("email", &tokens.account);
@@ -70,31 +89,121 @@ async fn decide(admin: &Phone, request: reqwest::RequestBuilder) -> Value {
     response.json().await.unwrap()
 }
 
+/// How a session ends while its access token lives.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// A superseded refresh token is shown.
+    TokenReused,
+    /// Another session of the account closes it.
+    Closed,
+    Suspended,
+}
+
+async fn end_sessions(replicas: &[Addresses; 2], admin: &Phone) {
+    for ending in [Ending::TokenReused, Ending::Closed, Ending::Suspended] {
+        let mut took = Vec::new();
+        for _ in 0..ENDED {
+            took.push(end_session(replicas, admin, ending).await);
+        }
+        took.sort_unstable();
+        println!("{ending:?}: out everywhere after {took:?}");
+        assert!(took[ENDED / 2] < OBJECTIVE, "{ending:?}: {took:?}");
+    }
+}
+
+/// Returns the time from the end of a session until both replicas refuse its access token and have closed its sockets.
+async fn end_session(replicas: &[Addresses; 2], admin: &Phone, ending: Ending) -> Duration {
+    let mut kim = sign_up(&replicas[0]).await;
+    let mut thief = kim.clone();
+    // The first refresh token is superseded, and its successor is used.
+    for _ in 0..2 {
+        assert_eq!(kim.re_issue().await.unwrap(), StatusCode::OK);
+    }
+    let mut sockets = Vec::new();
+    for replica in replicas {
+        let mut phone = Phone::new(replica.clone(), "kim@example.com", "kakao").unwrap();
+        phone.tokens.clone_from(&kim.tokens);
+        phone.nickname.clone_from(&kim.nickname);
+        sockets.push(opened(async || phone.connect_dm().await).await);
+        sockets.push(opened(async || phone.connect_notice().await).await);
+    }
+    expect_statuses(replicas, &kim, StatusCode::OK).await;
+
+    let client = sosohappy_common::tls::client();
+    let auth = format!("{}/auth-service", replicas[0].auth);
+    match ending {
+        Ending::TokenReused => assert_eq!(thief.re_issue().await.unwrap(), StatusCode::FORBIDDEN),
+        Ending::Closed => {
+            let sessions = call(&kim, client.get(format!("{auth}/sessions"))).await;
+            let sessions = sessions["sessions"].as_array().unwrap();
+            let own = sessions.iter().find(|session| session["current"] == true).unwrap();
+            let mut tablet = kim.clone();
+            tablet.sign_in().await.unwrap();
+            let close = client.post(format!("{auth}/closeSession"));
+            let closed = call(&tablet, close.form(&[("id", own["id"].as_str().unwrap())])).await;
+            assert_eq!(closed["success"], true);
+        }
+        Ending::Suspended => {
+            let suspend = client.post(format!("{auth}/admin/suspend"));
+            let fields = [("nickname", kim.nickname.as_str()), ("reason", "spam")];
+            call(admin, suspend.form(&fields)).await;
+        }
+    }
+    let ended = Instant::now();
+    let closed = join_all(sockets.iter_mut().map(async |socket| socket.closed().await.unwrap()));
+    let (codes, ()) = tokio::join!(closed, expect_statuses(replicas, &kim, StatusCode::FORBIDDEN));
+    let took = ended.elapsed();
+    assert_eq!(codes, [ENDED_CODE; 4]);
+    took
+}
+
+/// Returns a socket that stays open: a replica closes one under a nickname that it does not know yet.
+async fn opened(connect: impl AsyncFn() -> anyhow::Result<Socket>) -> Socket {
+    eventually("the socket is open", async || {
+        let mut socket = connect().await.ok()?;
+        let is_silent = socket.silent_for(Duration::from_millis(50)).await;
+        is_silent.unwrap_or(false).then_some(socket)
+    })
+    .await
+}
+
+/// Waits until feed, dm and notice of every replica answer an access token with that status.
+async fn expect_statuses(replicas: &[Addresses; 2], who: &Phone, expected: StatusCode) {
+    let client = sosohappy_common::tls::client();
+    let tokens = who.tokens.as_ref().unwrap();
+    for replica in replicas {
+        for url in [
+            format!("{}/feed-service/findOtherFeed?nickname={}", replica.feed, who.nickname),
+            format!("{}/dm-service/unreadCount", replica.dm),
+            format!("{}/notice-service/preferences", replica.notice),
+        ] {
+            eventually(&format!("{url} answers {expected}"), async || {
+                let request = client.get(&url).header("Authorization", &tokens.access);
+                let response = request.header("email", &tokens.account).send().await.unwrap();
+                (response.status() == expected).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 /// One account resigns and another is suspended; kills the process of auth at once, and measures when both tokens are refused after its restart.
 /// The audit has the entry of the suspension.
-async fn revoke_and_kill(mut fleet: Cluster) {
-    let ports = fleet.replicas[0];
-    let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
+async fn revoke_and_kill(mut fleet: Cluster, addresses: &Addresses, admin: &Phone) {
     let names = fleet.names();
     let victim = names.iter().find(|name| *name == "auth").unwrap_or(&names[0]).clone();
     let entropy: &dyn Entropy = &SystemEntropy;
     let mut took = Vec::new();
     let client = sosohappy_common::tls::client();
-    let mut admin = phone(&addresses, "boss").await;
-    let account = admin.tokens.as_ref().unwrap().account.parse().unwrap();
-    sosohappy_fleet::grant_role::run(&addresses.auth, &fleet.operator_token, &account, Role::Admin)
-        .await
-        .unwrap();
-    admin.sign_in().await.unwrap();
     for round in 0..ROUNDS {
         let name = format!("kim{}", entropy.hex(3));
-        let kim = phone(&addresses, &name).await;
-        let lee = phone(&addresses, &format!("{name}2")).await;
+        let kim = phone(addresses, &name).await;
+        let lee = phone(addresses, &format!("{name}2")).await;
 
         kim.resign().await.unwrap();
         let suspend = client.post(format!("{}/auth-service/admin/suspend", addresses.auth));
-        decide(
-            &admin,
+        call(
+            admin,
             suspend.form(&[("nickname", lee.nickname.as_str()), ("reason", "spam")]),
         )
         .await;
@@ -111,8 +220,8 @@ async fn revoke_and_kill(mut fleet: Cluster) {
             }
         }
         took.push(restarted.elapsed());
-        let audit = decide(
-            &admin,
+        let audit = call(
+            admin,
             client.get(format!("{}/auth-service/admin/audit", addresses.auth)),
         )
         .await;
@@ -127,7 +236,7 @@ async fn revoke_and_kill(mut fleet: Cluster) {
     // A machine that is busy with other things may stall some of them.
     let best = took.iter().min();
     assert!(best.is_some_and(|best| *best < OBJECTIVE), "{took:?}");
-    kill_while_people_renew_and_resign(&mut fleet, &addresses, &victim).await;
+    kill_while_people_renew_and_resign(&mut fleet, addresses, &victim).await;
 }
 
 /// Signs up under a new address.
