@@ -24,7 +24,7 @@ use crate::domain::{
     MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
-    ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
+    ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
 };
 
 /// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], [`LEFT`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
@@ -37,9 +37,8 @@ const LAST_NUMBER: &str = "lastNumber";
 const LEFT: &str = "left";
 /// When a sweep first found the room without a member.
 const SWEPT_AT: &str = "sweptAt";
-/// The name and the creator of a room without a member.
+/// The name of a room without a member; its creator is [`NOBODY`].
 const NO_NAME: &str = "-";
-const NOBODY: &str = "nobody@invalid+none";
 /// How long the document of a room is kept after that: far longer than a message is being stored.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
@@ -215,6 +214,7 @@ impl MongoStore {
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let person = erasure.account.fingerprint();
         self.leave_rooms(&person, erasure.until).await?;
+        self.clear_creator(erasure.account.as_str(), &person).await?;
         self.forget_reactions(&person, erasure.until).await?;
         let up_to = doc! { "$lte": erasure.until.as_millisecond() };
         let sent = doc! {
@@ -251,16 +251,32 @@ impl MongoStore {
         let rooms = self.collection(ROOMS);
         let theirs: Vec<Document> = rooms
             .find(doc! { PERSONS: person })
-            .projection(doc! { "_id": 1 })
+            .projection(doc! { "_id": 1, "creator": 1 })
             .await?
             .try_collect()
             .await?;
-        for id in theirs.iter().filter_map(|room| room.get_str("_id").ok()) {
+        for room in &theirs {
+            let Ok(id) = room.get_str("_id") else { continue };
             let membership = doc! { "person": person, "joinedAt": { "$lte": until.as_millisecond() } };
             let leave = doc! { "$pull": { "members": membership }, "$set": { LEFT: true } };
             rooms.update_one(doc! { "_id": id }, leave).await?;
+            let creator = room.get_str("creator").unwrap_or_default();
+            if creator
+                .parse::<Account>()
+                .is_ok_and(|account| account.fingerprint() == person)
+            {
+                self.clear_creator(creator, person).await?;
+            }
             self.delete_if_empty(id).await?;
         }
+        Ok(())
+    }
+
+    /// Deletes the account of a creator from the rooms that it is not in.
+    async fn clear_creator(&self, creator: &str, person: &str) -> Result<(), StoreError> {
+        let others = doc! { "creator": creator, PERSONS: { "$ne": person } };
+        let cleared = doc! { "$set": { "creator": NOBODY } };
+        self.collection(ROOMS).update_many(others, cleared).await?;
         Ok(())
     }
 

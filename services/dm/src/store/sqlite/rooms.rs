@@ -20,7 +20,7 @@ use crate::domain::{
     MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
-    ChangeError, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
+    ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
     check_in_room, decoded,
 };
 
@@ -449,7 +449,7 @@ impl SqliteStore {
     }
 }
 
-/// Takes an account out of the rooms that it joined up to that moment.
+/// Takes an account out of the rooms that it joined up to that moment, and deletes it from those that it created and is not in.
 async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result<(), StoreError> {
     let left: Vec<String> =
         sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
@@ -457,6 +457,14 @@ async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result
             .bind(up_to.as_millisecond())
             .fetch_all(&mut **tx)
             .await?;
+    sqlx::query(
+        "UPDATE room SET creator = ?1 WHERE creator = ?2 AND NOT EXISTS \
+         (SELECT 1 FROM room_member WHERE room_member.room = room.id AND room_member.account = ?2)",
+    )
+    .bind(NOBODY)
+    .bind(account.as_str())
+    .execute(&mut **tx)
+    .await?;
     for room in &left {
         delete_if_empty(tx, room).await?;
     }

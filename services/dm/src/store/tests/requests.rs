@@ -1347,6 +1347,11 @@ async fn an_older_token_posts_nothing_after_a_resignation(bed: Bed) {
     assert!(matches!(refused, Err(WriteError::Resigned)), "{refused:?}");
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     assert_eq!(found.owner(), Some(&account("lee")));
+    assert_ne!(
+        found.creator,
+        account("kim"),
+        "no account of a person who has resigned is left"
+    );
     let left = kept.store.room_page(&room.id, 0, None, 10).await.unwrap();
     assert_eq!(left.len(), 1);
     assert!(
