@@ -12,9 +12,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::join_all;
 use image::{ImageFormat, RgbImage};
+use serde_json::{Value, json};
 use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
-use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone};
-use sosohappy_testkit::{Cluster, eventually};
+use sosohappy_events::types::Role;
+use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone, Tokens};
+use sosohappy_testkit::{Cluster, FakeSmtp, SmtpBehavior, eventually};
 
 /// Accounts that resign.
 const LEAVING: usize = 20;
@@ -25,6 +27,9 @@ const COMMENTS: i64 = 8;
 const MESSAGES: i64 = 8;
 const MUTED: usize = 4;
 const DRAFTS: i64 = 3;
+
+/// Holds a post or a comment for review.
+const HELD_WORD: &str = "gamble";
 
 /// `erasure.deadline` of the test.
 const DEADLINE: &str = "16s";
@@ -201,6 +206,8 @@ async fn plant(addresses: &Addresses, witness: &Phone) -> (Phone, Planted) {
     })
     .await;
     plant_copies(addresses, &phone, witness, &mut planted).await;
+    plant_in_room(addresses, &phone, witness, &mut planted).await;
+    plant_for_moderators(addresses, &phone, witness, &mut planted).await;
     (phone, planted)
 }
 
@@ -247,14 +254,124 @@ async fn plant_copies(addresses: &Addresses, phone: &Phone, witness: &Phone, pla
     call(phone, &addresses.notice, "notice-service/registerDevice", &device).await;
 }
 
+/// Leaves a message and its former text in a room that the witness stays in.
+async fn plant_in_room(addresses: &Addresses, phone: &Phone, witness: &Phone, planted: &mut Planted) {
+    let room = [("name", "우리반"), ("members", witness.nickname.as_str())];
+    let room = call(phone, &addresses.dm, "dm-service/createRoom", &room).await;
+    let mut socket = phone.resume_dm(0).await.unwrap();
+    let message = json!({ "roomId": room["roomId"], "text": planted.text() });
+    let frame = json!({ "topic": "message", "id": "in-the-room", "data": message });
+    socket.send(&frame).await.unwrap();
+    let accepted = loop {
+        let frame: Value = serde_json::from_str(&socket.text().await.unwrap()).unwrap();
+        if frame["topic"] == "accepted" {
+            break frame;
+        }
+        assert!(frame["topic"] != "rejected" && frame["topic"] != "error", "{frame}");
+    };
+    let id = accepted["data"]["messageId"].as_str().expect("a message has an id");
+    let text = planted.text();
+    let edit = [("id", id), ("text", text.as_str())];
+    call(phone, &addresses.dm, "dm-service/editMessage", &edit).await;
+}
+
+/// Leaves texts for moderators, of whom the witness is one: an application, a note about a decision, and what is held for review.
+async fn plant_for_moderators(addresses: &Addresses, phone: &Phone, witness: &Phone, planted: &mut Planted) {
+    let nickname = phone.nickname.as_str();
+    let application = [("role", "moderator"), ("text", &planted.text())];
+    call(phone, &addresses.auth, "auth-service/applyRole", &application).await;
+
+    let text = planted.text();
+    let report = [("nickname", nickname), ("reason", "spam"), ("text", &text)];
+    call(witness, &addresses.auth, "auth-service/report", &report).await;
+    let open = read(witness, &addresses.auth, "auth-service/admin/reports", &[]).await;
+    let open = open["content"].as_array().expect("reports");
+    let report = open.iter().find(|report| report["text"] == text.as_str());
+    let report = report.expect("the report")["report"].to_string();
+    let decision = [
+        ("report", report.as_str()),
+        ("action", "warn"),
+        ("note", &planted.text()),
+    ];
+    call(witness, &addresses.auth, "auth-service/admin/resolveReport", &decision).await;
+
+    let post = NewPost {
+        date: MONTH + (POSTS + DRAFTS) * DAY,
+        text: &format!("{HELD_WORD} {}", planted.text()),
+        pictures: &[],
+    };
+    phone.save_post(&post).await.unwrap();
+    let (date, text) = (MONTH.to_string(), format!("{HELD_WORD} {}", planted.text()));
+    let comment = [
+        ("srcNickname", nickname),
+        ("nickname", &witness.nickname),
+        ("date", &date),
+        ("text", &text),
+    ];
+    call(phone, &addresses.feed, "feed-service/saveComment", &comment).await;
+}
+
+/// Signs up with an address and a password; another mail to the address waits in the queue.
+async fn plant_email_account(addresses: &Addresses, smtp: &FakeSmtp) -> (Phone, Planted) {
+    let mut planted = Planted::default();
+    let address = format!("{}@example.com", planted.text());
+    let post = async |path: &str, form: &[(&str, &str)]| {
+        let url = format!("{}/auth-service/{path}", addresses.auth);
+        let request = sosohappy_common::tls::client().post(url).form(form);
+        request.send().await.unwrap().error_for_status().unwrap()
+    };
+    post("requestEmailCode", &[("email", address.as_str())]).await;
+    let code = smtp.mail_to(&address, 1).await.code();
+    let password = format!("{} {}", canary(), canary());
+    let fields = [
+        ("email", address.as_str()),
+        ("code", code.as_str()),
+        ("password", password.as_str()),
+    ];
+    let signed_up = post("signUp", &fields).await;
+    let header = |name: &str| signed_up.headers()[name].to_str().unwrap().to_owned();
+    let tokens = Tokens {
+        account: header("email"),
+        access: header("authorization"),
+        refresh: header("authorization-refresh"),
+    };
+    planted.secret.insert(password.into_bytes());
+    let mut phone = Phone::new(addresses.clone(), &address, "email").unwrap();
+    phone.tokens = Some(tokens);
+    let nickname = planted.text();
+    phone.set_profile(&nickname, &planted.text(), &noise()).await.unwrap();
+
+    smtp.set_behavior(SmtpBehavior::Refuse("450 mailbox busy"));
+    let tried = smtp.connections();
+    post("requestEmailCode", &[("email", address.as_str())]).await;
+    eventually("the mail was tried", async || {
+        (smtp.connections() > tried).then_some(())
+    })
+    .await;
+    (phone, planted)
+}
+
 /// POSTs a form as an account; it succeeds. Returns the answer.
-async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) -> serde_json::Value {
-    let tokens = phone.tokens.as_ref().expect("signed in");
+async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) -> Value {
     let request = sosohappy_common::tls::client()
         .post(format!("{base}/{path}"))
-        .header("authorization", &tokens.access)
-        .header("email", &tokens.account)
         .form(form);
+    answer(phone, path, request).await
+}
+
+/// As [`call`], by GET.
+async fn read(phone: &Phone, base: &str, path: &str, query: &[(&str, &str)]) -> Value {
+    let request = sosohappy_common::tls::client()
+        .get(format!("{base}/{path}"))
+        .query(query);
+    answer(phone, path, request).await
+}
+
+async fn answer(phone: &Phone, path: &str, request: reqwest::RequestBuilder) -> Value {
+    let tokens = phone.tokens.as_ref().expect("signed in");
+    let request = request
+        .header("authorization", &tokens.access)
+        .header("email", &tokens.account);
     let answer = request.send().await.unwrap();
     let (status, text) = (answer.status(), answer.text().await.unwrap());
     assert_eq!(status, 200, "{path}: {text}");
@@ -263,7 +380,10 @@ async fn call(phone: &Phone, base: &str, path: &str, form: &[(&str, &str)]) -> s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_byte_of_a_resigned_account_is_left() {
+    let smtp = FakeSmtp::start().await;
     let settings = [
+        ("SOSOHAPPY_AUTH__MAIL__URL", smtp.url()),
+        ("SOSOHAPPY_FEED__REVIEW__WORDS", HELD_WORD),
         ("SOSOHAPPY_CONFIG__ERASURE__DEADLINE", DEADLINE),
         ("SOSOHAPPY_AUTH__ERASURE__DEADLINE", DEADLINE),
         ("SOSOHAPPY_FEED__ERASURE__DEADLINE", DEADLINE),
@@ -291,11 +411,17 @@ async fn no_byte_of_a_resigned_account_is_left() {
         pictures: &[],
     };
     witness.save_post(&post).await.unwrap();
+    let account = witness.account().unwrap().parse().unwrap();
+    sosohappy_fleet::grant_role::run(&addresses.auth, &fleet.operator_token, &account, Role::Moderator)
+        .await
+        .unwrap();
+    witness.sign_in().await.unwrap();
 
     let mut leaving: Vec<(Phone, Planted)> = Vec::new();
     while leaving.len() < LEAVING {
         leaving.extend(join_all((0..4).map(|_| plant(&addresses, &witness))).await);
     }
+    leaving.push(plant_email_account(&addresses, &smtp).await);
     let count: usize = leaving.iter().map(|(_, planted)| planted.len()).sum();
     assert!(count >= 1000, "{count}");
     let mut missing: Vec<&Vec<u8>> = leaving
@@ -359,14 +485,8 @@ async fn returns_to_nothing(addresses: &Addresses, witness: &Phone) {
         (&addresses.auth, "auth-service/findFollower", &[], "content"),
         (&addresses.auth, "auth-service/mutedWords", &[], "words"),
     ] {
-        let tokens = phone.tokens.as_ref().expect("signed in");
-        let request = sosohappy_common::tls::client()
-            .get(format!("{base}/{path}"))
-            .header("authorization", &tokens.access)
-            .header("email", &tokens.account)
-            .query(query);
-        let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
-        assert_eq!(answer[list], serde_json::json!([]), "{path}: {answer}");
+        let answer = read(&phone, base, path, query).await;
+        assert_eq!(answer[list], json!([]), "{path}: {answer}");
     }
 }
 
