@@ -288,6 +288,11 @@ impl Importer {
         self.store.known_names().await
     }
 
+    /// Returns how many of these rows are recorded as taken over.
+    pub async fn count_imported(&self, legacy_ids: &[i64]) -> Result<usize, StoreError> {
+        Ok(self.store.imported(legacy_ids).await?.len())
+    }
+
     /// Returns the ids that were taken over, greater than `after` and up to `until`, in order.
     pub async fn imported_between(&self, after: i64, until: i64) -> Result<Vec<i64>, StoreError> {
         self.store.imported_between(after, until).await

@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use sosohappy_auth::import::{Applied, Importer, LegacyUser, Outcome};
 use sosohappy_common::{Account, Look, Nickname, NicknameKey, NicknameLooks};
 use sqlx::mysql::MySqlRow;
@@ -114,7 +114,7 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
     let decisions = decide(pool, importer).await.context("user")?;
     let stage = Stage::begin("accounts", decisions.rows);
     let mut names = Vec::new();
-    let mut shown = Sample::default();
+    let mut expected = Expected::default();
     let mut last = i64::MIN;
     loop {
         let read_at = pass.context.clock.now();
@@ -139,18 +139,43 @@ pub async fn import(pass: &mut Pass, pool: &MySqlPool, importer: &Importer) -> a
             }
             if batch.bytes + row.photo_bytes > PHOTO_BYTES && !batch.users.is_empty() {
                 let full = std::mem::take(&mut batch);
-                take(pass, pool, importer, full, &decisions, &mut shown, read_at).await?;
+                take(pass, pool, importer, full, &decisions, &mut expected, read_at).await?;
             }
             batch.push(row, &decisions, &mut pass.report)?;
         }
-        take(pass, pool, importer, batch, &decisions, &mut shown, read_at).await?;
+        take(pass, pool, importer, batch, &decisions, &mut expected, read_at).await?;
         last = until;
     }
     if !pass.dry_run {
         let names = names_of_winners(pool, names).await?;
         importer.set_further_names(&names).await?;
+        check(importer, &expected.here).await?;
     }
-    compare(pass, &shown.rows).await
+    compare(pass, &expected.shown.rows).await
+}
+
+/// What has to be here at the end of a pass.
+#[derive(Default)]
+struct Expected {
+    /// Rows whose accounts are here.
+    here: Vec<i64>,
+    /// Some of them whose accounts are as they were read.
+    shown: Sample<ShownUser>,
+}
+
+/// Reads again which rows are here.
+async fn check(importer: &Importer, expected: &[i64]) -> anyhow::Result<()> {
+    let mut here = 0;
+    for ids in expected.chunks(usize::try_from(LIGHT_PAGE)?) {
+        here += importer.count_imported(ids).await?;
+    }
+    ensure!(
+        here == expected.len(),
+        "check: {} accounts were read, {here} are here",
+        expected.len()
+    );
+    println!("check: {here} accounts: as they were read");
+    Ok(())
 }
 
 /// The account of a duplicate is the one of the row that won, whose letter case may be another.
@@ -355,7 +380,7 @@ async fn take(
     importer: &Importer,
     batch: Batch,
     decisions: &Decisions,
-    shown: &mut Sample<ShownUser>,
+    expected: &mut Expected,
     read_at: jiff::Timestamp,
 ) -> anyhow::Result<()> {
     let wanted = importer.photos_to_read(&batch.users).await?;
@@ -363,15 +388,26 @@ async fn take(
     let photos = PHOTOS.read(pool, &wanted).await.context("user.profile_img")?;
     let applied = importer.apply(&batch.users, &photos, read_at, pass.dry_run).await?;
     for (user, row) in batch.users.iter().zip(&applied) {
+        if is_here(row.outcome) {
+            expected.here.push(user.id);
+        }
         let nickname = user.nickname.clone().unwrap_or_default();
         // A longer one was generated: the profile is not set.
         let is_set = Nickname::choose(nickname.clone()).is_ok();
         let is_contested = decisions.contested.contains(&user.id) || batch.repaired.contains(&user.id);
         if is_set && !is_contested && shows_what_was_read(row) {
-            shown.offer(ShownUser { id: user.id, nickname });
+            expected.shown.offer(ShownUser { id: user.id, nickname });
         }
     }
     record(pass, &applied)
+}
+
+/// Whether the row is recorded as one that was taken over.
+fn is_here(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Unchanged | Outcome::Created | Outcome::Updated | Outcome::KeptOurs
+    )
 }
 
 /// Whether the account has the nickname and the introduction of its row.

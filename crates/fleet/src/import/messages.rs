@@ -1,6 +1,6 @@
 //! The collection `message`.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use futures::TryStreamExt as _;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
@@ -45,6 +45,7 @@ pub async fn import(
     let all = messages.count_documents(doc! {}).await.context("--messages")?;
     let stage = Stage::begin("messages", all);
     let mut seen = 0;
+    let (mut expected, mut lost) = (0, 0);
     let mut shown = Sample::default();
     let until = newest_id(messages).await?;
     let mut last = ObjectId::from_bytes([0; 12]);
@@ -77,7 +78,8 @@ pub async fn import(
         }
         let outcomes = importer.apply(&batch, pass.dry_run).await?;
         for (message, outcome) in batch.iter().zip(outcomes) {
-            let is_here = matches!(outcome, Outcome::Unchanged | Outcome::Created);
+            let is_here = is_here(outcome);
+            expected += u64::from(is_here);
             if let Some(apis) = &pass.apis
                 && is_here
                 && let Some(message) = shown_to(&apis.account, message, names)
@@ -90,12 +92,34 @@ pub async fn import(
                 pass.report.note(TABLE, &message.id, outcome, Some(field), reason)?;
             }
         }
+        if !pass.dry_run {
+            lost += lost_of(importer, &batch).await?;
+        }
         stage.inc(page.len() as u64);
     }
     for _ in seen..all {
         pass.report.count(TABLE, "ours");
     }
+    if !pass.dry_run {
+        ensure!(
+            lost == 0,
+            "check: {expected} messages were read, {} are here",
+            expected.saturating_sub(lost)
+        );
+        println!("check: {expected} messages: as they were read");
+    }
     compare(pass, names, &shown.rows).await
+}
+
+fn is_here(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Unchanged | Outcome::Created)
+}
+
+/// Returns how many of the messages that were taken over another run would have to take over again.
+async fn lost_of(importer: &Importer, messages: &[LegacyMessage]) -> anyhow::Result<u64> {
+    let again = importer.apply(messages, true).await?;
+    let lost = again.into_iter().filter(|outcome| *outcome == Outcome::Created);
+    Ok(lost.count() as u64)
 }
 
 /// Returns the greatest id of the kind that the legacy dm makes; a lesser one than any if there is none.

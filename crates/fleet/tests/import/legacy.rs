@@ -217,6 +217,7 @@ impl Drop for Legacy {
 
 /// Where an import writes: the databases of a bed.
 pub struct Target {
+    auth: String,
     feed: String,
     dm: String,
     environment: Vec<(&'static str, String)>,
@@ -238,6 +239,7 @@ impl Target {
             .settings::<sosohappy_dm::Settings>("dm", sosohappy_dm::DEFAULTS, &[])
             .await;
         Self {
+            auth: auth.database.url.expose().to_owned(),
             feed: feed.database.url.expose().to_owned(),
             dm: dm.get().messages.url.expose().to_owned(),
             environment: vec![
@@ -291,13 +293,12 @@ impl Target {
 
     /// A number that a query on feed's database gives; none while there is no such table.
     pub async fn number(&self, query: &'static str) -> Option<i64> {
-        if self.feed.starts_with("sqlite:") {
-            let pool = sqlx::SqlitePool::connect(&self.feed).await.ok()?;
-            sqlx::query_scalar(query).fetch_one(&pool).await.ok()
-        } else {
-            let pool = MySqlPool::connect(&self.feed).await.ok()?;
-            sqlx::query_scalar(query).fetch_one(&pool).await.ok()
-        }
+        number(&self.feed, query).await
+    }
+
+    /// As [`Target::number`], on auth's database.
+    pub async fn number_at_auth(&self, query: &'static str) -> Option<i64> {
+        number(&self.auth, query).await
     }
 
     /// The number of dm's messages on the embedded engines; none while there is no such table.
@@ -332,6 +333,16 @@ impl Target {
             )
         });
         lines.collect()
+    }
+}
+
+async fn number(database: &str, query: &'static str) -> Option<i64> {
+    if database.starts_with("sqlite:") {
+        let pool = sqlx::SqlitePool::connect(database).await.ok()?;
+        sqlx::query_scalar(query).fetch_one(&pool).await.ok()
+    } else {
+        let pool = MySqlPool::connect(database).await.ok()?;
+        sqlx::query_scalar(query).fetch_one(&pool).await.ok()
     }
 }
 

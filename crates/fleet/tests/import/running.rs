@@ -1,6 +1,6 @@
 //! A run of the import or export beside a service that goes on writing, or that is killed.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use mongodb::bson::Document;
@@ -11,6 +11,8 @@ use super::legacy::{Legacy, Target, count, paused, told};
 use super::messages::{Collected, message};
 
 const PEOPLE: i64 = 20;
+/// More than a page of accounts has.
+const ACCOUNTS: i64 = 2000;
 const POSTS: i64 = 2000;
 const MESSAGES: i64 = 4000;
 /// The number of exported posts.
@@ -99,6 +101,90 @@ async fn rows_that_are_written_during_a_run_are_left_to_the_next() {
     for table in ["feed", "message"] {
         assert_eq!(count(&second, table, "created"), LATE.unsigned_abs(), "{second}");
     }
+    there.messages.drop().await.expect("dropped");
+}
+
+/// Kills a run when it has written some rows and not all. Returns their number.
+async fn killed(mut run: Child, written: impl AsyncFn() -> Option<i64>, all: i64) -> i64 {
+    while written().await.unwrap_or(0) == 0 {
+        let ended = run.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "ended before it could be killed: {ended:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    run.kill().expect("it can be killed");
+    run.wait().expect("it has ended");
+    let there = written().await.unwrap_or(0);
+    assert!((1..all).contains(&there), "killed in the middle: {there} of {all}");
+    there
+}
+
+/// Killed while it writes accounts, and again while it writes messages: the next run takes the rest over. A run whose rows are lost fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
+    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
+    let there = Collected::new(&name).await;
+    let people: Vec<String> = (0..ACCOUNTS)
+        .map(|number| {
+            format!("('-', 'person{number}@example.com+kakao', 'person{number}', 'kakao', 'subject {number}')")
+        })
+        .collect();
+    for people in people.chunks(500) {
+        let columns = "apple_refresh_token, email, nickname, provider, provider_id";
+        let insert = format!("INSERT INTO `user` ({columns}) VALUES {}", people.join(", "));
+        legacy.run_at_auth(&insert).await;
+    }
+    add_messages(&there, 0, MESSAGES).await;
+    let auth = legacy.url("auth");
+    let arguments = ["--auth", auth.as_str(), "--messages", there.url.as_str()];
+    let start = || target.command(&arguments).spawn().expect("the binary runs");
+    let accounts = async || target.number_at_auth("SELECT COUNT(*) FROM imported_account").await;
+    let messages = async || target.messages().await;
+    killed(start(), &accounts, ACCOUNTS).await;
+    let sent = killed(start(), &messages, MESSAGES).await;
+
+    let rest = target.import(&arguments);
+    assert_eq!(count(&rest, "user", "unchanged"), ACCOUNTS.unsigned_abs(), "{rest}");
+    assert_eq!(count(&rest, "message", "unchanged"), sent.unsigned_abs(), "{rest}");
+    assert_eq!(
+        count(&rest, "message", "created"),
+        (MESSAGES - sent).unsigned_abs(),
+        "{rest}"
+    );
+    for told in [
+        format!("check: {ACCOUNTS} accounts: as they were read"),
+        format!("check: {MESSAGES} messages: as they were read"),
+    ] {
+        assert!(rest.contains(&told), "{rest}");
+    }
+    let here = target.number_at_auth("SELECT COUNT(*) FROM account").await;
+    assert_eq!((here, messages().await), (Some(ACCOUNTS), Some(MESSAGES)), "each once");
+
+    // Databases that lose what they have acknowledged.
+    let refused = || {
+        let output = target.command(&arguments).output().expect("the binary runs");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let lose = "CREATE TRIGGER lose AFTER INSERT ON imported_account BEGIN \
+                DELETE FROM imported_account WHERE legacy_id = NEW.legacy_id; END";
+    bed.sql("auth", lose).await;
+    legacy.user("late@example.com+kakao", "late").await;
+    let told = format!("check: {} accounts were read, {ACCOUNTS} are here", ACCOUNTS + 1);
+    let error = refused();
+    assert!(error.contains(&told), "{error}");
+    bed.sql("auth", "DROP TRIGGER lose").await;
+
+    let lose = "CREATE TRIGGER lose AFTER INSERT ON message BEGIN DELETE FROM message WHERE id = NEW.id; END";
+    bed.sql("dm", lose).await;
+    add_messages(&there, MESSAGES, MESSAGES + 1).await;
+    let told = format!("check: {} messages were read, {MESSAGES} are here", MESSAGES + 1);
+    let error = refused();
+    assert!(error.contains(&told), "{error}");
     there.messages.drop().await.expect("dropped");
 }
 
