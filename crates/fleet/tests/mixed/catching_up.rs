@@ -1,12 +1,16 @@
 //! Our services beside a Spring auth, which cannot be asked for tokens and names: until they have read them, nobody is refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{RequestBuilder, StatusCode};
+use sosohappy_bus::Bus;
 use sosohappy_events::Topic;
-use sosohappy_testkit::{Bed, HeldBus, PATIENCE, Person, Running, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, HeldBus, PATIENCE, Person, Running, eventually, on_both_engines};
 
 on_both_engines!(nobody_is_refused_before_tokens_and_names_are_read);
+
+const SERVICES: [&str; 3] = ["feed", "dm", "notice"];
 
 /// Requests of `person` as themselves.
 fn requests(service: &Running, person: &Person) -> Vec<RequestBuilder> {
@@ -37,23 +41,33 @@ fn requests(service: &Running, person: &Person) -> Vec<RequestBuilder> {
     }
 }
 
-/// Starts our three services, each with a bus on which the topic is not read yet.
-async fn services(bed: &Bed, held: Topic) -> Vec<(Running, std::sync::Arc<HeldBus>)> {
+/// Starts one of our services beside a Spring auth, on that bus. It need not be ready.
+async fn start(bed: &Bed, service: &str, bus: Arc<dyn Bus>) -> Running {
     let more = [("fleet.spring", "auth")];
-    let bus = || HeldBus::new(bed.bus.clone(), held);
+    let built = match service {
+        "feed" => {
+            let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &more).await;
+            sosohappy_feed::build(settings, bed.context(sosohappy_feed::SERVICE), bus).await
+        }
+        "dm" => {
+            let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &more).await;
+            sosohappy_dm::build(settings, bed.context(sosohappy_dm::SERVICE), bus).await
+        }
+        _ => {
+            let settings = bed.settings("notice", sosohappy_notice::DEFAULTS, &more).await;
+            sosohappy_notice::build(settings, bed.context(sosohappy_notice::SERVICE), bus).await
+        }
+    };
+    Running::serve(built.expect("the service is built")).await
+}
+
+/// Starts our three services, each with a bus on which the topic is not read yet.
+async fn services(bed: &Bed, held: Topic) -> Vec<(Running, Arc<HeldBus>)> {
     let mut services = Vec::new();
-    let feed = bus();
-    let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, &more).await;
-    let built = sosohappy_feed::build(settings, bed.context(sosohappy_feed::SERVICE), feed.clone()).await;
-    services.push((Running::serve(built.expect("feed is built")).await, feed));
-    let dm = bus();
-    let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &more).await;
-    let built = sosohappy_dm::build(settings, bed.context(sosohappy_dm::SERVICE), dm.clone()).await;
-    services.push((Running::serve(built.expect("dm is built")).await, dm));
-    let notice = bus();
-    let settings = bed.settings("notice", sosohappy_notice::DEFAULTS, &more).await;
-    let built = sosohappy_notice::build(settings, bed.context(sosohappy_notice::SERVICE), notice.clone()).await;
-    services.push((Running::serve(built.expect("notice is built")).await, notice));
+    for service in SERVICES {
+        let bus = HeldBus::new(bed.bus.clone(), held);
+        services.push((start(bed, service, bus.clone()).await, bus));
+    }
     services
 }
 
@@ -104,5 +118,50 @@ async fn nobody_is_refused_before_tokens_and_names_are_read(bed: Bed) {
             }
             service.stop().await;
         }
+    }
+}
+
+/// Topics from which requests are answered, each with its readiness gate: those that every replica keeps in memory, and those that the
+/// replicas of a service keep in their store.
+fn state_topics(service: &str) -> Vec<(Topic, &'static str)> {
+    let in_memory = [Topic::AccessToken, Topic::Expired, Topic::Resign, Topic::AccountState];
+    let in_store = [Topic::EmailAndNickname, Topic::Relation, Topic::DeviceToken];
+    let in_store = in_store
+        .into_iter()
+        .filter(|topic| service != "feed" || *topic != Topic::DeviceToken);
+    let in_memory = in_memory.into_iter().map(|topic| (topic, topic.reader_name()));
+    let in_store = in_store.map(|topic| (topic, topic.consumer_name()));
+    in_memory.chain(in_store).collect()
+}
+
+/// The gates are those of any engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_waits_for_every_state_topic() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    for name in SERVICES {
+        let mut bus: Arc<dyn Bus> = bed.bus.clone();
+        let mut held = Vec::new();
+        for (topic, gate) in state_topics(name) {
+            let holding = HeldBus::new(bus, topic);
+            bus = holding.clone();
+            held.push((gate, holding));
+        }
+        let service = start(&bed, name, bus).await;
+        let readiness = || service.context.lifecycle.readiness();
+        while let Some((gate, holding)) = held.pop() {
+            let waiting = readiness().waiting_for;
+            for gate in held.iter().map(|(gate, _)| gate).chain([&gate]) {
+                assert!(waiting.contains(gate), "{name} waits for {gate}: {waiting:?}");
+            }
+            assert!(!readiness().ready, "{name} has not read {gate}");
+            holding.release();
+            eventually("the topic is read", async || {
+                (!readiness().waiting_for.contains(&gate)).then_some(())
+            })
+            .await;
+        }
+        let ready = tokio::time::timeout(PATIENCE, service.context.lifecycle.ready()).await;
+        ready.unwrap_or_else(|_| panic!("{name} is not ready: {:?}", readiness()));
+        service.stop().await;
     }
 }
