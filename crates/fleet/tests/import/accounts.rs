@@ -1,18 +1,47 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::Value;
+use sosohappy_bus::Start;
 use sosohappy_common::clock::{Clock as _, SystemClock};
-use sosohappy_testkit::{Bed, Running};
+use sosohappy_events::Topic;
+use sosohappy_testkit::{Bed, PATIENCE, Running, eventually};
 
 use super::legacy::{Legacy, Target, count, has_place, photo, token};
 
+/// Starts auth as the first service of a move: the others are still Spring.
 async fn auth(bed: &Bed) -> Running {
-    let more = [("tokens.legacy-key", super::legacy::SECRET)];
+    let more = [
+        ("tokens.legacy-key", super::legacy::SECRET),
+        ("fleet.spring", "feed,dm,notice"),
+    ];
     let settings = bed.settings("auth", sosohappy_auth::DEFAULTS, &more).await;
     let built = sosohappy_auth::build(settings, bed.context(sosohappy_auth::SERVICE), bed.bus.clone()).await;
     bed.start(built).await
+}
+
+/// Returns the names and the push tokens by account, as Spring services read them from their topics: of that many accounts, and of one device.
+async fn published(bed: &Bed, accounts: usize) -> [BTreeMap<String, String>; 2] {
+    let topics = [Topic::EmailAndNickname, Topic::DeviceToken];
+    let mut reader = eventually("the topics can be read", async || {
+        bed.bus.read(&topics, Start::Earliest).await.ok()
+    })
+    .await;
+    let mut found = [BTreeMap::new(), BTreeMap::new()];
+    let all = async {
+        while found[0].len() < accounts || found[1].is_empty() {
+            let record = reader.next().await.expect("the bus can be read");
+            let key = record.key.as_deref().map(String::from_utf8_lossy);
+            let value = record.value_text().expect("no tombstone").to_owned();
+            let topic = usize::from(record.topic == Topic::DeviceToken);
+            found[topic].insert(key.expect("an account").into_owned(), value);
+        }
+    };
+    let published = tokio::time::timeout(PATIENCE, all).await;
+    published.expect("all names and devices are published");
+    found
 }
 
 fn in_an_hour() -> i64 {
@@ -176,6 +205,17 @@ async fn every_row_is_taken_over_or_reported(bed: Bed) {
     }
 
     let auth = auth(&bed).await;
+    let [names, devices] = published(&bed, 9).await;
+    for (account, nickname) in [
+        ("kim@example.com+kakao", "kim"),
+        ("capital@example.com+kakao", "HeIlo"),
+        ("new@example.com+apple", "3f0c7c50-1a2b-4c3d-8e9f-001122334455"),
+    ] {
+        assert_eq!(names.get(account).map(String::as_str), Some(nickname), "{names:?}");
+    }
+    let device = ("kim@example.com+kakao".to_owned(), "push".to_owned());
+    assert_eq!(devices, BTreeMap::from([device]));
+
     let email = "kim@example.com+kakao";
     let access = token("AccessToken", email, exp);
     let found = call(&auth, "findIntroduction", email, &access, &[("nickname", "kim")]).await;
