@@ -24,6 +24,8 @@ SECRETS = {
 }
 # Without it a client could sign in as any person: docs/runbook.md, "Sign-in without proof".
 REQUIRED = {("production", "auth"): {"SOSOHAPPY_AUTH__SIGN_IN__PROOF": "id-token"}}
+# Operators must set them; without them the start fails.
+LEFT_OPEN = {("production", "auth"): {f"SOSOHAPPY_AUTH__SIGN_IN__{provider}__AUDIENCE": "app" for provider in ("APPLE", "GOOGLE", "KAKAO")}}
 
 
 def of_compose():
@@ -60,6 +62,10 @@ def main():
         program = binaries / f"sosohappy-{name}"
         for key, value in REQUIRED.get((where, name), {}).items():
             check(environment.get(key) == value, f"{where}: {name} has not {key}={value}")
+        if more := LEFT_OPEN.get((where, name)):
+            status, _, said = printed(program, environment)
+            check(status != 0 and "audience" in said, f"{where}: {name} starts without a setting that operators must choose: {said}")
+            environment |= more
         status, text, said = printed(program, environment)
         check(status == 0, f"{where}: {name} refuses its environment: {said}")
         check(not any(value in text for value in SECRETS.values()), f"{where}: {name} prints a secret")

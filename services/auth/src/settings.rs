@@ -34,6 +34,7 @@ pub struct Settings {
     pub erasure: Erasure,
     pub database: Database,
     pub images: ImageSettings,
+    #[serde(deserialize_with = "sign_in")]
     pub sign_in: SignIn,
     pub email: EmailAccounts,
     pub mail: MailSettings,
@@ -88,6 +89,20 @@ impl SignIn {
     pub fn proof_of(&self, provider: Provider) -> Proof {
         self.provider(provider).proof.unwrap_or(self.proof)
     }
+}
+
+/// A provider that proves identities needs an audience.
+fn sign_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignIn, D::Error> {
+    let sign_in = SignIn::deserialize(deserializer)?;
+    for provider in Provider::ALL {
+        if sign_in.proof_of(provider) == Proof::IdToken && sign_in.provider(provider).audience.is_empty() {
+            return Err(D::Error::custom(format!(
+                "{}.audience is empty; the app's client ids are required for proof = \"id-token\"",
+                provider.as_str()
+            )));
+        }
+    }
+    Ok(sign_in)
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -370,6 +385,18 @@ mod tests {
             told,
             "sign-in.proof: missing; set it in a file or as SOSOHAPPY_AUTH__SIGN_IN__PROOF"
         );
+    }
+
+    #[tokio::test]
+    async fn proof_needs_an_audience() {
+        let mut settings = vec![("sign-in.proof", "id-token"), ("sign-in.apple.audience", "app")];
+        let told = read(&settings).await.expect_err("an audience is missing");
+        assert!(
+            told.starts_with("sign-in: google.audience is empty; the app's client ids are required"),
+            "{told}"
+        );
+        settings.extend([("sign-in.google.audience", "app"), ("sign-in.kakao.proof", "none")]);
+        read(&settings).await.expect("valid");
     }
 
     #[tokio::test]

@@ -24,7 +24,6 @@ on_both_engines!(
     known_keys_serve_through_an_outage,
     a_misbehaving_provider_is_unavailable,
     concurrent_sign_ins_share_one_request_for_keys,
-    an_audience_is_required,
     a_linked_identity_enters_the_same_account,
     an_identity_is_never_taken_from_another_account,
     one_of_two_accounts_gets_an_identity,
@@ -445,15 +444,6 @@ async fn concurrent_sign_ins_share_one_request_for_keys(bed: Bed) {
     let answers = futures::future::join_all((0..8).map(|_| proving.sign_in(&token))).await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(proving.provider.requests(), 1);
-}
-
-async fn an_audience_is_required(bed: Bed) {
-    let ground = Ground::new(bed);
-    let error = ground
-        .build(&[("sign-in.proof", "id-token"), ("sign-in.apple.audience", "app")])
-        .await
-        .expect_err("no audience");
-    assert!(error.to_string().contains("sign-in.google.audience"), "{error}");
 }
 
 impl Proving {
