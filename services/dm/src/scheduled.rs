@@ -27,7 +27,7 @@ const LEASE: SignedDuration = SignedDuration::from_millis(1250);
 const PARALLEL: usize = 16;
 /// A send that takes longer is abandoned, and its lease ends.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The pause before a message is sent again that could not be sent now.
+/// The pause before a message is sent again that could not be sent now. Its sender may stop it meanwhile.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 pub fn spawn(context: &Context, protocol: Arc<DmProtocol>, metrics: DmMetrics) {
@@ -134,17 +134,22 @@ impl Sending {
 }
 
 async fn send_and_finish(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) -> Result<(), StoreError> {
-    let id = scheduled.id.clone();
+    let (store, id) = (&protocol.store, scheduled.id.clone());
+    let key = ClientKey::of_scheduled(&scheduled.sender, &id);
     match send(context, protocol, scheduled).await {
         // Sent, or the sender has resigned since.
-        Ok(()) | Err(NotTaken::Closed(_)) => protocol.store.finish(&id, None).await,
-        Err(NotTaken::Refused(refusal)) if refusal.is_final() => {
-            protocol.store.finish(&id, Some(refusal.typed_code())).await
-        }
+        Ok(()) | Err(NotTaken::Closed(_)) => store.finish(&id, None).await,
         Err(NotTaken::Refused(refusal)) => {
-            tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
-            let now = protocol.store.server_time().await?;
-            protocol.store.renew(&[&id], now + RETRY).await
+            // A replica that crashed, or a write that failed, may have stored the message all the same: its sender cannot stop it any more.
+            let is_stored = store.with_client_key(&key, context.clock.now()).await?.is_some();
+            if is_stored {
+                store.finish(&id, None).await
+            } else if refusal.is_final() {
+                store.finish(&id, Some(refusal.typed_code())).await
+            } else {
+                tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
+                store.postpone(&id, store.server_time().await? + RETRY).await
+            }
         }
     }
 }

@@ -235,6 +235,10 @@ pub trait Schedule: Send + Sync {
     /// that cannot be decoded is quarantined with the failure [`CORRUPT`].
     async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError>;
 
+    /// Gives back a message that was taken and could not be sent now: it is due again at that moment, and until then its sender may edit or
+    /// stop it.
+    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError>;
+
     /// Extends the leases of messages that are being sent, until that moment.
     async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError>;
 

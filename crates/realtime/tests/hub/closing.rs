@@ -8,6 +8,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{Fleet, account, limits, until};
 
+/// From the end of a token to the closing of its socket.
+const PROMISED: Duration = Duration::from_secs(5);
+
 #[tokio::test]
 async fn pings_come_and_pongs_keep_a_socket_open() {
     let quick = Limits {
@@ -62,9 +65,16 @@ async fn a_client_is_not_idle_while_its_frame_is_worked_on() {
 #[tokio::test]
 async fn a_token_that_ends_closes_its_socket_with_4403() {
     let fleet = Fleet::start(limits()).await;
-    let mut brief = fleet.connect("name=kim&lives_ms=2000").await;
     let mut long = fleet.connect("name=kim&session=2").await;
-    assert_eq!(brief.closed().await, 4403);
+    // A machine that is busy with other tests may delay some of them.
+    let mut late = Vec::new();
+    while late.len() < 3 && late.last().is_none_or(|late| *late > PROMISED) {
+        let ends_after = Instant::now() + Duration::from_secs(2);
+        let mut brief = fleet.connect("name=kim&lives_ms=2000").await;
+        assert_eq!(brief.closed().await, 4403);
+        late.push(ends_after.elapsed());
+    }
+    assert!(late.iter().any(|late| *late <= PROMISED), "{late:?}");
     long.send("echo me not").await;
     assert_eq!(long.text().await, "me not");
     let mut over = fleet.connect_only("name=kim&lives_ms=0").await;

@@ -227,6 +227,13 @@ impl Schedule for MongoStore {
         Ok(due)
     }
 
+    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError> {
+        let taken = doc! { "_id": id, "taken": true };
+        let postponed = doc! { "$set": { "dueAt": until.as_millisecond() }, "$unset": { "taken": "" } };
+        self.collection(SCHEDULED).update_one(taken, postponed).await?;
+        Ok(())
+    }
+
     async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());

@@ -153,6 +153,19 @@ impl Schedule for SqliteStore {
         .await
     }
 
+    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query("UPDATE scheduled_message SET due_at = ?, is_taken = 0 WHERE id = ? AND is_taken = 1")
+                .bind(until.as_millisecond())
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
     async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError> {
         if ids.is_empty() {
             return Ok(());

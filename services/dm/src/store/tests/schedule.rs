@@ -11,6 +11,7 @@ use crate::store::{Due, ScheduleOutcome, WriteError};
 
 on_both_engines!(
     a_schedule_is_taken_by_one_replica_until_its_lease_ends,
+    a_postponed_schedule_is_its_senders_until_it_is_due_again,
     a_corrupt_schedule_is_quarantined_and_delays_no_other,
     a_schedule_is_refused_after_a_resignation,
     a_resignation_and_schedules_that_cross_leave_nothing,
@@ -68,6 +69,27 @@ async fn a_schedule_is_taken_by_one_replica_until_its_lease_ends(bed: Bed) {
     let left = kept.store.scheduled(&account("kim")).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].failure.as_deref(), Some("not-delivered"));
+}
+
+async fn a_postponed_schedule_is_its_senders_until_it_is_due_again(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (first, second) = (add(&kept, "kim", "lee", 1).await, add(&kept, "kim", "park", 1).await);
+    let kim = account("kim");
+    let take = async |second: i64| kept.store.take_due(at(second), LEASE, 10).await.unwrap();
+    let unschedule = async |id: &str| kept.store.unschedule(&kim, id).await.unwrap();
+    assert_eq!(take(100).await.messages.len(), 2);
+    assert!(!unschedule(first.id.as_str()).await, "it is being sent");
+    for id in [&first.id, &second.id] {
+        kept.store.postpone(id, at(105)).await.unwrap();
+    }
+    kept.store.renew(&[&first.id, &second.id], at(200)).await.unwrap();
+    assert!(take(104).await.messages.is_empty());
+    assert!(unschedule(first.id.as_str()).await);
+    assert_eq!(ids(&take(105).await), [second.id.as_str()]);
+    assert!(!unschedule(second.id.as_str()).await, "it is being sent again");
+    kept.store.finish(&second.id, Some("not-delivered")).await.unwrap();
+    kept.store.postpone(&second.id, at(106)).await.unwrap();
+    assert!(take(1000).await.messages.is_empty(), "a failure is final");
 }
 
 async fn a_corrupt_schedule_is_quarantined_and_delays_no_other(bed: Bed) {
