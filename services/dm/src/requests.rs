@@ -77,15 +77,7 @@ impl Requests {
         }
         self.idle_rounds.store(0, Ordering::Relaxed);
         for _ in 0..ATTEMPTS {
-            let (request, are_friends) = futures::try_join!(
-                self.store.request(&conversation),
-                self.directory.friends(&sender.account, &receiver.account)
-            )?;
-            let has_messages = request.is_some() || self.has_messages(&conversation, sender).await?;
-            match (
-                standing(request.as_ref(), &sender.account, are_friends, has_messages),
-                request,
-            ) {
+            match self.standing(&conversation, &sender.account, &receiver.account).await? {
                 (Standing::Open, request) => {
                     // Messages that wait come before this one.
                     if let Some(request) = request.filter(|request| request.is_completing)
@@ -140,9 +132,35 @@ impl Requests {
         Ok(Admission::Delivered)
     }
 
-    async fn has_messages(&self, conversation: &ConversationId, sender: &Party) -> Result<bool, StoreError> {
+    /// Returns whether a message of the sender would be delivered without a request of the sender. Only then the sender may add the other
+    /// person to a room.
+    pub async fn may_write(&self, sender: &Account, receiver: &Account) -> Result<bool, StoreError> {
+        if sender == receiver || !self.are_enabled() {
+            return Ok(true);
+        }
+        let conversation = ConversationId::between(sender, receiver);
+        let (standing, _) = self.standing(&conversation, sender, receiver).await?;
+        Ok(matches!(standing, Standing::Open | Standing::Accept(_)))
+    }
+
+    /// Returns what the conversation says about a new message of the sender, and its request.
+    async fn standing(
+        &self,
+        conversation: &ConversationId,
+        sender: &Account,
+        receiver: &Account,
+    ) -> Result<(Standing, Option<Request>), StoreError> {
+        let (request, are_friends) = futures::try_join!(
+            self.store.request(conversation),
+            self.directory.friends(sender, receiver)
+        )?;
+        let has_messages = request.is_some() || self.has_messages(conversation, sender).await?;
+        Ok((standing(request.as_ref(), sender, are_friends, has_messages), request))
+    }
+
+    async fn has_messages(&self, conversation: &ConversationId, sender: &Account) -> Result<bool, StoreError> {
         let any = Range::default();
-        let found = self.store.newest_within(conversation, &sender.account, &any, 1).await?;
+        let found = self.store.newest_within(conversation, sender, &any, 1).await?;
         Ok(!found.is_empty())
     }
 

@@ -91,10 +91,12 @@ async fn own(app: &App, room: &str, caller: &Caller) -> Result<Room, Error> {
     own.ok_or(Error::Room)
 }
 
-/// Returns the account of a nickname, if a message between the two is possible.
+/// Returns the account of a nickname, if the caller may write to it, and while requests are on without one.
 async fn invited(app: &App, caller: &Caller, nickname: &str) -> Result<Account, Error> {
     let account = app.names.account_of(nickname).await?.ok_or(Error::Nickname)?;
-    if app.directory.blocked(&caller.account, &account).await? {
+    if app.directory.blocked(&caller.account, &account).await?
+        || !app.protocol.requests.may_write(&caller.account, &account).await?
+    {
         return Err(Error::Nickname);
     }
     Ok(account)
@@ -113,7 +115,8 @@ fn joining<'a>(room: &'a str, account: &'a Account, caller: &'a Caller, at: Time
 
 /// Creates a room, which the caller owns
 ///
-/// Of at most 100 people; an account is a member of at most 100 rooms. The members' sockets of version 2 get a `room`.
+/// Of at most 100 people; an account is a member of at most 100 rooms. The members' sockets of version 2 get a `room`. While requests are on, the
+/// caller adds only people to whom a message of the caller needs none.
 #[utoipa::path(
     post,
     path = "/createRoom",
@@ -122,7 +125,7 @@ fn joining<'a>(room: &'a str, account: &'a Account, caller: &'a Caller, at: Time
     responses(
         (status = 200, body = RoomShown),
         (status = 400, body = Problem),
-        (status = 404, description = "No account has the nickname of a member", body = Problem),
+        (status = 404, description = "No account to which the caller may write has the nickname of a member", body = Problem),
         (status = 409, description = "The room has too many members, or the caller too many rooms", body = Problem),
         (status = 503, body = Problem),
     )
@@ -210,7 +213,8 @@ pub struct InviteRoom {
 
 /// Adds a member to a room that the caller owns
 ///
-/// The member sees messages from then on. The members' sockets of version 2 get a `room`. A member who is there already changes nothing.
+/// The member sees messages from then on. The members' sockets of version 2 get a `room`. A member who is there already changes nothing. While
+/// requests are on, the caller adds only people to whom a message of the caller needs none.
 #[utoipa::path(
     post,
     path = "/inviteRoom",
@@ -219,7 +223,7 @@ pub struct InviteRoom {
     responses(
         (status = 200, body = RoomShown),
         (status = 400, body = Problem),
-        (status = 404, description = "The caller owns no room with the id, or no account has the nickname", body = Problem),
+        (status = 404, description = "The caller owns no room with the id, or no account to which the caller may write has the nickname", body = Problem),
         (status = 409, description = "The room has 100 members, or the person 100 rooms", body = Problem),
         (status = 503, body = Problem),
     )

@@ -26,6 +26,7 @@ use reqwest::multipart::Form;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sosohappy_bus::{Bus, Reader, Start};
+use sosohappy_common::clock::Clock;
 use sosohappy_events::types::{DirectMessageSent, MessageReceipt, ReceiptProgress};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket};
@@ -47,6 +48,18 @@ impl Dm {
 
     async fn start_with(bed: &Bed, settings: &[(&str, &str)]) -> Self {
         Self::start_on(bed, bed.bus.clone(), settings).await
+    }
+
+    /// A replica with a clock of its own.
+    async fn start_with_clock(bed: &Bed, clock: Arc<dyn Clock>) -> Self {
+        let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &[]).await;
+        let mut context = bed.context(sosohappy_dm::SERVICE);
+        context.clock = clock;
+        let service = sosohappy_dm::build(settings, context, bed.bus.clone()).await;
+        Self {
+            running: bed.start(service).await,
+            client: sosohappy_common::tls::client(),
+        }
     }
 
     async fn start_on(bed: &Bed, bus: Arc<dyn Bus>, settings: &[(&str, &str)]) -> Self {

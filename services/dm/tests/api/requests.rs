@@ -226,6 +226,8 @@ async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
     let first = frame(&mut to, "message").await;
     assert_eq!((&first["data"]["text"], seq(&first)), (&json!("text 1"), 1));
 
+    people_who_have_to_ask_first_invite_into_no_room(&bed, &dm, &kim).await;
+
     // A friendship delivers what waits without a further message.
     let (mut from, mut to) = (open(&dm, &lee, "").await, open(&dm, &park, "").await);
     from.send(typed("g1", "park", "from lee")).await;
@@ -240,6 +242,47 @@ async fn friends_and_earlier_conversations_need_no_request(bed: Bed) {
     .await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "from lee");
     assert!(requests(&dm, &park).await.is_empty());
+}
+
+/// Kim is a friend of lee's, and has a conversation with park.
+async fn people_who_have_to_ask_first_invite_into_no_room(bed: &Bed, dm: &Dm, kim: &Person) {
+    let jo = bed.person("jo@example.com+google", "jo").await;
+    let create = async |members: &str| {
+        let params = [("name", "우리반"), ("members", members)];
+        dm.post(kim, "createRoom", &params).await
+    };
+    let (status, room) = create("lee,park").await;
+    assert_eq!(
+        (status, &room["members"]),
+        (StatusCode::OK, &json!(["kim", "lee", "park"]))
+    );
+    let invite = async || {
+        let params = [("roomId", room["roomId"].as_str().unwrap()), ("member", "jo")];
+        dm.post(kim, "inviteRoom", &params).await
+    };
+    let refused = async || {
+        for (status, problem) in [create("lee,jo").await, invite().await] {
+            assert_eq!(
+                (status, &problem["code"]),
+                (StatusCode::NOT_FOUND, &json!("nickname-unknown"))
+            );
+        }
+    };
+    refused().await;
+    let mut from = open(dm, kim, "").await;
+    from.send(typed("to-jo", "jo", "hello")).await;
+    frame(&mut from, "accepted").await;
+    refused().await;
+    let (_, rooms) = dm.get(&jo, "rooms").await;
+    assert_eq!(rooms, json!([]));
+    let id = requests(dm, &jo).await[0]["id"].clone();
+    let (status, body) = decide(dm, &jo, "acceptRequest", &id).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let (status, room) = invite().await;
+    assert_eq!(
+        (status, &room["members"]),
+        (StatusCode::OK, &json!(["kim", "lee", "park", "jo"]))
+    );
 }
 
 async fn an_answer_accepts_the_request_in_order(bed: Bed) {
@@ -399,8 +442,21 @@ async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
 }
 
 async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed) {
-    let dm = Dm::start_with(&bed, &[ON]).await;
+    let dm = Dm::start(&bed).await;
+    let switch = async |is_on: bool| {
+        let values = [("messages.requests".to_owned(), json!(is_on))];
+        let refreshed = dm.running.context.settings.set(values.into_iter().collect()).await;
+        let refreshed = refreshed.expect("settings are attached").expect("the setting is valid");
+        assert_eq!(refreshed.needs_restart, Vec::<String>::new());
+    };
     let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+google", "park").await;
+    let mut to = open(&dm, &lee, "").await;
+    let mut stranger = open(&dm, &park, "").await;
+    stranger.send(typed("1", "lee", "a stranger")).await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+
+    switch(true).await;
     let mut from = open(&dm, &kim, "").await;
     from.send(typed("1", "lee", "hello")).await;
     frame(&mut from, "accepted").await;
@@ -416,16 +472,17 @@ async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed
         refused["data"]["reason"],
         "20 messages wait: no more are stored until the receiver accepts the request"
     );
-    dm.running.stop().await;
-    let dm = Dm::start(&bed).await;
-    let mut to = open(&dm, &lee, "&since=0").await;
+    assert_eq!(requests(&dm, &lee).await.len(), 1);
+    switch(false).await;
     for number in 1..=20 {
         assert_eq!(frame(&mut to, "message").await["data"]["number"], number);
     }
-    let park = bed.person("park@example.com+google", "park").await;
-    let mut from = open(&dm, &park, "").await;
-    from.send(typed("1", "lee", "a stranger")).await;
-    assert_eq!(frame(&mut to, "message").await["data"]["text"], "a stranger");
+    from.send(typed("2", "park", "another stranger")).await;
+    assert_eq!(frame(&mut stranger, "message").await["data"]["text"], "a stranger");
+    assert_eq!(
+        frame(&mut stranger, "message").await["data"]["text"],
+        "another stranger"
+    );
 }
 
 async fn a_request_with_a_corrupt_message_delays_no_other(bed: Bed) {

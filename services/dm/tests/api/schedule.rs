@@ -316,16 +316,7 @@ async fn a_message_that_cannot_be_sent_stays_with_the_reason(bed: Bed) {
 
 /// A replica whose clock stands at that time.
 async fn start_at(bed: &Bed, now: Timestamp) -> Dm {
-    let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &[]).await;
-    let mut context = bed.context(sosohappy_dm::SERVICE);
-    context.clock = ManualClock::at(now);
-    let running = bed
-        .start(sosohappy_dm::build(settings, context, bed.bus.clone()).await)
-        .await;
-    Dm {
-        running,
-        client: sosohappy_common::tls::client(),
-    }
+    Dm::start_with_clock(bed, ManualClock::at(now)).await
 }
 
 /// Makes every scheduled message due.
