@@ -849,7 +849,73 @@ mod tests {
     use super::documents::owners;
     use super::*;
     use crate::SERVICE;
-    use crate::domain::MessageIds;
+    use crate::domain::{MessageDate, MessageIds, Party};
+    use crate::socket::event;
+
+    /// A store whose commands are observed.
+    async fn observed(bed: &Bed, context: &Context) -> (MongoStore, Commands) {
+        let commands = Commands::default();
+        let observe = commands.handler();
+        let url = bed.mongodb_url("dm").as_str().into();
+        let database = Database::open_with(&url, context, |options| options.command_event_handler = Some(observe));
+        let store = MongoStore {
+            database: database.await.unwrap(),
+            mixed: Mixed::none(),
+            frames: 10_000,
+            object_ids: AtomicBool::new(false),
+            remembered: AtomicBool::new(false),
+        };
+        (store, commands)
+    }
+
+    fn account(name: &str) -> Account {
+        format!("{name}@example.com+kakao").parse().unwrap()
+    }
+
+    /// The message is the first write, and acknowledged by a majority of servers before a socket or a topic has it: the relay reads its event
+    /// from the same document, with the read concern of a majority.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_message_is_stored_by_a_majority() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
+        let party = |name: &str| Party {
+            account: account(name),
+            nickname: name.to_owned(),
+        };
+        let message = Message {
+            id: MessageIds::new(&context).next(),
+            sender: party("kim"),
+            receiver: party("lee"),
+            date: MessageDate::at(context.clock.now()),
+            text: MessageText::stored("hello".to_owned()),
+        };
+        let now = context.clock.now();
+        let event = event(&message, now, false, None, &context).to_outgoing();
+        let message = NewMessage {
+            message,
+            repeat_key: None,
+            client_key: None,
+            reply_to: None,
+            authorized_at: now,
+            stored_at: now,
+            push_due: None,
+            is_held: false,
+        };
+        let (commands, outcome) = commands.documents_of(store.keep(&message, &event)).await;
+        assert_eq!(outcome.unwrap(), Outcome::Stored);
+        let writes = commands.iter().filter(|(name, _)| name != "find");
+        let writes: Vec<_> = writes
+            .map(|(name, command)| {
+                let concern = command.get_document("writeConcern").expect("a write concern");
+                (name.as_str(), command.get_str(name).ok(), concern.get_str("w").ok())
+            })
+            .collect();
+        assert_eq!(writes, [("insert", Some(MESSAGES), Some("majority"))]);
+    }
 
     /// Case E7.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -858,19 +924,9 @@ mod tests {
             return;
         }
         let bed = Bed::new(EngineSet::Real).await;
-        let (url, context) = (bed.mongodb_url("dm").as_str().into(), bed.context(SERVICE));
-        let commands = Commands::default();
-        let observe = commands.handler();
-        let database = Database::open_with(&url, &context, |options| options.command_event_handler = Some(observe));
-        let store = MongoStore {
-            database: database.await.unwrap(),
-            mixed: Mixed::none(),
-            frames: 10_000,
-            object_ids: AtomicBool::new(false),
-            remembered: AtomicBool::new(false),
-        };
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
         store.make_indexes().await.unwrap();
-        let account = |name: &str| -> Account { format!("{name}@example.com+kakao").parse().unwrap() };
         let (kim, ids) = (account("kim"), MessageIds::new(&context));
         let documents = (0..1009).map(|number| {
             let (other, id) = (account(&format!("p{number}")), ids.next());

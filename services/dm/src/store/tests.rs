@@ -19,6 +19,7 @@ use sosohappy_events::types::{AccountErased, ModerationOutcome};
 use sosohappy_events::{Envelope, EventId, Mixed, Outgoing};
 use sosohappy_store::Directory;
 use sosohappy_store::outbox::Outbox;
+use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, EngineSet, PATIENCE, on_both_engines};
 
 use super::reports::{Moderation, NewReport};
@@ -322,6 +323,7 @@ async fn a_conversation_is_paged_backwards(bed: Bed) {
     assert!(kept.conversation("lee", "park", None, 20).await.is_empty());
 }
 
+/// Case E7: by one statement; `a_page_of_conversations_is_one_query` counts the commands of MongoDB.
 async fn the_newest_of_each_conversation(bed: Bed) {
     let kept = Kept::open(&bed).await;
     assert!(kept.newest("kim").await.is_empty());
@@ -332,7 +334,13 @@ async fn the_newest_of_each_conversation(bed: Bed) {
     kept.say("park", "lee", 9, 0).await;
     assert_eq!(kept.newest("kim").await, ["kim kim 1", "park kim 7", "lee kim 4"]);
     assert_eq!(kept.newest("lee").await, ["park lee 9", "lee kim 4"]);
-    let first = kept.store.newest(&account("kim"), None, 1).await.unwrap().messages;
+    let kim = account("kim");
+    let (cost, all) = cost_of("conversations", &bed, kept.store.newest(&kim, None, 1000)).await;
+    assert_eq!(all.unwrap().messages.len(), 3);
+    if bed.set == EngineSet::Embedded {
+        assert_eq!(cost, Cost { reads: 1, writes: 0 });
+    }
+    let first = kept.store.newest(&kim, None, 1).await.unwrap().messages;
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].message.text.as_str(), "kim kim 1");
 }
