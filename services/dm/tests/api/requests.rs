@@ -1,6 +1,8 @@
 //! Requests: the first messages between two people who do not follow each other wait.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use reqwest::StatusCode;
@@ -9,6 +11,7 @@ use sosohappy_bus::Start;
 use sosohappy_events::types::{DirectMessageSent, FollowChanged, NoticeRaised, Relation, RelationChanged};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::{Bed, EngineSet, HeldBus, PATIENCE, Person, eventually, on_both_engines};
+use tokio::net::TcpListener;
 
 use super::stream::{frame, open, seq, typed};
 use super::{DATE, Dm, message, two};
@@ -427,9 +430,13 @@ async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
     frame(&mut from, "accepted").await;
     assert_eq!(requests(&dm, &lee).await[0]["asker"]["isLive"], true);
     dm.running.stop().await;
-    // Nothing listens there.
-    let away = [ON, ("access.auth-url", "http://127.0.0.1:9")];
-    let dm = Dm::start_with(&bed, &away).await;
+    let (url, asked) = silent_auth().await;
+    let silent = [
+        ON,
+        ("access.auth-url", url.as_str()),
+        ("access.introspection-timeout", "300ms"),
+    ];
+    let dm = Dm::start_with(&bed, &silent).await;
     let asker = eventually("the token is known", async || {
         let (status, body) = dm.get(&lee, "findRequest").await;
         (status == StatusCode::OK).then(|| body["content"][0]["asker"].clone())
@@ -439,6 +446,37 @@ async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
         asker,
         json!({ "nickname": "kim", "introduction": "kim입니다", "isLive": false })
     );
+    // A call waits for auth for a short time. After some in a row, auth is not asked for a while.
+    let (mut is_in_time, mut is_spared) = (false, false);
+    eventually("calls end in time, and spare auth", async || {
+        let (before, began) = (asked.load(Ordering::SeqCst), Instant::now());
+        assert_eq!(requests(&dm, &lee).await[0]["asker"]["isLive"], false);
+        if asked.load(Ordering::SeqCst) == before {
+            is_spared = true;
+        } else {
+            is_in_time |= began.elapsed() <= Duration::from_secs(1);
+        }
+        (is_in_time && is_spared).then_some(())
+    })
+    .await;
+}
+
+/// Listens as auth, and never answers. Returns its URL and the number of its connections: a call that was given up closes its own.
+async fn silent_auth() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            connections.push(connection);
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (url, asked)
 }
 
 async fn requests_are_off_by_default_and_switched_off_they_are_accepted(bed: Bed) {
