@@ -63,6 +63,9 @@ pub struct OwnMessages {
 }
 
 /// Lists the messages that the caller has sent, each with its state
+///
+/// A message that was rejected is not stored, and not among them: its frame is answered with the reason. `scheduled` lists the messages that are
+/// sent later, and those that failed at their time, with the reason.
 #[utoipa::path(
     get,
     path = "/myMessages",
