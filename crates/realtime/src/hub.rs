@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::frame_limit::FrameLimit;
 use crate::mailbox::{Mailbox, Pushed, Queued, Signal};
 use crate::metrics::SocketMetrics;
+use crate::page_reads::PageReads;
 use crate::revocations;
 use crate::{Close, OnShown, Version};
 
@@ -190,6 +191,8 @@ pub(crate) struct Socket {
     /// When its handshake was accepted.
     since: Timestamp,
     pub mailbox: Mailbox,
+    /// Of all sockets of the account here.
+    pub reads: PageReads,
     /// The tick of the last sign of life; [`Socket::BUSY`] while a frame of the client is worked on.
     seen: AtomicU64,
     /// The tick of the next ping.
@@ -476,6 +479,8 @@ impl Hub {
         let ping_every = u64::try_from(limits.ping_every.as_millis()).unwrap_or(u64::MAX).max(1);
         // A random first interval spreads the pings of sockets that came in one wave.
         let first_ping = tick.saturating_add(1 + shared.context.entropy.u64() % ping_every);
+        let open = connections.accounts.get(&caller.account).and_then(|open| open.first());
+        let reads = open.map(|open| open.reads.clone()).unwrap_or_default();
         let socket = Arc::new(Socket {
             id: shared.next_id.fetch_add(1, Ordering::Relaxed),
             caller,
@@ -484,6 +489,7 @@ impl Hub {
             limits,
             since: now,
             mailbox: Mailbox::default(),
+            reads,
             seen: AtomicU64::new(tick),
             next_ping: AtomicU64::new(first_ping),
             opened: tick,

@@ -14,6 +14,7 @@ pub mod lanes;
 mod mailbox;
 pub mod marks;
 mod metrics;
+mod page_reads;
 mod revocations;
 pub mod session;
 pub mod shared_reads;

@@ -45,7 +45,8 @@ pub trait Protocol: Send + Sync + 'static {
         std::future::ready(Ok(None))
     }
 
-    /// Returns the numbered frames after a number, at most [`stream::PAGE`]. An error is retried.
+    /// Returns the numbered frames of the caller's account after a number, at most [`stream::PAGE`]. An error is retried. Sockets of the account
+    /// that ask at the same time share the page, whichever of them is the caller.
     fn page(&self, _caller: &Caller, after: i64) -> impl Future<Output = Result<Page, Problem>> + Send {
         std::future::ready(Ok(Page {
             until: after,
@@ -138,7 +139,7 @@ pub fn upgrade<P: Protocol>(
     upgrade.on_upgrade(async move |connection| {
         let _tracked = tracked;
         match registration {
-            Ok(registration) => run(connection, hub, registration, &*protocol, stream).await,
+            Ok(registration) => run(connection, hub, registration, &protocol, stream).await,
             Err(reason) => refuse(connection, &hub, reason).await,
         }
     })
@@ -148,7 +149,7 @@ async fn run<P: Protocol>(
     connection: WebSocket,
     hub: Hub,
     mut registration: Registration,
-    protocol: &P,
+    protocol: &Arc<P>,
     stream: Option<Stream>,
 ) {
     let known = registration.socket.clone();
@@ -183,7 +184,7 @@ async fn refuse(mut connection: WebSocket, hub: &Hub, reason: Close) {
 type Work<'a> = BoxFuture<'a, Result<Option<String>, Close>>;
 
 /// The reading of numbered frames from the store, with the span of their writing.
-type Pull<'a> = BoxFuture<'a, (Page, Span)>;
+type Pull<'a> = BoxFuture<'a, (Arc<Page>, Span)>;
 
 /// How far a version 2 socket has read the store.
 struct Reading {
@@ -250,7 +251,7 @@ enum Received {
 struct Session<'a, P> {
     hub: &'a Hub,
     known: &'a Socket,
-    protocol: &'a P,
+    protocol: &'a Arc<P>,
     connection: WebSocket,
     confirmations: Confirmations,
     /// Of a version 2 socket.
@@ -337,14 +338,20 @@ impl<'a, P: Protocol> Session<'a, P> {
         let cause = stream.cause.take();
         let span = cause.map_or_else(Span::none, |cause| write_span(self.hub.0.context.service, &cause));
         let reading = span.clone();
-        let (protocol, caller, after) = (self.protocol, &self.known.caller, stream.after);
+        let (protocol, socket, after) = (self.protocol, self.known, stream.after);
         let entropy = &self.hub.0.context.entropy;
+        let shared = move || {
+            socket.reads.get(after, || {
+                let (protocol, caller) = (protocol.clone(), socket.caller.clone());
+                async move { protocol.page(&caller, after).await }
+            })
+        };
         let read = async move {
             let mut pause = RETRY.0;
             loop {
                 let page = match signal {
-                    Signal::Look => protocol.look(caller, after).await,
-                    Signal::Stored => protocol.page(caller, after).await,
+                    Signal::Look => protocol.look(&socket.caller, after).await.map(Arc::new),
+                    Signal::Stored => shared().await,
                 };
                 match page {
                     Ok(page) => return (page, span),
@@ -359,14 +366,16 @@ impl<'a, P: Protocol> Session<'a, P> {
         Some(Box::pin(read.instrument(reading)))
     }
 
-    async fn write_page(&mut self, page: Page, span: &Span) -> Result<(), End> {
+    async fn write_page(&mut self, page: Arc<Page>, span: &Span) -> Result<(), End> {
         let within = self.known.limits.write_timeout;
         let written = page.frames.len();
         span.record("frames", written);
-        for numbered in page.frames {
+        for numbered in &page.frames {
             self.hub.0.metrics.frames_out.inc();
-            self.confirmations.wrote_numbered(numbered.seq, numbered.on_shown);
-            in_time(within, self.connection.feed(Message::Text(numbered.frame.into()))).await?;
+            self.confirmations
+                .wrote_numbered(numbered.seq, numbered.on_shown.clone());
+            let frame = Message::Text(numbered.frame.clone());
+            in_time(within, self.connection.feed(frame)).await?;
         }
         if let Some(stream) = &mut self.stream {
             stream.after = stream.after.max(page.until);

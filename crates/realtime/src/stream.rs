@@ -4,6 +4,7 @@
 //! client. A record of the bus is a signal to look only ([`crate::Hub::signal`]). So they come in the order of their numbers and without
 //! a gap, whichever replica stored them, and a record that is delivered again shows nothing twice.
 
+use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -70,7 +71,8 @@ pub struct Page {
 #[derive(Debug)]
 pub struct Numbered {
     pub seq: i64,
-    pub frame: String,
+    pub frame: Utf8Bytes,
+    /// Of the first socket that shows it.
     pub on_shown: OnShown,
 }
 

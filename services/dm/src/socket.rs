@@ -554,7 +554,7 @@ impl DmProtocol {
         let names = PresentNames::of_people(&*self.names, people.into_iter()).await?;
         let frames = found.content.iter().filter(is_visible).map(|framed| Numbered {
             seq: framed.seq,
-            frame: typed::framed(framed, &names),
+            frame: typed::framed(framed, &names).into(),
             on_shown: self.on_shown(account, framed),
         });
         Ok(Page {

@@ -168,7 +168,7 @@ impl NoticeProtocol {
         let data = notice.shown_data(actor)?;
         Some(Numbered {
             seq: notice.seq,
-            frame: stream::frame(&notice.topic, Some(&notice.id.to_string()), Some(notice.seq), &data),
+            frame: stream::frame(&notice.topic, Some(&notice.id.to_string()), Some(notice.seq), &data).into(),
             on_shown: self.shown.queued(notice.id, notice.occurred_at),
         })
     }

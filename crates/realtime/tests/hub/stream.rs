@@ -36,6 +36,31 @@ async fn a_client_gets_what_is_stored_in_order_and_once() {
 }
 
 #[tokio::test]
+async fn sockets_of_an_account_share_the_pages_of_a_signal() {
+    const SOCKETS: usize = 10;
+    let fleet = Fleet::start(Limits {
+        per_account: SOCKETS,
+        ..limits()
+    })
+    .await;
+    *fleet.notes.page_takes.lock() = Duration::from_millis(50);
+    let mut clients = Vec::new();
+    for _ in 0..SOCKETS {
+        clients.push(fleet.connect("name=kim&v=2").await);
+    }
+    for seq in 1..=3 {
+        let before = *fleet.notes.pages.lock();
+        fleet.notes.stored.lock().push(seq);
+        fleet.hub.signal(&account("kim"));
+        for client in &mut clients {
+            frames(client, [seq]).await;
+        }
+        let pages = *fleet.notes.pages.lock() - before;
+        assert!(pages <= 2, "{pages} pages for {SOCKETS} sockets");
+    }
+}
+
+#[tokio::test]
 async fn frames_are_shown_when_the_client_acknowledged_them() {
     let fleet = Fleet::start(limits()).await;
     fleet.notes.stored.lock().extend(1..=5);

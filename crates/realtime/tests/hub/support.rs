@@ -42,6 +42,10 @@ pub struct Notes {
     pub opened: Mutex<usize>,
     /// The numbered frames of everybody.
     pub stored: Mutex<Vec<i64>>,
+    /// Pages that were read after a signal.
+    pub pages: Mutex<usize>,
+    /// How long each of them takes.
+    pub page_takes: Mutex<Duration>,
     /// No frame is ever answered.
     pub stuck: Mutex<bool>,
     /// How often the store fails from now on.
@@ -68,19 +72,16 @@ impl Protocol for Notes {
     }
 
     async fn page(&self, _caller: &Caller, after: i64) -> Result<Page, Problem> {
-        let mut failing = self.failing.lock();
-        if *failing > 0 {
-            *failing -= 1;
-            return Err(Problem::unavailable());
+        *self.pages.lock() += 1;
+        let takes = *self.page_takes.lock();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
         }
-        let stored = self.stored.lock();
-        let mut numbers = stored.iter().copied().filter(|seq| *seq > after);
-        let frames: Vec<_> = numbers.by_ref().take(PAGE).map(|seq| self.numbered(seq)).collect();
-        Ok(Page {
-            until: frames.last().map_or(after, |frame| frame.seq),
-            frames,
-            more: numbers.next().is_some(),
-        })
+        self.after(after)
+    }
+
+    async fn look(&self, _caller: &Caller, after: i64) -> Result<Page, Problem> {
+        self.after(after)
     }
 
     async fn frame(&self, _caller: &Caller, _origin: Origin<'_>, text: &str) -> Result<Option<String>, Close> {
@@ -108,11 +109,27 @@ impl Protocol for Notes {
 }
 
 impl Notes {
+    fn after(&self, after: i64) -> Result<Page, Problem> {
+        let mut failing = self.failing.lock();
+        if *failing > 0 {
+            *failing -= 1;
+            return Err(Problem::unavailable());
+        }
+        let stored = self.stored.lock();
+        let mut numbers = stored.iter().copied().filter(|seq| *seq > after);
+        let frames: Vec<_> = numbers.by_ref().take(PAGE).map(|seq| self.numbered(seq)).collect();
+        Ok(Page {
+            until: frames.last().map_or(after, |frame| frame.seq),
+            frames,
+            more: numbers.next().is_some(),
+        })
+    }
+
     fn numbered(&self, seq: i64) -> Numbered {
         let shown = self.shown.clone();
         Numbered {
             seq,
-            frame: numbered(seq),
+            frame: numbered(seq).into(),
             on_shown: OnShown::new(move || shown.lock().push(seq)),
         }
     }

@@ -1,0 +1,148 @@
+//! Reads of numbered frames, shared by the sockets of one account here.
+//!
+//! A record signals all of them at once. The first socket reads the store; those that come while it reads share one read, which begins after it:
+//! two reads, however many sockets. A socket never gets the result of a read that began before its signal, because that read may have missed
+//! what was stored.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use parking_lot::Mutex;
+use sosohappy_common::Problem;
+
+use crate::Page;
+
+type Outcome = Result<Arc<Page>, Problem>;
+
+/// A read for the sockets that hold it. Each of them drives it: a socket whose client is slow delays none of the others.
+pub(crate) type Read = Shared<BoxFuture<'static, Outcome>>;
+
+/// Clones share the reads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PageReads(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Reads that were made.
+    made: u64,
+    running: Option<Known>,
+    /// Made, and not begun: more sockets may join it.
+    next: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    after: i64,
+    /// Only the sockets that wait keep a read and its frames.
+    read: WeakShared<BoxFuture<'static, Outcome>>,
+}
+
+impl Known {
+    fn of(known: Option<&Self>, after: i64) -> Option<Read> {
+        known.filter(|known| known.after == after)?.read.upgrade()
+    }
+}
+
+impl State {
+    fn begin(&mut self, number: u64) {
+        if self.next.as_ref().is_some_and(|next| next.number == number) {
+            self.running = self.next.take();
+        }
+    }
+}
+
+impl PageReads {
+    /// Returns the read of the frames after a number that begins next, made of `read` unless another socket has made it.
+    pub fn get<F>(&self, after: i64, read: impl FnOnce() -> F) -> Read
+    where
+        F: Future<Output = Result<Page, Problem>> + Send + 'static,
+    {
+        let mut state = self.0.lock();
+        if let Some(next) = Known::of(state.next.as_ref(), after) {
+            return next;
+        }
+        let running = Known::of(state.running.as_ref(), after);
+        state.made += 1;
+        let (number, reads, read) = (state.made, self.0.clone(), read());
+        let made = async move {
+            if let Some(running) = running {
+                // Its outcome is for those that have joined it.
+                let _ = running.await;
+            }
+            reads.lock().begin(number);
+            read.await.map(Arc::new)
+        };
+        let made = made.boxed().shared();
+        state.next = made.downgrade().map(|read| Known { number, after, read });
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Numbers {
+        newest: AtomicI64,
+        reads: AtomicUsize,
+    }
+
+    async fn page(store: Arc<Numbers>) -> Result<Page, Problem> {
+        store.reads.fetch_add(1, Ordering::SeqCst);
+        let until = store.newest.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Page {
+            until,
+            ..Page::default()
+        })
+    }
+
+    async fn wait(reads: PageReads, store: Arc<Numbers>) -> i64 {
+        reads.get(0, || page(store)).await.expect("a page").until
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sockets_at_the_same_time_share_reads() {
+        let (store, reads) = (Arc::new(Numbers::default()), PageReads::default());
+        let sockets = (0..10).map(|_| wait(reads.clone(), store.clone()));
+        join_all(sockets).await;
+        assert_eq!(store.reads.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_sees_what_was_stored_before_it() {
+        let (store, reads) = (Arc::new(Numbers::default()), PageReads::default());
+        for value in 1..100_u32 {
+            // It waits, runs or has ended when the value is stored.
+            let earlier = tokio::spawn(wait(reads.clone(), store.clone()));
+            tokio::time::sleep(Duration::from_millis(1) * (value % 70)).await;
+            let value = i64::from(value);
+            store.newest.store(value, Ordering::SeqCst);
+            assert_eq!(wait(reads.clone(), store.clone()).await, value);
+            earlier.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_stalls_or_ends_holds_up_no_other() {
+        let (store, reads) = (Arc::new(Numbers::default()), PageReads::default());
+        drop(reads.get(0, || page(store.clone())));
+        let mut stalled = reads.get(0, || page(store.clone()));
+        assert!(futures::poll!(&mut stalled).is_pending());
+        for number in 2..5 {
+            let read = reads.get(0, || page(store.clone()));
+            let read = tokio::time::timeout(Duration::from_secs(1), read).await;
+            assert!(read.is_ok_and(|page| page.is_ok()));
+            assert_eq!(store.reads.load(Ordering::SeqCst), number);
+        }
+        drop(stalled);
+    }
+}
