@@ -53,6 +53,7 @@ impl MongoStore {
     pub(super) async fn make_room_indexes(&self) -> Result<(), StoreError> {
         let indexes = [
             index("room_members", doc! { PERSONS: 1 }),
+            index("room_creator", doc! { "creator": 1 }),
             sparse("room_left", doc! { LEFT: 1 }),
         ];
         let rooms = self.collection(ROOMS);
