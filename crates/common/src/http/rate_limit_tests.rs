@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -17,6 +17,7 @@ use super::*;
 use crate::clock::{ManualClock, SystemEntropy};
 use crate::http::serve::Service;
 use crate::http::testing::{credentials, test_settings};
+use crate::lenient;
 
 #[utoipa::path(get, path = "/test-service/read", security(("accessToken" = [])), responses((status = 200)))]
 async fn read() {}
@@ -30,6 +31,9 @@ async fn sign_in() {}
 #[utoipa::path(post, path = "/test-service/code", responses((status = 200)))]
 async fn code() {}
 
+#[utoipa::path(get, path = "/test-service/connect", security(("accessToken" = [])), responses((status = 101)))]
+async fn connect() {}
+
 /// A service whose clock stands still.
 fn service(limits: &Live<RateLimits>) -> (Service, Arc<ManualClock>) {
     let routes = OpenApiRouter::new()
@@ -37,6 +41,7 @@ fn service(limits: &Live<RateLimits>) -> (Service, Arc<ManualClock>) {
         .routes(routes!(write))
         .routes(Class::SignIn.of(routes!(sign_in)))
         .routes(routes!(code))
+        .routes(Class::Connect.of(routes!(connect)))
         .route("/test-service/undocumented", get(|| async {}));
     let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
     let context = Context::with("test-service", 0, clock.clone(), Arc::new(SystemEntropy));
@@ -52,11 +57,12 @@ fn limits() -> RateLimits {
     limits.per_address.sign_in = Rate::per_minute(4);
     limits.per_address.read = Rate::per_minute(50);
     limits.per_address.write = Rate::per_minute(5);
+    limits.per_address.connect = Rate::per_minute(6);
     limits
 }
 
 fn request(method: Method, path: &str, peer: &str) -> Request {
-    let peer: SocketAddr = (peer.parse::<std::net::IpAddr>().expect("an address"), 4711).into();
+    let peer: SocketAddr = (peer.parse::<IpAddr>().expect("an address"), 4711).into();
     let request = http::Request::builder().method(method).uri(path);
     request
         .extension(ConnectInfo(peer))
@@ -110,6 +116,7 @@ async fn classes_have_quotas_of_their_own() {
         (Method::POST, "/test-service/signIn", 4),
         (Method::POST, "/test-service/write", 5),
         (Method::HEAD, "/test-service/read", 50),
+        (Method::GET, "/test-service/connect", 6),
         // Anonymous together.
         (Method::POST, "/test-service/code", 3),
         (Method::GET, "/test-service/undocumented", 0),
@@ -120,6 +127,7 @@ async fn classes_have_quotas_of_their_own() {
     let text = service.context.metrics.render();
     for line in [
         r#"http_rate_limited_requests_total{by="address",class="sign-in",application="test-service"} 56"#,
+        r#"http_rate_limited_requests_total{by="address",class="connect",application="test-service"} 54"#,
         r#"http_rate_limited_requests_total{by="account",class="upload",application="test-service"} 0"#,
     ] {
         assert!(text.contains(line), "{text}");
@@ -243,6 +251,7 @@ async fn documents_tell_class_and_answer() {
         ("/test-service/write", "post", "write"),
         ("/test-service/signIn", "post", "sign-in"),
         ("/test-service/code", "post", "anonymous"),
+        ("/test-service/connect", "get", "connect"),
     ] {
         let operation = &document["paths"][path][method];
         assert_eq!(operation[EXTENSION], class, "{path}");
@@ -265,4 +274,84 @@ fn an_upload_counts_until_it_is_dropped() {
     drop(first);
     let _third = uploads.begin(&kim, two).expect("one has ended");
     assert_eq!(uploads.0.lock().len(), 1, "accounts without an upload have no entry");
+}
+
+/// Seconds of a replay.
+const REPLAYED: u64 = 180;
+
+/// The limits that every service has by default.
+fn default_limits() -> RateLimits {
+    let shared: Value = toml::from_str(include_str!("../settings/shared.toml")).expect("TOML");
+    let (limits, unknown) = lenient::from_settings(&shared["rate-limits"]);
+    assert_eq!(unknown, Vec::<String>::new());
+    limits.expect("the defaults are valid")
+}
+
+/// Replays calls under the default limits: so many of a class at once, every so many seconds. Returns the number of refused calls by class.
+fn refusals(
+    calls: &[(Class, usize, u64)],
+    check: impl Fn(&Limiters, Class) -> Result<(), Limited>,
+) -> [usize; Class::ALL.len()] {
+    let manual = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+    let clock: Arc<dyn Clock> = manual.clone();
+    let limiters = Limiters::new(&default_limits(), None, &clock);
+    let mut refused = [0; Class::ALL.len()];
+    for second in 0..REPLAYED {
+        for (class, at_once, every) in calls {
+            if second.is_multiple_of(*every) {
+                let attempts = (0..*at_once).filter(|_| check(&limiters, *class).is_err());
+                refused[*class as usize] += attempts.count();
+            }
+        }
+        manual.advance(Duration::from_secs(1));
+    }
+    refused
+}
+
+#[test]
+fn a_busy_person_meets_no_default_limit() {
+    let kim: Account = "kim@example.com+kakao".parse().expect("an account");
+    let of_kim = |limiters: &Limiters, class: Class| limiters.by_account[class as usize].check(&kim);
+    // All of it at one service: scrolls through feeds with pictures without a pause, likes a post each second and comments on it, posts
+    // pictures, and has a network that breaks every five seconds.
+    let busy = [
+        (Class::Read, 10, 1),
+        (Class::Write, 2, 1),
+        (Class::Upload, 3, 10),
+        (Class::Connect, 2, 5),
+        // A page of pictures, none of which is cached.
+        (Class::Read, 300, 60),
+    ];
+    assert_eq!(refusals(&busy, of_kim), [0; Class::ALL.len()]);
+    let script = busy.map(|(class, at_once, every)| (class, 10 * at_once, every));
+    let refused = refusals(&script, of_kim);
+    for (class, ..) in script {
+        assert!(refused[class as usize] > 0, "{class:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_thousand_people_behind_one_address_meet_no_default_limit() {
+    let carrier = ClientAddress::of(IpAddr::from([192, 0, 2, 1]));
+    let of_carrier = |limiters: &Limiters, class: Class| limiters.by_address[class as usize].check(&carrier);
+    let people = [
+        // Four new people a second, each with an authorize code, and a re-issued token a second.
+        (Class::SignIn, 4, 1),
+        (Class::Anonymous, 5, 1),
+        // One in five scrolls through pictures.
+        (Class::Read, 800, 1),
+        (Class::Write, 200, 1),
+        (Class::Upload, 10, 1),
+        (Class::Connect, 20, 1),
+        // Once a minute the carrier's network breaks: each app opens its socket twice at once, and half of the access tokens have ended.
+        (Class::Connect, 2_000, 60),
+        (Class::Anonymous, 500, 60),
+    ];
+    assert_eq!(refusals(&people, of_carrier), [0; Class::ALL.len()]);
+    // One address that guesses passwords, or fetches codes in a loop.
+    let refused = refusals(&[(Class::SignIn, 50, 1), (Class::Anonymous, 50, 1)], of_carrier);
+    assert!(
+        refused[Class::SignIn as usize] > 0 && refused[Class::Anonymous as usize] > 0,
+        "{refused:?}"
+    );
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use sosohappy_events::types::{AccountStateChanged, SessionExpired, State};
-use sosohappy_testkit::{Bed, PATIENCE, Running, Socket, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, Running, Socket, on_both_engines};
 use tokio_tungstenite::tungstenite;
 
 use crate::fleet::{DATE, connect, frame, kim, lee, like, replica};
@@ -87,6 +87,21 @@ async fn a_handshake_is_read_however_its_fields_are_written(bed: Bed) {
     let head = handshake(&notice, &kim, &format!("{two_lines}\r\nsec-websocket-version: 8")).await;
     assert!(head.starts_with("http/1.1 426 "), "{head}");
     assert!(head.contains("\r\nsec-websocket-version: 13\r\n"), "{head}");
+}
+
+/// The engines play no part: on one of them only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handshakes_of_an_account_are_limited() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    // A rate this low gives none back while the test runs.
+    let notice = replica(&bed, &[("rate-limits.per-account.connect", "1")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let _first = connect(&notice, &kim).await;
+    let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13";
+    let head = handshake(&notice, &kim, upgrade).await;
+    assert!(head.starts_with("http/1.1 429 "), "{head}");
+    assert!(head.contains("\r\nretry-after: "), "{head}");
+    let _of_another_account = connect(&notice, &lee).await;
 }
 
 async fn what_is_no_handshake_is_a_bad_request(bed: Bed) {
