@@ -28,6 +28,7 @@ NOTHING_CORRUPT = "a healthy fleet has no corrupt data; the alert counts a new s
 ABSENT = {
     'http_server_requests_seconds_count{status="500"}': NOTHING_CORRUPT,
     'events_consumed_total{outcome="corrupt"}': NOTHING_CORRUPT,
+    'events_consumed_total{outcome="newer-version"}': "the fleet has one release; the alert counts a new series as an increase",
     'http_server_requests_seconds_count{uri!~"/actuator.*", outcome="SERVER_ERROR"}': NO_SERVER_ERROR,
     **{f'http_server_requests_seconds_count{{application="{name}-service", outcome="SERVER_ERROR", uri!~"/actuator.*", instance=~".*"}}': NO_SERVER_ERROR for name in SERVICES},
 }

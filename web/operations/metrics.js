@@ -85,6 +85,7 @@ export const ALERTS = [
  */
 export const INCREASES = [
   ['DeadLetters', 'events_dead_letters_total', {}, '30m', 0, ''],
+  ['NewerEventVersion', 'events_consumed_total', { outcome: 'newer-version' }, '5m', 0, '5m'],
   ['OutboxRefused', 'outbox_refused_total', {}, '30m', 0, ''],
   ['OutboxQuarantined', 'outbox_quarantined_total', {}, '30m', 0, ''],
   ['ScheduledMessagesQuarantined', 'dm_scheduled_messages_quarantined_total', {}, '30m', 0, ''],
