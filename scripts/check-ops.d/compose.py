@@ -25,8 +25,10 @@ def main():
     for path in [ROOT / "docker/compose.yaml", ROOT / "scripts/deploy", *(ROOT / "k8s").rglob("*.yaml")]:
         for url, scheme in re.findall(r"\b((mysql|mongodb)://[^\s\"\\]+)", path.read_text()):
             check(VERIFIED[scheme] in url, f"{path.relative_to(ROOT)}: {url} does not check the server's certificate")
+            check(re.match(r"\w+://\w+:[^@/]+@", url), f"{path.relative_to(ROOT)}: {url} has no user with a password")
             urls += 1
     check(urls >= 8, f"only {urls} URLs of databases were found")
+    check(any(argument.startswith("--keyFile=") for argument in services["mongodb"]["command"]), "mongodb: without a key file a client needs no password")
     for image, tags in images.items():
         check(len(tags) == 1, f"{image} has several versions: {tags}")
     watched = "".join(services["ready"]["healthcheck"]["test"])

@@ -1,12 +1,9 @@
 // Asked by the probes. The first member founds the replica set and makes the accounts, both once and both possible without
 // a password only while there is no account (MongoDB's localhost exception). A member is well when it is primary or secondary.
-const first = process.env.HOSTNAME === "mongodb-0";
+const members = process.env.MEMBERS.split(" ");
+const first = process.env.HOSTNAME === members[0].split(".")[0];
 if (first && !db.hello().setName) {
-  const members = [...Array(Number(process.env.MEMBERS)).keys()];
-  rs.initiate({
-    _id: "sosohappy",
-    members: members.map((_id) => ({ _id, host: `mongodb-${_id}.mongodb:27017` })),
-  });
+  rs.initiate({ _id: "sosohappy", members: members.map((host, _id) => ({ _id, host: `${host}:27017` })) });
 }
 const hello = db.hello();
 if (first && hello.isWritablePrimary) {
