@@ -16,21 +16,22 @@ kafka_prepare() {
 
 kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -cp "$KAFKA_HOME/jars/*" "$@"; }
 
-# Listeners in addition to the plain one: SASL over TLS, and TLS with a client certificate.
+# Listeners in addition to the plain one: SASL over TLS, TLS with a client certificate, and SASL without TLS.
 # shellcheck disable=SC2034 # for assign_port
-KAFKA_MORE_PORTS="secure mutual"
+KAFKA_MORE_PORTS="secure mutual sasl"
 
 kafka_variables() {
     # A broker started by an older version of this script has none.
     [ -n "$(noted kafka secure-port)" ] || return 0
     say "KAFKA_SECURE=kafka:127.0.0.1:$(noted kafka secure-port)"
     say "KAFKA_MUTUAL=kafka:127.0.0.1:$(noted kafka mutual-port)"
+    [ -z "$(noted kafka sasl-port)" ] || say "KAFKA_SASL=kafka:127.0.0.1:$(noted kafka sasl-port)"
 }
 
 kafka_launch() {
     local folder=$1 port=$2 controller more
     controller=$(free_port)
-    more="SECURE://127.0.0.1:$(noted kafka secure-port),MUTUAL://127.0.0.1:$(noted kafka mutual-port)"
+    more="SECURE://127.0.0.1:$(noted kafka secure-port),MUTUAL://127.0.0.1:$(noted kafka mutual-port),SASL://127.0.0.1:$(noted kafka sasl-port)"
     {
         cat "$ENGINES_D/kafka.properties"
         say "log.dirs=$folder/data"

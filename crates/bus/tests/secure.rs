@@ -22,6 +22,7 @@ use support::{Bench, on_kafka, read, record, soon, value};
 
 const SECURE: &str = "SOSOHAPPY_TEST_KAFKA_SECURE";
 const MUTUAL: &str = "SOSOHAPPY_TEST_KAFKA_MUTUAL";
+const SASL: &str = "SOSOHAPPY_TEST_KAFKA_SASL";
 const TLS: &str = "SOSOHAPPY_TEST_TLS";
 
 /// A broker whose secured listeners know a principal of the test's own.
@@ -34,10 +35,12 @@ struct Secured {
 
 /// Runs a test on a broker with secured listeners, unless there is none.
 async fn on_secured<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
-    if let Some(missing) = [SECURE, MUTUAL, TLS]
-        .iter()
-        .find(|name| std::env::var_os(name).is_none())
-    {
+    on_listeners(&[SECURE, MUTUAL, TLS], test).await;
+}
+
+/// As [`on_secured`], for the listeners of these variables.
+async fn on_listeners<F: Future<Output = ()>>(variables: &[&str], test: impl FnOnce(Bench) -> F) {
+    if let Some(missing) = variables.iter().find(|name| std::env::var_os(name).is_none()) {
         assert!(
             std::env::var_os("SOSOHAPPY_TEST_REQUIRE_ENGINES").is_none(),
             "{missing} is not set: scripts/engines down kafka, then scripts/engines up"
@@ -367,6 +370,36 @@ async fn a_client_certificate_is_a_principal() {
         let unknown = secured.open(MUTUAL, Service::Feed, none).await.unwrap();
         assert!(unknown.ping().await.is_err(), "no certificate is needed");
         secured.clean_up(&[principal]).await;
+    })
+    .await;
+}
+
+/// `sasl_plaintext`: where the network encrypts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scram_without_tls_publishes_and_consumes() {
+    on_listeners(&[SASL, TLS], async |bench: Bench| {
+        let mut secured = Secured::new(bench).await;
+        let login = secured.account(Mechanism::ScramSha512, Service::Feed).await;
+        let unencrypted = |login: Login| Security {
+            tls: None,
+            sasl: Some(Sasl::ScramSha512(login)),
+        };
+        let feed = secured
+            .open(SASL, Service::Feed, unencrypted(login.clone()))
+            .await
+            .unwrap();
+        a_day_of_feed(&secured.bench, &*feed).await;
+        let outcome = soon(feed.publish(&[record(Topic::AccessToken, "key", "forged")])).await;
+        assert!(outcome.is_err(), "it writes accessToken");
+
+        let wrong = Login {
+            password: "wrong".into(),
+            ..login
+        };
+        let refused = secured.open(SASL, Service::Feed, unencrypted(wrong)).await.unwrap();
+        assert!(refused.ping().await.is_err(), "a wrong password connects");
+        let principal = format!("User:{}feed", secured.bench.prefix);
+        secured.clean_up(&[&principal]).await;
     })
     .await;
 }
