@@ -1,11 +1,9 @@
 //! The port behind the protected routes: from account and token to caller.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sosohappy_common::{Account, Problem};
 
-use crate::{Caller, Names};
+use crate::Caller;
 
 /// Why a caller was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +34,4 @@ impl From<Denied> for Problem {
 pub trait Authenticator: std::fmt::Debug + Send + Sync {
     /// Returns the caller if the token is this account's, not expired and not revoked.
     async fn authenticate(&self, account: &Account, token: &str) -> Result<Caller, Denied>;
-}
-
-/// The ports that the protected routes of a service use.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    pub authenticator: Arc<dyn Authenticator>,
-    pub names: Arc<dyn Names>,
 }

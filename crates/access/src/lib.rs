@@ -28,13 +28,13 @@ use sosohappy_events::topic::LONGEST_TOKEN;
 use sosohappy_store::Directory;
 
 pub use act::{Act, ActUpload, Acting, Actor};
-pub use authenticate::{Authenticator, Denied, Identity};
+pub use authenticate::{Authenticator, Denied};
 pub use caller::{Admin, Bearer, Caller, Moderator};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
 pub use muted_words::MutedWordLists;
 pub use names::{Names, Profile};
-pub use protect::{identify, protect};
+pub use protect::{Identity, identify, protect};
 pub use registry::Registry;
 pub use revalidation::Revalidation;
 pub use revocations::Revocations;

@@ -113,7 +113,9 @@ impl MutedWordLists {
     pub async fn of(&self, account: &Account) -> MutedWords {
         let fresh = self
             .fresh
-            .try_get_with_by_ref(account, self.auth.muted_words(account))
+            .try_get_with_by_ref(account, async {
+                self.auth.muted_words(account).await.map(MutedWords::from)
+            })
             .await;
         if let Ok(words) = fresh {
             self.last.insert(account.clone(), words.clone()).await;

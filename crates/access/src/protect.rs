@@ -15,13 +15,20 @@ use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, ResponseBuilder};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{Caller, Denied, Identity, Names};
+use crate::{Authenticator, Caller, Denied, Names};
 
 /// The header that names the account.
 const EMAIL: &str = "email";
 
 /// Longer than any token that auth issues; longer values are refused without a digest.
 const TOKEN_BYTES: usize = 4096;
+
+/// The ports that the protected routes of a service use.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub authenticator: Arc<dyn Authenticator>,
+    pub names: Arc<dyn Names>,
+}
 
 /// Resolves nicknames for extractors behind [`protect`]; an extension of the request.
 #[derive(Debug, Clone)]

@@ -43,7 +43,7 @@ impl Context {
     #[must_use]
     pub fn system(service: &'static str, port: u16) -> Self {
         let mut context = Self::with(service, port, Arc::new(SystemClock), Arc::new(SystemEntropy));
-        context.clock = Arc::new(SkewedClock::of(&context));
+        context.clock = Arc::new(SkewedClock::new(context.faults(), context.instance.clone()));
         context
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::Context;
 use crate::clock::{Clock, SystemClock};
+use crate::lifecycle::Lifecycle;
 use crate::settings::Refresher;
 
 /// How much later a request is handled with [`Fault::Latency`]: more than the objective of a second.
@@ -139,11 +139,8 @@ pub(crate) struct SkewedClock {
 }
 
 impl SkewedClock {
-    pub(crate) fn of(context: &Context) -> Self {
-        Self {
-            faults: context.faults(),
-            instance: context.instance.clone(),
-        }
+    pub(crate) fn new(faults: Faults, instance: Arc<str>) -> Self {
+        Self { faults, instance }
     }
 }
 
@@ -183,10 +180,9 @@ impl Drop for Leak {
 }
 
 /// Spawns the task that holds memory while [`Fault::MemoryLeak`] is on.
-pub(crate) fn spawn_memory_leak(context: &Context) {
-    let (faults, instance) = (context.faults(), context.instance.clone());
-    let draining = context.lifecycle.draining();
-    context.lifecycle.spawn("memory-leak", async move {
+pub(crate) fn spawn_memory_leak(faults: Faults, instance: Arc<str>, lifecycle: &Lifecycle) {
+    let draining = lifecycle.draining();
+    lifecycle.spawn("memory-leak", async move {
         let mut ticks = tokio::time::interval(LEAK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leak = Leak::default();

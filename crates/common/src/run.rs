@@ -171,7 +171,7 @@ where
     F: Future<Output = anyhow::Result<Service>>,
 {
     let lifecycle = context.lifecycle.clone();
-    faults::spawn_memory_leak(&context);
+    faults::spawn_memory_leak(context.faults(), context.instance.clone(), &lifecycle);
     let started = async {
         let service = build(settings, context).await?;
         let listener = bind(&service.settings.get()).await?;

@@ -9,7 +9,7 @@ use sosohappy_common::clock::Clock;
 use sosohappy_common::correlation::correlation;
 use uuid::Uuid;
 
-use crate::{Header, Outgoing, Record, Topic};
+use crate::{Header, Malformed, Outgoing, Record, Topic};
 
 /// The unique id of an event, by which consumers deduplicate.
 ///
@@ -69,19 +69,6 @@ impl std::str::FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
-    }
-}
-
-/// A record whose bytes are invalid for its topic. Consumers dead-letter it without a retry.
-///
-/// The text never quotes the record: it is logged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub String);
-
-impl Malformed {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
     }
 }
 

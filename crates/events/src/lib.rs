@@ -16,7 +16,7 @@ pub mod testing;
 pub mod topic;
 pub mod types;
 
-pub use event::{Envelope, Event, EventId, Malformed, Meta, Unreadable};
+pub use event::{Envelope, Event, EventId, Meta, Unreadable};
 pub use mixed::Mixed;
-pub use record::{Header, Outgoing, Record};
+pub use record::{Header, Malformed, Outgoing, Record};
 pub use topic::Topic;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Malformed, Topic};
+use crate::Topic;
 
 /// Names of the headers on every record that we publish. A Spring service sends none.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,19 @@ impl Header {
 pub const MAX_RECORD_BYTES: usize = 1_000_000;
 
 pub const MAX_DEAD_LETTER_BYTES: usize = 2_000_000;
+
+/// A record whose bytes are invalid for its topic. Consumers dead-letter it without a retry.
+///
+/// The text never quotes the record: it is logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+impl Malformed {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
 
 /// A record to publish; the content of an outbox row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

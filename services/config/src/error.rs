@@ -8,8 +8,27 @@ use crate::domain::cipher::CipherError;
 use crate::domain::placeholders::Unresolvable;
 use crate::domain::query::InvalidQuery;
 use crate::domain::webhook::Unverified;
-use crate::routes::InvalidText;
 use crate::source::{CanaryError, ViewError};
+
+/// Errors of a body that is not a text to encrypt or decrypt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidText {
+    #[error(
+        "ambiguous form body; send the text itself: printf %s \"$SECRET\" | curl --data-binary @- -H 'Content-Type: \
+         text/plain' …"
+    )]
+    Ambiguous,
+    #[error(
+        "the body is empty: curl --data-binary @- -H 'Content-Type: text/plain' … reads the text from standard input"
+    )]
+    Empty,
+    #[error("the body is not valid in its declared character set (UTF-8 by default)")]
+    Charset,
+    #[error("text/plain is expected: curl --data-binary @- -H 'Content-Type: text/plain' …")]
+    Type,
+    #[error("a text of at most {0} bytes is expected")]
+    Long(usize),
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -9,7 +9,6 @@ pub mod flags;
 mod monitor;
 mod versions;
 
-pub use encryption::InvalidText;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

@@ -7,8 +7,8 @@ use sosohappy_common::Account;
 use sosohappy_media::ImageId;
 use sosohappy_store::{StoreError, retrying};
 
-use crate::import::{Importer, LegacyPost, written};
-use crate::store::imports::{ImportPost, ImportedPost, LegacyImages};
+use crate::import::{Importer, LegacyPost, as_shown, written};
+use crate::store::imports::{ImportedPost, LegacyImages};
 
 /// A post as the legacy tables have it. One that is hidden here is private there and has no pictures, which anybody would see who guesses their ids.
 #[derive(Debug)]
@@ -120,19 +120,6 @@ impl Importer {
             tx.commit().await
         })
         .await
-    }
-}
-
-/// Returns a post as the legacy tables may show it: they hide nothing.
-pub(crate) fn as_shown(post: ImportPost, is_hidden: bool) -> ImportPost {
-    if is_hidden {
-        ImportPost {
-            is_public: false,
-            images: Vec::new(),
-            ..post
-        }
-    } else {
-        post
     }
 }
 

@@ -16,7 +16,6 @@ use sosohappy_media::{ImageId, Images, Picture};
 use sosohappy_store::{StoreError, retrying};
 
 use crate::domain::{Day, PostDate};
-use crate::export::as_shown;
 use crate::settings::Settings;
 use crate::store;
 use crate::store::Opened;
@@ -76,6 +75,19 @@ pub(crate) fn written(post: &ImportPost) -> Fingerprint {
         (i64::from(post.date), &post.weather, post.happiness),
         (&post.text, post.is_public, &post.categories, &post.images),
     ))
+}
+
+/// Returns a post as the legacy tables may show it: they hide nothing.
+pub(crate) fn as_shown(post: ImportPost, is_hidden: bool) -> ImportPost {
+    if is_hidden {
+        ImportPost {
+            is_public: false,
+            images: Vec::new(),
+            ..post
+        }
+    } else {
+        post
+    }
 }
 
 /// The result of importing a row.

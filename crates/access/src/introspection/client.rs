@@ -24,10 +24,10 @@ use url::Url;
 
 use super::breaker::Breaker;
 use super::{
-    IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse, MutedWordsRequest, MutedWordsResponse,
+    IntrospectRequest, IntrospectResponse, LookupRequest, LookupResponse, MutedWordEntry, MutedWordsRequest,
+    MutedWordsResponse,
 };
 use crate::metrics::AuthMetrics;
-use crate::muted_words::MutedWords;
 use crate::names::Profile;
 use crate::{Bearer, Denied};
 
@@ -289,10 +289,10 @@ impl AuthClient {
     }
 
     /// Returns the muted words of the account; none where auth is Spring, which has no such call.
-    pub(crate) async fn muted_words(&self, account: &Account) -> Result<MutedWords, Denied> {
+    pub(crate) async fn muted_words(&self, account: &Account) -> Result<Vec<MutedWordEntry>, Denied> {
         let inner = &self.0;
         if self.is_spring() {
-            return Ok(MutedWords::default());
+            return Ok(Vec::new());
         }
         let request = MutedWordsRequest {
             account: account.as_str().to_owned(),
@@ -300,7 +300,7 @@ impl AuthClient {
         let answer = inner.call::<_, MutedWordsResponse>(&inner.muted_words, &request).await;
         let outcome = if answer.is_ok() { "answered" } else { "unavailable" };
         inner.metrics.muted_words.with_label_values(&[outcome]).inc();
-        Ok(answer?.map_or_else(MutedWords::default, |answer| answer.words.into()))
+        Ok(answer?.map_or_else(Vec::new, |answer| answer.words))
     }
 
     /// Returns the profile of the account as it is now; `None` for an unknown account, and where auth is Spring.

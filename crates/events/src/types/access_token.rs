@@ -14,6 +14,8 @@ use sosohappy_common::Account;
 use super::parse;
 use crate::{Event, Malformed, Record, Topic};
 
+/// The header that names a session.
+pub(super) const SESSION_ID: &str = "session-id";
 const ISSUED_AT: &str = "issued-at";
 const EXPIRES_AT: &str = "expires-at";
 const ROLE: &str = "role";
@@ -67,6 +69,11 @@ impl SessionId {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&digest.0[..8]);
         Self(u64::from_be_bytes(bytes))
+    }
+
+    /// Reads the header of ours that names a session.
+    pub(super) fn of_header(record: &Record) -> Result<Option<Self>, Malformed> {
+        record.header_as(SESSION_ID, |text| text.parse().ok())
     }
 }
 
@@ -185,7 +192,7 @@ impl Event for AccessTokenIssued {
 
     fn headers(&self) -> Vec<(&'static str, String)> {
         let mut headers = vec![
-            (parse::SESSION_ID, self.session.to_string()),
+            (SESSION_ID, self.session.to_string()),
             (ISSUED_AT, self.issued_at.as_millisecond().to_string()),
             (ROLE, self.role.to_string()),
         ];
@@ -217,7 +224,7 @@ impl Event for AccessTokenIssued {
             account: parse::key_account(record)?,
             digest,
             raw: None,
-            session: parse::header_session(record)?.unwrap_or_else(|| SessionId::of_digest(&digest)),
+            session: SessionId::of_header(record)?.unwrap_or_else(|| SessionId::of_digest(&digest)),
             role: record.header_as(ROLE, |text| text.parse().ok())?.unwrap_or_default(),
             issued_at,
             expires_at: record.header_millis(EXPIRES_AT)?.or_else(|| instant(life.exp?)),

@@ -2,6 +2,7 @@
 
 use sosohappy_common::Account;
 
+use super::access_token::SESSION_ID;
 use super::{SessionId, parse};
 use crate::{Event, Malformed, Record, Topic};
 
@@ -28,7 +29,7 @@ impl Event for SessionExpired {
 
     fn headers(&self) -> Vec<(&'static str, String)> {
         self.session
-            .map(|session| (parse::SESSION_ID, session.to_string()))
+            .map(|session| (SESSION_ID, session.to_string()))
             .into_iter()
             .collect()
     }
@@ -40,7 +41,7 @@ impl Event for SessionExpired {
     fn decode(record: &Record) -> Result<Self, Malformed> {
         Ok(Self {
             account: parse::key_account(record)?,
-            session: parse::header_session(record)?,
+            session: SessionId::of_header(record)?,
         })
     }
 }

@@ -5,12 +5,8 @@ use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_common::nickname::{MAX_STORED_BYTES, may_be_nickname};
 
-use super::SessionId;
 use crate::date::in_range;
 use crate::{Event, Malformed, Record};
-
-/// The header that names a session.
-pub(super) const SESSION_ID: &str = "session-id";
 
 pub(super) fn account(text: &str, what: &str) -> Result<Account, Malformed> {
     text.parse()
@@ -24,10 +20,6 @@ pub(super) fn key_account(record: &Record) -> Result<Account, Malformed> {
 /// Reads an account from a header of ours.
 pub(super) fn header_account(record: &Record, name: &str) -> Result<Option<Account>, Malformed> {
     record.header_as(name, |text| text.parse().ok())
-}
-
-pub(super) fn header_session(record: &Record) -> Result<Option<SessionId>, Malformed> {
-    record.header_as(SESSION_ID, |text| text.parse().ok())
 }
 
 /// Checks a nickname. Bounded here, so that it fits into the column of every store.

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::App;
 use crate::credentials::Operator;
-use crate::error::Error;
+use crate::error::{Error, InvalidText};
 use crate::state::record::{Action, Entry};
 
 /// Bytes of a text.
@@ -56,26 +56,6 @@ impl CipherRequest {
     }
 }
 
-/// Errors of a body that is not a text to encrypt or decrypt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidText {
-    #[error(
-        "ambiguous form body; send the text itself: printf %s \"$SECRET\" | curl --data-binary @- -H 'Content-Type: \
-         text/plain' …"
-    )]
-    Ambiguous,
-    #[error(
-        "the body is empty: curl --data-binary @- -H 'Content-Type: text/plain' … reads the text from standard input"
-    )]
-    Empty,
-    #[error("the body is not valid in its declared character set (UTF-8 by default)")]
-    Charset,
-    #[error("text/plain is expected: curl --data-binary @- -H 'Content-Type: text/plain' …")]
-    Type,
-    #[error("a text of at most {MAX_TEXT} bytes is expected")]
-    Long,
-}
-
 /// Returns the text of a body by its content type.
 ///
 /// | content type | text |
@@ -86,7 +66,7 @@ pub enum InvalidText {
 /// | any other | refused |
 fn text_of(headers: &HeaderMap, body: &[u8], is_cipher: bool) -> Result<String, InvalidText> {
     if body.len() > MAX_TEXT {
-        return Err(InvalidText::Long);
+        return Err(InvalidText::Long(MAX_TEXT));
     }
     let content_type = match headers.get(header::CONTENT_TYPE) {
         Some(value) => value.to_str().map_err(|_| InvalidText::Type)?,
@@ -372,7 +352,7 @@ mod tests {
         assert_eq!(text_of(&HeaderMap::new(), b"a+b", false).as_deref(), Ok("a+b"));
         assert_eq!(
             read("text/plain", &vec![b'a'; MAX_TEXT + 1], false),
-            Err(InvalidText::Long)
+            Err(InvalidText::Long(MAX_TEXT))
         );
     }
 
