@@ -7,8 +7,6 @@ use sosohappy_common::Account;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::rate::{KeyedLimiter, Rate};
 
-use crate::Limits;
-
 /// Accounts whose counts are kept: more than a replica has sockets.
 const MOST_ACCOUNTS: u64 = 50_000;
 /// The rate of pings and pongs as a multiple of that of frames: they cost little, but a flood of them has no other limit.
@@ -33,8 +31,7 @@ pub(crate) struct FrameLimit {
 }
 
 impl FrameLimit {
-    pub fn new(limits: &Limits, before: Option<&Self>, clock: &Arc<dyn Clock>) -> Self {
-        let rate = limits.frames_per_minute;
+    pub fn new(rate: Rate, before: Option<&Self>, clock: &Arc<dyn Clock>) -> Self {
         let control = match rate {
             Rate::Off => Rate::Off,
             Rate::PerMinute(frames) => {

@@ -1,5 +1,9 @@
 //! The sockets of this replica, by account.
 
+mod drain;
+mod revocations;
+mod sweep;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +24,9 @@ use crate::frame_limit::FrameLimit;
 use crate::mailbox::{Mailbox, Pushed, Queued, Signal};
 use crate::metrics::SocketMetrics;
 use crate::page_reads::PageReads;
-use crate::revocations;
 use crate::{Close, OnShown, Version};
+
+pub use revocations::spawn_revalidation;
 
 /// Bounds of every socket; one keeps those it was opened with, unless its field says otherwise.
 #[derive(Debug, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -299,7 +304,7 @@ impl Hub {
     pub fn new(context: &Context, limits: Live<Limits>, revocations: &Revocations) -> Self {
         let clock = context.clock.clone();
         let hub = Self(Arc::new(Shared {
-            frames: limits.follow(move |limits, before| FrameLimit::new(limits, before, &clock)),
+            frames: limits.follow(move |limits, before| FrameLimit::new(limits.frames_per_minute, before, &clock)),
             limits,
             context: context.clone(),
             metrics: SocketMetrics::register(&context.metrics),
@@ -312,8 +317,8 @@ impl Hub {
         revocations::subscribe(&hub);
         let task = hub.clone();
         context.lifecycle.spawn("sockets", async move {
-            crate::sweep::until_draining(&task).await;
-            crate::drain::drain(&task).await;
+            sweep::until_draining(&task).await;
+            drain::drain(&task).await;
             Ok(())
         });
         hub
