@@ -45,7 +45,7 @@ async fn shrunk(bus: &Arc<dyn Bus>, topic: Topic, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn records_go_when_their_time_is_over() {
+async fn records_are_deleted_after_their_retention() {
     on_journal(async |bench: Bench| {
         let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
         let bench = at(&bench, &clock);
@@ -170,7 +170,7 @@ async fn nothing_but_the_journal_stays_behind() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_journal_is_told() {
+async fn a_file_that_is_no_journal_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("text"), "not a database ".repeat(100)).unwrap();
     for path in ["text", "text/events.db", ""] {

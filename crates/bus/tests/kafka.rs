@@ -64,7 +64,7 @@ const JAVA: [(&str, i32); 5] = [
 ];
 
 #[tokio::test]
-async fn a_key_goes_where_javas_clients_put_it() {
+async fn a_key_has_the_partition_of_javas_clients() {
     on_kafka(async |bench: Bench| {
         let bus = bench.open().await;
         let records: Vec<_> = JAVA.iter().map(|(key, _)| record(Topic::Notice, key, "1")).collect();
@@ -102,7 +102,7 @@ async fn a_reader_finds_partitions_that_are_added() {
 }
 
 #[tokio::test]
-async fn publishing_goes_on_after_a_topic_was_deleted() {
+async fn publishing_continues_after_a_topic_was_deleted() {
     on_kafka(async |bench: Bench| {
         let bus = bench.open().await;
         bus.publish(&[record(Topic::Notice, "key", "1")]).await.unwrap();

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn process_and_log_are_told_in_micrometers_names() {
+    fn metrics_of_process_and_log_have_micrometers_names() {
         let text = Metrics::new("feed-service").render();
         for name in [
             "process_uptime_seconds",

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_may_name_a_fresh_account_which_nobody_may_choose() {
+    fn a_parameter_may_name_a_fresh_account_whose_name_cannot_be_chosen() {
         let fresh = Nickname::placeholder(uuid::Uuid::from_u128(7));
         assert_eq!(Nickname::try_from(fresh.as_str().to_owned()), Ok(fresh.clone()));
         assert_eq!(choose(fresh.as_str()), Err(InvalidNickname::Size));

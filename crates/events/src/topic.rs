@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_names_who_publishes_and_reads() {
+    fn the_document_names_publishers_and_readers() {
         let document = include_str!("../../../docs/events.md");
         let rows = document.lines().filter_map(|line| {
             let cells: Vec<_> = line.split('|').map(str::trim).collect();

@@ -343,7 +343,7 @@ fn files(folder: &FilePath) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variants_are_made_once_and_go_with_their_original() {
+async fn variants_are_made_once_and_deleted_with_their_original() {
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(folder.path());
     let id = images.new_id();

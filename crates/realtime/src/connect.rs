@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_versions_are_told_the_one_that_is_understood() {
+    async fn other_versions_are_answered_with_the_supported_one() {
         let address = serve().await;
         for version in ["", "\r\nsec-websocket-version: 8", "\r\nsec-websocket-version: 113"] {
             let lines = format!("connection: keep-alive\r\nconnection: Upgrade\r\nupgrade: websocket{version}");

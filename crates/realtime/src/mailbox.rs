@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_lets_waiting_frames_go_first() {
+    fn a_restart_sends_waiting_frames_first() {
         let mailbox = Mailbox::default();
         push(&mailbox, "a");
         mailbox.close(Close::Restart);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_of_what_came_before_the_wait() {
+    async fn changes_before_the_wait_are_returned() {
         let mailbox = Mailbox::default();
         mailbox.signal(Signal::Look, None);
         mailbox.ping();

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_has_one_holder_while_members_come_and_go() {
+    fn a_partition_has_one_holder_while_members_join_and_leave() {
         let groups = Groups::default();
         let (first, _) = groups.join("group".into(), vec![TOPIC]);
         assert_eq!(groups.share(&first), parts(0..4));

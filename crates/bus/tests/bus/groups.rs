@@ -17,7 +17,7 @@ crate::on_both!(
     continues_a_moved_partition_behind_what_was_done,
     leaves_with_everything_flushed,
     begins_a_new_group_at_the_first_record,
-    tells_its_lag,
+    reports_its_lag,
 );
 
 async fn keeps_the_order_of_each_key(bench: Bench) {
@@ -197,7 +197,7 @@ async fn begins_a_new_group_at_the_first_record(bench: Bench) {
     assert_eq!(value(&soon(member.next()).await.unwrap()), "1");
 }
 
-async fn tells_its_lag(bench: Bench) {
+async fn reports_its_lag(bench: Bench) {
     let bus = bench.open().await;
     bus.publish(&spread(0..50)).await.unwrap();
     let mut member = bus.join("group", &[Topic::Notice]).await.unwrap();

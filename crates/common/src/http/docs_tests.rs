@@ -74,7 +74,7 @@ async fn common_answers_are_documented_at_each_operation() {
 }
 
 #[tokio::test]
-async fn the_page_says_whose_it_is_and_asks_nobody() {
+async fn the_page_names_its_service_and_asks_no_validator() {
     let page = get("/test-service/docs/").await;
     assert!(page.contains("<title>test-service</title>"), "{page}");
     let script = get("/test-service/docs/swagger-initializer.js").await;

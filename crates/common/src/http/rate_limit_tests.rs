@@ -235,7 +235,7 @@ async fn a_client_on_a_connection_cannot_pretend_to_be_another() {
 }
 
 #[tokio::test]
-async fn documents_tell_class_and_answer() {
+async fn documents_name_class_and_answer() {
     let (service, _) = service(&Live::new(limits()));
     let document = ask(
         &service,

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_share_is_held_until_the_last_byte_is_let_go() {
+    async fn a_share_is_held_until_the_last_byte_is_released() {
         let mut memory = ResponseMemory::of(1000);
         memory.wait = Duration::from_millis(20);
         let held = memory.share(900).await.expect("there is room").hold(vec![7; 600]);

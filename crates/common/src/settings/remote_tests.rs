@@ -229,7 +229,7 @@ async fn a_refresh_asks_it_again() {
 }
 
 #[tokio::test]
-async fn a_start_without_it_goes_by_the_last_valid_copy() {
+async fn a_start_without_it_uses_the_last_valid_copy() {
     let folder = tempfile::tempdir().expect("a folder");
     let copy = folder.path().join("kept").join("feed.json");
     let path = copy.to_str().expect("text");

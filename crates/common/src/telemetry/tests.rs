@@ -158,7 +158,7 @@ fn fields_may_be_recorded_while_another_thread_writes_lines() {
 }
 
 #[tokio::test]
-async fn one_line_a_request_and_nobody_in_it() {
+async fn one_line_a_request_without_personal_data() {
     let lines = Lines::default();
     let writer = lines.clone();
     let built = build("test-service", &log("info"), &no_spans(), move || writer.clone(), false).expect("valid");
@@ -254,7 +254,7 @@ async fn a_flood_of_refused_requests_is_one_line_a_second() {
 }
 
 #[tokio::test]
-async fn the_lines_of_a_task_tell_whose_they_are() {
+async fn lines_of_a_task_name_its_service() {
     let lines = Lines::default();
     let writer = lines.clone();
     let built = build("test-service", &log("info"), &no_spans(), move || writer.clone(), false).expect("valid");
@@ -307,7 +307,7 @@ async fn exported(sample_ratio: f64) -> (UnboundedReceiver<Vec<u8>>, Arc<RecentS
 const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_go_to_the_collector_and_continue_the_trace() {
+async fn spans_reach_the_collector_and_continue_the_trace() {
     let (mut received, _) = exported(1.0).await;
     let spans = received.recv().await.expect("spans arrive");
     let has = |needle: &[u8]| spans.windows(needle.len()).any(|window| window == needle);

@@ -78,7 +78,7 @@ fn access_token() {
 }
 
 #[test]
-fn an_access_token_of_a_spring_service_tells_its_own_life() {
+fn an_access_token_of_a_spring_service_has_its_own_lifetime() {
     // {"alg":"HS512"} . {"sub":"AccessToken","exp":1700036000,"email":"kim@example.com+kakao"} . signature
     let jwt = "eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImV4cCI6MTcwMDAzNjAwMCwiZW1haWwiOiJraW1AZXhhbXBsZS5jb20ra2FrYW8ifQ.c2ln";
     let event: AccessTokenIssued = spring(KIM, Some(jwt)).unwrap();

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_changed_hands_is_told_for_posts_and_not_for_likes() {
+    fn a_name_that_changed_hands_is_known_for_posts_and_not_for_likes() {
         let names = vec![
             known("star", "kim", false),
             known("moon", "kim", true),

@@ -149,7 +149,7 @@ async fn send(dm: &Running, sender: &Person, receiver: &str, date: i64, text: &s
 }
 
 /// The step of dm is undone where the services use a collection each.
-async fn messages_written_here_go_back(bed: Bed) {
+async fn messages_written_here_are_exported(bed: Bed) {
     let legacy = Legacy::new().await;
     let target = Target::of(&bed).await;
     for name in ["kim", "lee"] {
@@ -233,5 +233,5 @@ async fn messages_written_here_go_back(bed: Bed) {
 
 on_both_targets!(
     messages_of_another_collection_are_taken_over,
-    messages_written_here_go_back
+    messages_written_here_are_exported
 );

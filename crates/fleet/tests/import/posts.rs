@@ -353,7 +353,7 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
 const POSTS: i64 = 2000;
 
 /// Killed in the middle, run again, and once more.
-async fn an_import_that_is_killed_goes_on(bed: Bed) {
+async fn an_import_that_is_killed_continues(bed: Bed) {
     let legacy = Legacy::new().await;
     let target = Target::of(&bed).await;
     for person in 0..20 {
@@ -441,5 +441,5 @@ async fn an_import_that_is_killed_goes_on(bed: Bed) {
 on_both_targets!(
     every_post_is_taken_over_or_reported,
     a_second_pass_takes_what_has_changed,
-    an_import_that_is_killed_goes_on,
+    an_import_that_is_killed_continues,
 );

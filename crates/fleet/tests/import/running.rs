@@ -190,7 +190,7 @@ async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
 
 /// Killed in the middle, run again, and once more: no row is there twice, and the next import finds every row unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_that_is_killed_goes_on() {
+async fn an_export_that_is_killed_continues() {
     if !EngineSet::real_is_there() {
         return;
     }

@@ -8,7 +8,7 @@ use sosohappy_bus::Bus;
 use sosohappy_events::Topic;
 use sosohappy_testkit::{Bed, EngineSet, HeldBus, PATIENCE, Person, Running, eventually, on_both_engines};
 
-on_both_engines!(nobody_is_refused_before_tokens_and_names_are_read);
+on_both_engines!(no_caller_is_refused_before_tokens_and_names_are_read);
 
 const SERVICES: [&str; 3] = ["feed", "dm", "notice"];
 
@@ -87,7 +87,7 @@ async fn is_admitted(person: &Person, request: &RequestBuilder) -> bool {
     true
 }
 
-async fn nobody_is_refused_before_tokens_and_names_are_read(bed: Bed) {
+async fn no_caller_is_refused_before_tokens_and_names_are_read(bed: Bed) {
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     // Names first: they stay in the databases.
     for held in [Topic::EmailAndNickname, Topic::AccessToken] {

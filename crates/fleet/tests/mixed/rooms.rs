@@ -7,7 +7,7 @@ use sosohappy_events::types::{Device, DeviceTokenSet};
 use sosohappy_testkit::push_providers::PushProviders;
 use sosohappy_testkit::{Bed, Person, Running, Socket, eventually, on_both_engines};
 
-on_both_engines!(a_member_with_a_socket_gets_a_frame_and_one_who_is_away_a_push);
+on_both_engines!(a_member_with_a_socket_gets_a_frame_and_one_without_a_push);
 
 /// When a push is due for what no socket has shown.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -85,7 +85,7 @@ fn pushed(providers: &PushProviders, person: &Person) -> Vec<String> {
     bodies.filter_map(|body| Some(body.as_str()?.to_owned())).collect()
 }
 
-async fn a_member_with_a_socket_gets_a_frame_and_one_who_is_away_a_push(bed: Bed) {
+async fn a_member_with_a_socket_gets_a_frame_and_one_without_a_push(bed: Bed) {
     let providers = PushProviders::start().await;
     let (dm, notice) = (dm(&bed).await, notice(&bed, &providers).await);
     let kim = bed.person("kim@example.com+kakao", "kim").await;

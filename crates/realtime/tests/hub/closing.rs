@@ -145,7 +145,7 @@ async fn a_refusal_completes_the_handshake_and_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drain_tells_everybody_1012_in_batches_and_loses_no_frame() {
+async fn a_drain_closes_all_sockets_with_1012_in_batches_and_loses_no_frame() {
     let fleet = Fleet::start(Limits {
         drain_spread: Duration::from_secs(2),
         ..limits()

@@ -109,7 +109,7 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
 }
 
 #[tokio::test]
-async fn a_client_that_missed_too_much_is_told_so() {
+async fn a_client_that_missed_too_much_gets_a_resync() {
     let fleet = Fleet::start(limits()).await;
     fleet.notes.stored.lock().extend(10..=12);
     let mut client = fleet.connect("name=kim&v=2&since=5").await;

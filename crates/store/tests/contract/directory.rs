@@ -11,15 +11,15 @@ use crate::on_all_engines;
 
 on_all_engines! {
     the_last_nickname_wins,
-    a_nickname_belongs_to_who_took_it_last,
+    a_nickname_belongs_to_the_account_that_took_it_last,
     spellings_are_one_name_and_accounts_are_compared_byte_by_byte,
     of_two_spellings_the_one_asked_for_counts,
     names_without_a_key_get_one,
     names_come_in_the_order_asked,
     a_resignation_lasts_until_a_later_word,
-    the_last_word_on_a_pair_wins,
+    the_latest_change_of_a_pair_applies,
     blocks_among_many_pairs_are_found,
-    two_who_follow_each_other_are_friends,
+    two_accounts_that_follow_each_other_are_friends,
     a_follow_is_no_block,
     an_erasure_forgets_what_was_before,
     an_erasure_forgets_nothing_later,
@@ -60,7 +60,7 @@ async fn the_last_nickname_wins(bed: Arc<Bed>) {
     assert_eq!(directory.account_of("셋").await.unwrap(), None);
 }
 
-async fn a_nickname_belongs_to_who_took_it_last(bed: Arc<Bed>) {
+async fn a_nickname_belongs_to_the_account_that_took_it_last(bed: Arc<Bed>) {
     let directory = directory(&bed).await;
     directory
         .set_nickname(&account("new"), Some("sun"), at(30))
@@ -187,7 +187,7 @@ async fn a_resignation_lasts_until_a_later_word(bed: Arc<Bed>) {
     assert_eq!(name_of(&*directory, "unseen").await, None, "the resignation came first");
 }
 
-async fn the_last_word_on_a_pair_wins(bed: Arc<Bed>) {
+async fn the_latest_change_of_a_pair_applies(bed: Arc<Bed>) {
     let directory = directory(&bed).await;
     let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
     assert!(!directory.blocked(&kim, &lee).await.unwrap());
@@ -248,7 +248,7 @@ async fn blocks_among_many_pairs_are_found(bed: Arc<Bed>) {
     assert_eq!(found, [0, 499, 500, 1200]);
 }
 
-async fn two_who_follow_each_other_are_friends(bed: Arc<Bed>) {
+async fn two_accounts_that_follow_each_other_are_friends(bed: Arc<Bed>) {
     let directory = directory(&bed).await;
     let (kim, lee) = (account("kim"), account("lee"));
     directory.set_relation(Follow, &kim, &lee, at(10)).await.unwrap();

@@ -38,9 +38,9 @@ tests! {
     two_replicas_never_take_the_same_timer,
     a_timer_fires_once_with_clocks_apart,
     errors_say_what_happened,
-    a_conflict_is_told_by_name,
+    a_conflict_names_its_constraint,
     both_engines_mean_the_same,
-    old_applied_events_go,
+    old_applied_events_are_deleted,
     the_latest_erasure_counts,
     a_reader_of_the_ledger_waits_for_an_erasure,
     the_pool_is_measured,
@@ -418,7 +418,7 @@ struct Columns {
     account: String,
 }
 
-async fn a_conflict_is_told_by_name(bed: Arc<Bed>) {
+async fn a_conflict_names_its_constraint(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let mut tx = of(&store).begin().await.unwrap();
     let mut insert = async |id: i64, account: &str| -> Result<(), StoreError> {
@@ -459,7 +459,7 @@ async fn both_engines_mean_the_same(bed: Arc<Bed>) {
     assert_eq!(text, r"a\_b");
 }
 
-async fn old_applied_events_go(bed: Arc<Bed>) {
+async fn old_applied_events_are_deleted(bed: Arc<Bed>) {
     const DAY: SignedDuration = SignedDuration::from_hours(24);
     let old = now() - 9 * DAY;
     let store = bed.replica().await;

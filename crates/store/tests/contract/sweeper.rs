@@ -7,12 +7,12 @@ use jiff::SignedDuration;
 use crate::bed::{Bed, account, now};
 use crate::on_all_engines;
 
-on_all_engines! { an_old_resignation_goes, the_database_answers }
+on_all_engines! { an_old_resignation_is_deleted, the_database_answers }
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-async fn an_old_resignation_goes(bed: Arc<Bed>) {
+async fn an_old_resignation_is_deleted(bed: Arc<Bed>) {
     let store = bed.replica().await;
     let directory = store.directory();
     let (old, young, back) = (account("old"), account("young"), account("back"));
