@@ -61,7 +61,7 @@ impl IntrospectResponse {
     }
 }
 
-/// The request of `POST /auth-service/lookup`, JSON: exactly one of the two.
+/// The request of `POST /auth-service/lookup`, JSON: exactly one of `nickname` and `account`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LookupRequest {
@@ -69,9 +69,12 @@ pub struct LookupRequest {
     pub nickname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// Another account: the answer says whether one of the two blocks the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<String>,
 }
 
-/// The answer of `lookup`: both, or both null when there is no such account.
+/// The answer of `lookup`: account and nickname, or both null when there is no such account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LookupResponse {
@@ -80,6 +83,9 @@ pub struct LookupResponse {
     /// Absent where there is none, and from an auth of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub introduction: Option<String>,
+    /// Absent without `other`, and when there is no such account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_blocked: Option<bool>,
 }
 
 /// The request of `POST /auth-service/mutedWordsOf`, JSON.

@@ -6,6 +6,7 @@
 
 pub mod act;
 pub mod authenticate;
+mod blocks;
 pub mod caller;
 pub mod directory;
 mod heartbeats;
@@ -29,6 +30,7 @@ use sosohappy_store::Directory;
 
 pub use act::{Act, ActUpload, Acting, Actor};
 pub use authenticate::{Authenticator, Denied};
+pub use blocks::current_blocks;
 pub use caller::{Admin, Bearer, Caller, Moderator};
 pub use directory::DirectoryNames;
 pub use introspection::AuthClient;
@@ -41,7 +43,8 @@ pub use revocations::Revocations;
 
 /// Starts all that a service other than auth needs to authenticate callers: the token registry (readiness waits for it), the
 /// consumers that feed the directory, and the client of auth for tokens and names that neither knows. Sockets outlive their
-/// handshake, so a service that has some hands them the [`Revalidation`]. One that shows or pushes texts asks [`MutedWordLists`].
+/// handshake, so a service that has some hands them the [`Revalidation`]. One that keeps blocked accounts apart uses
+/// [`current_blocks`], one that shows or pushes texts asks [`MutedWordLists`].
 ///
 /// # Errors
 /// When `access.auth-url` is no base for a URL, tokens live longer than their topic keeps them, or the service token cannot be a header.

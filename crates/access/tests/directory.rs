@@ -50,6 +50,7 @@ async fn lookup(
         account: found.map(|(account, _)| account.clone()),
         nickname: found.map(|(_, name)| name.clone()),
         introduction: None,
+        is_blocked: None,
     }))
 }
 

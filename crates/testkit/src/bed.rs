@@ -310,6 +310,12 @@ impl Bed {
         self.auth.revoke_tokens(person.account.as_str());
     }
 
+    /// Sets at the fake auth whether a person blocks another. Publishes no event.
+    pub fn set_block(&self, person: &Person, other: &Person, is_blocked: bool) {
+        self.auth
+            .set_block(person.account.as_str(), other.account.as_str(), is_blocked);
+    }
+
     /// Sets the muted words of an account at the fake auth, each with its expiry.
     pub fn mute(&self, person: &Person, words: &[(&str, Option<Timestamp>)]) {
         let entries = words.iter().map(|(word, expires_at)| MutedWordEntry {

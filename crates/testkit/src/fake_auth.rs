@@ -1,6 +1,6 @@
 //! A fake auth: serves `introspect`, `lookup` and `mutedWordsOf` from the accounts and tokens that a test registers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -32,6 +32,8 @@ struct AuthState {
     tokens: HashMap<(String, String), TokenRecord>,
     /// Muted words by account.
     muted: HashMap<String, Vec<MutedWordEntry>>,
+    /// Blocks: by an account, of another.
+    blocks: HashSet<(String, String)>,
 }
 
 /// The fake auth, on a free port of loopback. It stops with the test's runtime.
@@ -74,6 +76,16 @@ impl FakeAuth {
     /// Sets the muted words of an account.
     pub fn mute(&self, account: &str, words: Vec<MutedWordEntry>) {
         self.state.lock().muted.insert(account.to_owned(), words);
+    }
+
+    /// Sets whether an account blocks another.
+    pub fn set_block(&self, account: &str, other: &str, is_blocked: bool) {
+        let (mut state, pair) = (self.state.lock(), (account.to_owned(), other.to_owned()));
+        if is_blocked {
+            state.blocks.insert(pair);
+        } else {
+            state.blocks.remove(&pair);
+        }
     }
 
     /// Registers an access token of an account.
@@ -137,6 +149,10 @@ async fn lookup(
         account: found.map(|(account, _)| account.clone()),
         nickname: found.map(|(_, nickname)| nickname.clone()),
         introduction: found.map(|(_, nickname)| format!("{nickname}입니다")),
+        is_blocked: request.account.zip(request.other).map(|(one, other)| {
+            let (one, other) = ((one.clone(), other.clone()), (other, one));
+            state.blocks.contains(&one) || state.blocks.contains(&other)
+        }),
     }))
 }
 

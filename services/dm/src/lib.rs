@@ -30,7 +30,7 @@ mod unnumbered;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use sosohappy_access::Revocations;
+use sosohappy_access::{Revocations, current_blocks};
 use sosohappy_bus::consume::{spawn_consumer, spawn_reader};
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::{Hints, spawn_mapping_relay};
@@ -73,7 +73,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let server = settings.part(|settings| settings.server.clone());
     let limits = settings.part(|settings| settings.rate_limits.clone());
     let mixed = Mixed::new(settings.part(|settings| settings.fleet.clone()));
-    let opened = store::open(&current, &mixed, &context).await.context("messages.url")?;
+    let mut opened = store::open(&current, &mixed, &context).await.context("messages.url")?;
     let metrics = DmMetrics::new(&context.metrics);
     sosohappy_store::check_database(&context.health, &opened.store);
 
@@ -93,6 +93,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         revocations.clone(),
         &mixed,
     )?;
+    opened.directory = current_blocks(opened.directory, &revalidation);
     spawn_revalidation(&context, &hub, revalidation);
     undelivered::spawn(&context, opened.store.clone(), relay.clone());
     let names = identity.names.clone();

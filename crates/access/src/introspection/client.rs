@@ -79,6 +79,8 @@ struct Inner {
     /// Answers of calls in progress: removed as soon as every waiting caller has its answer.
     fresh_accounts: Cache<String, Option<Account>>,
     nicknames: Cache<Account, Option<String>>,
+    /// Answers of the last second, by both accounts in their order.
+    blocked: Cache<(Account, Account), Option<bool>>,
     metrics: AuthMetrics,
     faults: Faults,
 }
@@ -177,6 +179,7 @@ impl AuthClient {
             accounts: negative_cache(),
             fresh_accounts: negative_cache(),
             nicknames: negative_cache(),
+            blocked: negative_cache(),
             metrics: AuthMetrics::new(&context.metrics),
             faults: context.faults(),
         })))
@@ -258,6 +261,24 @@ impl AuthClient {
         inner.confirmed.get_with(key, inner.ask_again(account, digest)).await
     }
 
+    /// Returns whether one of the two accounts blocks the other, asked at most once a second and pair; concurrent callers share a call. `None`
+    /// where that is not known: auth is unavailable, or a Spring service. While the breaker is open it neither calls nor caches.
+    pub(crate) async fn is_blocked(&self, one: &Account, other: &Account) -> Option<bool> {
+        let inner = &self.0;
+        let key = if one < other {
+            (one.clone(), other.clone())
+        } else {
+            (other.clone(), one.clone())
+        };
+        if let Some(known) = inner.blocked.get(&key).await {
+            return known;
+        }
+        if !inner.breaker.permits() {
+            return None;
+        }
+        inner.blocked.get_with(key, inner.ask_about_block(one, other)).await
+    }
+
     /// Returns the account that has the nickname; caches for a second that no account has it.
     pub async fn lookup_nickname(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         if !may_be_nickname(nickname) {
@@ -308,6 +329,7 @@ impl AuthClient {
         let request = LookupRequest {
             nickname: None,
             account: Some(account.as_str().to_owned()),
+            other: None,
         };
         let answer = self.0.look_up(&request).await?;
         Ok(answer.nickname.map(|nickname| Profile {
@@ -322,6 +344,7 @@ impl AuthClient {
         let request = LookupRequest {
             nickname: None,
             account: Some(account.as_str().to_owned()),
+            other: None,
         };
         let nickname = cache
             .try_get_with_by_ref(account, async {
@@ -355,11 +378,21 @@ impl Inner {
         confirmation
     }
 
+    async fn ask_about_block(&self, one: &Account, other: &Account) -> Option<bool> {
+        let request = LookupRequest {
+            nickname: None,
+            account: Some(one.as_str().to_owned()),
+            other: Some(other.as_str().to_owned()),
+        };
+        self.look_up(&request).await.ok()?.is_blocked
+    }
+
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
         let answer = self
             .look_up(&LookupRequest {
                 nickname: Some(nickname.to_owned()),
                 account: None,
+                other: None,
             })
             .await?;
         match answer.account.map(|account| account.parse()).transpose() {

@@ -42,7 +42,8 @@ pub async fn introspect(
     }))
 }
 
-/// Returns the account of a nickname, or the nickname of an account; both null when there is no such person.
+/// Returns the account of a nickname, or the nickname of an account; both null when there is no such person. With `other`, returns also whether one
+/// of the two accounts blocks the other.
 #[utoipa::path(
     post,
     path = "/lookup",
@@ -59,12 +60,17 @@ pub async fn lookup(
         (None, Some(account)) => app.store.person(&account.parse()?).await?,
         _ => return Err(Error::InvalidParameter("either nickname or account")),
     };
+    let is_blocked = match (&person, request.other) {
+        (Some(person), Some(other)) => Some(app.store.is_blocked(&person.account, &other.parse()?).await?),
+        _ => None,
+    };
     Ok(Json(LookupResponse {
         account: person.as_ref().map(|person| person.account.as_str().to_owned()),
         nickname: person.as_ref().map(|person| person.nickname.as_str().to_owned()),
         introduction: person
             .map(|person| person.introduction.as_str().to_owned())
             .filter(|introduction| !introduction.is_empty()),
+        is_blocked,
     }))
 }
 

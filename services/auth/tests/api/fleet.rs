@@ -5,9 +5,10 @@ use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
 use sosohappy_testkit::{Bed, on_both_engines};
 use std::time::Duration;
 
-use crate::support::{Answer, Auth, Ground, KIM, send};
+use crate::support::{Answer, Auth, Ground, KIM, LEE, send};
 
 on_both_engines!(
+    a_block_is_known_the_moment_it_is_made,
     a_token_is_known_the_moment_it_is_issued,
     names_are_told_both_ways,
     only_services_may_ask
@@ -81,6 +82,25 @@ async fn names_are_told_both_ways(bed: Bed) {
     auth.ask(&ground, "lookup", json!({ "nickname": "a", "account": "b@c+d" }))
         .await
         .expect(400);
+}
+
+async fn a_block_is_known_the_moment_it_is_made(bed: Bed) {
+    let ground = Ground::new(bed);
+    let (one, other) = (ground.auth().await, ground.auth().await);
+    let (kim, lee) = (one.person(KIM, "kim").await, one.person(LEE, "lee").await);
+    let is_blocked = async |account: &str, with: &str| {
+        let body = json!({ "account": account, "other": with });
+        other.ask(&ground, "lookup", body).await.expect(200).body["isBlocked"].clone()
+    };
+    assert_eq!(is_blocked(&kim.account, &lee.account).await, false);
+    one.set_block("block", &lee, "lee", "kim").await.expect(200);
+    assert_eq!(is_blocked(&kim.account, &lee.account).await, true);
+    assert_eq!(is_blocked(&lee.account, &kim.account).await, true);
+    one.set_block("unblock", &lee, "lee", "kim").await.expect(200);
+    assert_eq!(is_blocked(&kim.account, &lee.account).await, false);
+    assert_eq!(is_blocked("nobody@example.com+kakao", &lee.account).await, Value::Null);
+    let body = json!({ "account": kim.account, "other": "lee" });
+    other.ask(&ground, "lookup", body).await.expect(400);
 }
 
 async fn only_services_may_ask(bed: Bed) {

@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock};
 use sosohappy_events::Topic;
 use sosohappy_events::types::{AccountResigned, AccountStateChanged, SessionExpired, State};
-use sosohappy_testkit::{Bed, CountingBus, Socket, on_both_engines};
+use sosohappy_testkit::{Bed, CountingBus, EngineSet, Socket, eventually, on_both_engines};
 
 use crate::stream::open;
-use crate::{Dm, two};
+use crate::{DATE, Dm, message, two};
 
 on_both_engines!(
     a_revocation_reaches_tokens_and_sockets_through_one_reader,
@@ -129,4 +129,53 @@ async fn revoked_without_a_record(bed: &Bed, dm: &Dm) -> Duration {
     let closed = tokio::time::timeout(Duration::from_secs(1), stays.closed()).await;
     assert!(closed.is_err(), "its socket stays: {closed:?}");
     took
+}
+
+/// As above, for a block, which does not depend on the engine: the fake auth knows of it, and no topic does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_holds_within_two_seconds_when_it_cannot_be_published() {
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (dm.connect(&kim).await, dm.connect(&lee).await);
+    let mut date = DATE;
+    // The best of six, for the same reason.
+    let mut took = Vec::new();
+    while took.len() < 6 && took.last().is_none_or(|took| *took > PROMISED) {
+        bed.resume_heartbeats();
+        bed.set_block(&lee, &kim, false);
+        eventually("a message is delivered", async || {
+            date += 1;
+            is_delivered(&mut from, &mut to, date).await.then_some(())
+        })
+        .await;
+        bed.stop_heartbeats();
+        bed.set_block(&lee, &kim, true);
+        let began = Instant::now();
+        loop {
+            date += 1;
+            if !is_delivered(&mut from, &mut to, date).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        took.push(began.elapsed());
+    }
+    let best = took.iter().min();
+    assert!(best.is_some_and(|best| *best <= PROMISED), "{took:?}");
+}
+
+/// Sends a message; returns false when its sender is refused.
+async fn is_delivered(from: &mut Socket, to: &mut Socket, date: i64) -> bool {
+    from.send(message("kim", "lee", date, "hello").to_string()).await;
+    tokio::select! {
+        refused = from.json() => {
+            assert_eq!(refused["error"]["code"], "not-delivered");
+            false
+        }
+        delivered = to.json() => {
+            assert_eq!(delivered["text"], "hello");
+            true
+        }
+    }
 }
