@@ -277,7 +277,7 @@ fn an_upload_counts_until_it_is_dropped() {
 }
 
 /// Seconds of a replay.
-const REPLAYED: u64 = 180;
+const REPLAYED: u64 = 120;
 
 /// The limits that every service has by default.
 fn default_limits() -> RateLimits {
