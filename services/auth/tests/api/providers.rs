@@ -612,8 +612,9 @@ async fn kakao_gets_its_answers_in_time_about_unknown_people(bed: Bed) {
         let began = Instant::now();
         let unlinked = providers.kakao_unlinks("admin-key-of-a-test", "stranger", "ACCOUNT_DELETE");
         unlinked.await.expect(200);
-        let status = providers.kakao_status("stranger", "account-purged", &format!("s{round}"));
-        status.await.expect(202);
+        let id = format!("s{round}");
+        let status = providers.kakao_status("stranger", "account-purged", &id).await;
+        status.expect(202);
         took.push(began.elapsed());
     }
     took.sort_unstable();

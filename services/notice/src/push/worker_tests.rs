@@ -717,7 +717,6 @@ on_both_engines!(
     a_burst_while_the_provider_is_unavailable_is_one_push,
     a_banner_is_removed_from_other_devices_when_it_is_read,
     likes_of_a_post_are_one_push,
-    a_flood_of_likes_of_one_post_delays_no_push_of_others,
 );
 
 #[tokio::test]

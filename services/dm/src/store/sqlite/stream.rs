@@ -79,6 +79,40 @@ impl Streams for SqliteStore {
             .await?;
         Ok(seq)
     }
+
+    async fn last_seen(
+        &self,
+        account: &Account,
+        conversation: &ConversationId,
+        seq: i64,
+    ) -> Result<Option<Position>, StoreError> {
+        // From the newest on: passes as many messages as the account has frames after `seq`.
+        let position: Option<String> = sqlx::query_scalar(
+            "SELECT position FROM message WHERE conversation = ? AND held IS NULL AND NOT EXISTS (\
+                 SELECT 1 FROM stream_frame WHERE stream_frame.message = message.id AND account = ? AND revision = 0 AND seq > ?\
+             ) ORDER BY position DESC LIMIT 1",
+        )
+        .bind(conversation.as_str())
+        .bind(account.as_str())
+        .bind(seq)
+        .fetch_optional(self.database.reader())
+        .await?;
+        Ok(position.map(Position::stored))
+    }
+
+    async fn last_seen_in_room(&self, account: &Account, room: &str, seq: i64) -> Result<Option<i64>, StoreError> {
+        let number = sqlx::query_scalar(
+            "SELECT number FROM room_message WHERE room = ? AND NOT EXISTS (\
+                 SELECT 1 FROM stream_frame WHERE stream_frame.message = room_message.id AND account = ? AND revision = 0 AND seq > ?\
+             ) ORDER BY number DESC LIMIT 1",
+        )
+        .bind(room)
+        .bind(account.as_str())
+        .bind(seq)
+        .fetch_optional(self.database.reader())
+        .await?;
+        Ok(number)
+    }
 }
 
 fn content_of(row: &SqliteRow) -> Result<FrameContent, StoreError> {
