@@ -61,8 +61,7 @@ impl Moderated {
             return Ok(());
         };
         if moderation.hidden {
-            let withdrawn = self.withdraw_pushes(moderation, &message).await;
-            withdrawn.map_err(|error| HandleError::Unavailable(error.into()))?;
+            self.withdraw_pushes(moderation, &message).await?;
         }
         let viewers = match message {
             Reportable::Direct(stored) => stored.message.viewers(stored.is_held).cloned().collect(),
@@ -76,9 +75,10 @@ impl Moderated {
 
     /// Publishes for notice what a retraction publishes: pushes and banners of the message are withdrawn, and it does not count as unread. A restored
     /// message gets no push.
-    async fn withdraw_pushes(&self, moderation: &Moderation, message: &Reportable) -> Result<(), BusError> {
+    async fn withdraw_pushes(&self, moderation: &Moderation, message: &Reportable) -> Result<(), HandleError> {
         let context = &self.unnumbered.context;
-        match message {
+        // Not before the message, whatever the clocks of two services say: the withdrawal of a push is compared with it.
+        let published = match message {
             Reportable::Direct(stored) => {
                 let event = MessageChanged {
                     message: moderation.message.to_string(),
@@ -87,15 +87,18 @@ impl Moderated {
                     change: MessageChange::Retracted,
                 };
                 let mut event = Envelope::new(event, context);
-                // Not before the message, whatever the clocks of two services say: the withdrawal of a push is compared with it.
                 event.meta.occurred_at = moderation.at.max(stored.stored_at);
                 self.publish(&event).await
             }
-            Reportable::InRoom(message, viewers) => {
+            Reportable::InRoom(message, _) => {
+                // All members: one who is in a block with the sender now may have had a push before.
+                let Some(room) = self.store.room(&message.room).await? else {
+                    return Ok(());
+                };
                 let event = RoomMessageSent {
-                    room: message.room.clone(),
+                    room: room.id,
                     message: moderation.message.to_string(),
-                    members: viewers.clone(),
+                    members: room.members.into_iter().map(|member| member.account).collect(),
                     change: Some(MessageChange::Retracted),
                     push: None,
                 };
@@ -103,7 +106,8 @@ impl Moderated {
                 event.meta.occurred_at = moderation.at.max(message.stored_at);
                 self.publish(&event).await
             }
-        }
+        };
+        published.map_err(|error| HandleError::Unavailable(error.into()))
     }
 }
 
