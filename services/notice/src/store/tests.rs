@@ -47,7 +47,7 @@ async fn bench(bed: Bed) -> Bench {
         EngineSet::Embedded => open(&inbox, &context).await.expect("the inbox opens"),
         EngineSet::Real => {
             let opened = mongo::open_with(&inbox, &context, |options| {
-                options.command_event_handler = Some(handler)
+                options.command_event_handler = Some(handler);
             });
             opened.await.expect("the inbox opens")
         }
@@ -1138,7 +1138,7 @@ async fn notices_keep_their_order_when_another_replica_adds_one_meanwhile(bed: B
         .inbox
         .clone();
     let opened = mongo::open_with(&inbox, &other.context, |options| {
-        options.command_event_handler = Some(handler)
+        options.command_event_handler = Some(handler);
     });
     let replica = opened.await.unwrap().store;
 
