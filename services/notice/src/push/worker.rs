@@ -134,9 +134,10 @@ impl Worker {
                     0
                 }
             };
-            // As many as there was room for: more may be due. They are taken when half of these have ended, and not one by one.
+            // As many as there was room for: more may be due. They are taken when half of those that run have ended, and not one by one.
             let is_full = count >= room as usize;
-            worker.wait(&mut running, is_full.then_some((count / 2).max(1))).await;
+            let ended = is_full.then_some((running.len() / 2).max(1));
+            worker.wait(&mut running, ended).await;
         }
         while running.join_next().await.is_some() {}
         Ok(())
