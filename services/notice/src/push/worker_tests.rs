@@ -374,10 +374,15 @@ async fn two_replicas_send_each_push_once(bed: Bed) {
     let bench = bench_on(bed).await;
     let this = &bench.worker;
     let inbox = this.settings.get().inbox.clone();
+    // With metrics of its own.
+    let context = Context {
+        clock: this.context.clock.clone(),
+        ..Context::system("notice-service", 0)
+    };
     let other = Worker {
         settings: this.settings.clone(),
-        context: this.context.clone(),
-        store: store::open(&inbox, &this.context).await.unwrap().store,
+        store: store::open(&inbox, &context).await.unwrap().store,
+        context,
         directory: this.directory.clone(),
         names: this.names.clone(),
         revocations: this.revocations.clone(),
