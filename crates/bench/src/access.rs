@@ -70,7 +70,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
     heartbeats.abort();
     context.lifecycle.shutdown(Duration::from_secs(1)).await;
     let (check, digest) = (Samples::new(checks).median(), Samples::new(digests).median());
-    report.add(Row {
+    report.add(&Row {
         what: "access check, registry hit".to_owned(),
         measured: format!("{} ns", check.as_nanos()),
         baseline: format!("{} ns, SHA-256 of the same token", digest.as_nanos()),

@@ -4,6 +4,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 use sosohappy_testkit::{ReservedPorts, resident_of};
 use tokio::net::TcpStream;
 
@@ -54,12 +55,44 @@ impl Bare {
 
     /// Returns the processor time of the process, in seconds.
     pub fn processor_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The fields after the name, which may contain blanks.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let mut ticks = fields.split_whitespace().skip(11);
-        let mut next = || -> anyhow::Result<f64> { Ok(ticks.next().context("a field is missing")?.parse()?) };
-        let (user, system) = (next()?, next()?);
-        Ok((user + system) / TICKS)
+        processor_seconds_of(self.child.id())
+    }
+}
+
+/// Returns the processor time of the process that serves this URL of the fleet, in seconds.
+pub async fn processor_seconds_at(url: &str) -> anyhow::Result<f64> {
+    let answer = sosohappy_common::tls::client()
+        .get(format!("{url}/actuator/info"))
+        .send()
+        .await?;
+    let info: Value = answer.error_for_status()?.json().await?;
+    let pid = info["process"]["pid"].as_u64().context("no process in the answer")?;
+    processor_seconds_of(pid.try_into()?)
+}
+
+fn processor_seconds_of(pid: u32) -> anyhow::Result<f64> {
+    processor_seconds(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?)
+}
+
+/// Reads the processor time, in user and in system mode, in the text of `/proc/PID/stat`.
+fn processor_seconds(stat: &str) -> anyhow::Result<f64> {
+    // The fields after the name, which may contain blanks.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let mut ticks = fields.split_whitespace().skip(11);
+    let mut next = || -> anyhow::Result<f64> { Ok(ticks.next().context("a field is missing")?.parse()?) };
+    let (user, system) = (next()?, next()?);
+    Ok((user + system) / TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_blanks() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 900 0 0 0 150 50 7 8 20 0 4 0 100 1000 200";
+        let seconds = processor_seconds(stat).expect("the fields are there");
+        assert_eq!(format!("{seconds:.2}"), "2.00");
+        assert!(processor_seconds("42 (short) S 1").is_err());
     }
 }

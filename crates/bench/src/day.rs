@@ -20,7 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::report::{Samples, millis, write_section};
+use crate::report::{Samples, millis, verdict};
+use crate::rounds::micros;
+use crate::run::Run;
 use crate::sockets::sign_up;
 use crate::{LIKED_DAYS, addresses, noon_of};
 
@@ -43,6 +45,8 @@ const QUARTERS: u32 = 99;
 const PEAK: f64 = 3.0;
 const SECONDS_A_DAY: f64 = 86_400.0;
 
+/// By how much the replay may differ from the model.
+const TOLERANCE: f64 = 0.1;
 /// The longest time of 99 of 100 acts.
 const LIMIT: Duration = Duration::from_millis(100);
 /// How long an act may take.
@@ -64,14 +68,19 @@ const IDLE: Duration = Duration::from_secs(5);
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// Measures and writes the section. Each rate is kept for `step`.
-pub async fn run(file: &Path, step: Duration) -> anyhow::Result<()> {
-    let executable = std::env::current_exe()?;
-    let binaries = executable.parent().unwrap_or(Path::new("."));
-    let mut capacities = vec![Capacity::measure(binaries, EngineSet::Embedded, step).await?];
+pub async fn run(run: &mut Run, step: Duration) -> anyhow::Result<()> {
+    let binaries = run.binaries();
+    let mut sets = vec![EngineSet::Embedded];
     if EngineSet::real_is_there() {
-        capacities.push(Capacity::measure(binaries, EngineSet::Real, step).await?);
+        sets.push(EngineSet::Real);
     }
-    write_section(file, "Capacity", &text(&capacities, step)?)
+    let mut capacities = Vec::new();
+    for set in sets {
+        let capacity = Capacity::measure(&binaries, set, step).await?;
+        run.keep(capacity.engines, capacity.to_json());
+        capacities.push(capacity);
+    }
+    run.write_section("Capacity", &text(&capacities, step)?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +110,10 @@ impl Act {
 /// The figures of one set of engines.
 struct Capacity {
     engines: &'static str,
+    /// Each rate that was tried.
+    steps: Vec<Value>,
     /// The highest rate within the limit; `None` if no rate was.
-    highest: Option<(u32, Samples)>,
+    highest: Option<(u32, Step)>,
     /// Processor seconds of one act of each kind, in the order of [`DAY`].
     processor: [f64; DAY.len()],
     /// Processor seconds of a second without acts.
@@ -124,9 +135,11 @@ impl Capacity {
         for (seconds, (act, name, _)) in processor.iter_mut().zip(DAY) {
             *seconds = crowd.processor_seconds(act, idle).await.context(name)?;
         }
+        let mut steps = Vec::new();
         Ok(Self {
             engines,
-            highest: crowd.highest_rate(step).await,
+            highest: crowd.highest_rate(step, &mut steps).await,
+            steps,
             processor,
             idle,
             processors: f64::from(u32::try_from(std::thread::available_parallelism()?.get())?),
@@ -141,6 +154,26 @@ impl Capacity {
             .sum();
         (self.processors - self.idle) / mean
     }
+
+    /// Returns the measurements for the raw data.
+    fn to_json(&self) -> Value {
+        let seconds = DAY.iter().zip(self.processor);
+        let seconds: serde_json::Map<_, _> = seconds
+            .map(|((_, name, _), seconds)| ((*name).to_owned(), json!(seconds)))
+            .collect();
+        json!({
+            "steps": self.steps,
+            "processorSeconds": seconds,
+            "idleSeconds": self.idle,
+            "processors": self.processors,
+            "modelledRate": self.modelled_rate(),
+        })
+    }
+}
+
+/// Returns whether the model and the replay agree.
+fn agrees(agreement: f64) -> bool {
+    (agreement - 1.0).abs() <= TOLERANCE
 }
 
 /// Returns the people whose peak is this rate of acts a second.
@@ -192,11 +225,24 @@ struct Step {
     times: Samples,
     failed: usize,
     is_overloaded: bool,
+    /// Processors that were busy, on average; NaN where it cannot be read.
+    busy: f64,
 }
 
 impl Step {
     fn holds(&self) -> bool {
         self.failed == 0 && !self.is_overloaded && self.times.quantile(990) <= LIMIT
+    }
+
+    fn to_json(&self, rate: u32) -> Value {
+        let quantiles = [500, 900, 990, 999, 1000].map(|per_mille| self.times.quantile(per_mille));
+        json!({
+            "aSecond": rate,
+            "p50p90p99p999MaxMicros": micros(&quantiles),
+            "failed": self.failed,
+            "isOverloaded": self.is_overloaded,
+            "busyProcessors": self.busy,
+        })
     }
 }
 
@@ -279,8 +325,9 @@ impl Crowd {
         Ok(busy / acts)
     }
 
-    /// Returns the highest rate within the limit, to a twentieth: rates are doubled up to one that is not, then halved in between.
-    async fn highest_rate(self: &Arc<Self>, length: Duration) -> Option<(u32, Samples)> {
+    /// Returns the highest rate within the limit, to a twentieth: rates are doubled up to one that is not, then halved in between. Adds each
+    /// rate to `steps`.
+    async fn highest_rate(self: &Arc<Self>, length: Duration, steps: &mut Vec<Value>) -> Option<(u32, Step)> {
         let (mut highest, mut refused) = (None, None);
         let mut rate = FIRST_RATE;
         for _ in 0..MOST_STEPS {
@@ -292,9 +339,10 @@ impl Crowd {
                 step.failed,
                 if step.is_overloaded { ", overloaded" } else { "" }
             );
+            steps.push(step.to_json(rate));
             sleep(PAUSE).await;
             if step.holds() {
-                highest = Some((rate, step.times));
+                highest = Some((rate, step));
             } else {
                 refused = Some(rate);
             }
@@ -312,7 +360,8 @@ impl Crowd {
     async fn replay(self: &Arc<Self>, rate: u32, length: Duration) -> Step {
         let mut ticks = interval(Duration::from_secs(1) / rate);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let end = Instant::now() + length;
+        let (began, before) = (Instant::now(), busy_seconds().unwrap_or(f64::NAN));
+        let end = began + length;
         let (mut times, mut failed) = (Vec::new(), 0);
         let mut note = |ended: Result<(Duration, anyhow::Result<()>), tokio::task::JoinError>| match ended {
             Ok((took, Ok(()))) => times.push(took),
@@ -349,6 +398,7 @@ impl Crowd {
             note(ended);
         }
         Step {
+            busy: (busy_seconds().unwrap_or(f64::NAN) - before) / began.elapsed().as_secs_f64(),
             times: Samples::new(times),
             failed,
             is_overloaded,
@@ -419,9 +469,9 @@ fn text(capacities: &[Capacity], step: Duration) -> anyhow::Result<String> {
         "Written by `bench day`{build}: {PEOPLE} people with a socket of dm each do what the table of [scale](scale.md) says, at random and at a fixed \
          rate (open loop; a time counts from when an act is due), {} s a rate. The highest rate at which p99 is at most {} ms is the peak of so many \
          people a day. The model is the rate at which the processors are busy all the time, by the processor time of each act alone. The load generator, the \
-         fleet and its engines share the processors.\n\n\
-         | engines | acts a second | p50, p99 | people a day | acts a second, people a day by the model | replay : model |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+         fleet and its engines share the processors. Where less than all of them are busy at the highest rate, p99 is the limit and the replay is below the model.\n\n\
+         | engines | acts a second | p50, p99 | processors busy | people a day | acts a second, people a day by the model | replay : model | target | |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
         step.as_secs(),
         LIMIT.as_millis(),
     );
@@ -429,22 +479,24 @@ fn text(capacities: &[Capacity], step: Duration) -> anyhow::Result<String> {
         let modelled = capacity.modelled_rate();
         let engines = capacity.engines;
         match &capacity.highest {
-            Some((rate, times)) => {
+            Some((rate, Step { times, busy, .. })) => {
                 let highest = f64::from(*rate);
+                let agreement = highest / modelled;
                 writeln!(
                     text,
-                    "| {engines} | {rate} | {}, {} | {:.0} | {modelled:.0}, {:.0} | {:.2} |",
+                    "| {engines} | {rate} | {}, {} | {busy:.2} | {:.0} | {modelled:.0}, {:.0} | {agreement:.2} | 0.90 to 1.10 | {} |",
                     millis(times.median()),
                     millis(times.quantile(990)),
                     people(highest),
                     people(modelled),
-                    highest / modelled
+                    verdict(agrees(agreement))
                 )?;
             }
             None => writeln!(
                 text,
-                "| {engines} | none within the limit | — | — | {modelled:.0}, {:.0} | — |",
-                people(modelled)
+                "| {engines} | none within the limit | — | — | — | {modelled:.0}, {:.0} | — | 0.90 to 1.10 | {} |",
+                people(modelled),
+                verdict(false)
             )?,
         }
     }
@@ -474,6 +526,8 @@ mod tests {
         assert_eq!(DAY.iter().map(|(_, _, quarters)| quarters).sum::<u32>(), QUARTERS);
         // 24.75 acts a day, three times as many at the peak.
         assert!((people(24.75 * PEAK) - SECONDS_A_DAY).abs() < 1e-6);
+        assert!([0.91, 1.0, 1.09].into_iter().all(agrees));
+        assert!(!agrees(0.89) && !agrees(1.11));
         let pages = (0..10_000).filter(|_| Act::random() == Act::Page).count();
         assert!((3_500..4_600).contains(&pages), "{pages}");
     }

@@ -1,7 +1,6 @@
 //! Feed with very many posts: pages of `findOtherFeed` beside its statement alone, `saveFeed` beside a loop of inserts, and
 //! `analysisHappiness` of a heavy month.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,8 +14,10 @@ use sqlx::mysql::MySqlPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, MySqlPool, SqlitePool};
 
-use crate::report::{Samples, millis, verdict, write_section};
-use crate::route::{CONNECTIONS, ROUND, median, rate, rate_of};
+use crate::report::{Samples, millis, verdict};
+use crate::rounds::median;
+use crate::route::{CONNECTIONS, ROUND, rate, rate_of};
+use crate::run::Run;
 
 /// People who have written the posts.
 const PEOPLE: u64 = 500;
@@ -50,10 +51,10 @@ const INSERT: &str = "INSERT INTO post (account, day, date, weather, happiness, 
 const MONTH: &str = "SELECT categories, happiness FROM post WHERE account = ? AND day BETWEEN 20250101 AND 20250131";
 
 /// Measures with so many posts on every engine that is there, and writes the section.
-pub async fn run(file: &Path, posts: u64) -> anyhow::Result<()> {
-    let mut rows = measure(EngineSet::Embedded, posts).await?;
+pub async fn run(run: &mut Run, posts: u64) -> anyhow::Result<()> {
+    let mut rows = measure(run, EngineSet::Embedded, posts).await?;
     if EngineSet::real_is_there() {
-        rows.extend(measure(EngineSet::Real, posts).await?);
+        rows.extend(measure(run, EngineSet::Real, posts).await?);
     }
     let build = if cfg!(debug_assertions) { "debug" } else { "optimized" };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -67,7 +68,7 @@ pub async fn run(file: &Path, posts: u64) -> anyhow::Result<()> {
         ROUND.as_secs(),
         rows.concat()
     );
-    write_section(file, "Feed with many posts", &body)
+    run.write_section("Feed with many posts", &body)
 }
 
 /// Returns a day without a post, as `yyyyMMdd`, by its number from 0.
@@ -451,7 +452,7 @@ impl Rates {
     }
 }
 
-async fn measure(set: EngineSet, posts: u64) -> anyhow::Result<Vec<String>> {
+async fn measure(run: &mut Run, set: EngineSet, posts: u64) -> anyhow::Result<Vec<String>> {
     let engine = match set {
         EngineSet::Embedded => "SQLite",
         EngineSet::Real => "MariaDB",
@@ -495,6 +496,7 @@ async fn measure(set: EngineSet, posts: u64) -> anyhow::Result<Vec<String>> {
             rates.add(pages.into_iter().chain([save]).chain(rest));
         }
     }
+    run.keep(engine, serde_json::json!({"aSecond": rates.0, "posts": posts}));
     Ok(rows(engine, rates, first_analysis))
 }
 

@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::addresses;
-use crate::report::{Samples, millis, write_section};
+use crate::report::{Samples, millis};
+use crate::run::Run;
 
 const FIRST_DATE: i64 = 2_026_030_112_000_000;
 /// The senders, each within the limit: half of them send before the flood, half during it.
@@ -27,16 +28,15 @@ struct Measured {
     flooded: Samples,
 }
 
-pub async fn run(file: &Path) -> anyhow::Result<()> {
-    let executable = std::env::current_exe()?;
-    let binaries = executable.parent().unwrap_or(Path::new("."));
+pub async fn run(run: &mut Run) -> anyhow::Result<()> {
+    let binaries = run.binaries();
     // The test cluster disables limits unless they are set.
-    let unlimited = measure(binaries, &[]).await?;
+    let unlimited = measure(&binaries, &[]).await?;
     let defaults = [
         ("SOSOHAPPY_DM__SOCKETS__FRAMES_PER_MINUTE", "120"),
         ("SOSOHAPPY_DM__RATE_LIMITS__PER_ACCOUNT__CONNECT", "60"),
     ];
-    let limited = measure(binaries, &defaults).await?;
+    let limited = measure(&binaries, &defaults).await?;
     let build = if cfg!(debug_assertions) { "debug" } else { "release" };
     let row = |what: &str, measured: &Measured| {
         format!(
@@ -61,7 +61,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         ),
     );
     println!("{text}");
-    write_section(file, "Flood of frames", &text)
+    run.write_section("Flood of frames", &text)
 }
 
 async fn measure(binaries: &Path, limits: &[(&str, &str)]) -> anyhow::Result<Measured> {

@@ -10,7 +10,8 @@ use sosohappy_testkit::spring::tables;
 use sosohappy_testkit::{Bed, EngineSet};
 use sqlx::{AssertSqlSafe, MySqlPool};
 
-use crate::report::{verdict, write_section};
+use crate::report::verdict;
+use crate::run::Run;
 
 const POSTS: u32 = 100_000;
 const PEOPLE: u32 = 1_000;
@@ -27,13 +28,12 @@ struct Measured {
     memory_mib: u64,
 }
 
-pub async fn run(file: &Path) -> anyhow::Result<()> {
+pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     ensure!(
         EngineSet::real_is_there(),
         "the legacy databases need the test engines: scripts/engines up"
     );
-    let executable = std::env::current_exe()?;
-    let fleet = executable.parent().unwrap_or(Path::new(".")).join("fleet");
+    let fleet = run.binaries().join("fleet");
     let source = Bed::new(EngineSet::Real).await;
     let urls = [source.mysql_url("spring_auth"), source.mysql_url("spring_feed")];
     fill(&urls).await?;
@@ -49,11 +49,11 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
             "{name}: {:?}, {} MiB; again {:?}, {} MiB",
             first.time, first.memory_mib, second.time, second.memory_mib
         );
-        for (run, measured) in [("first run", &first), ("run without changes", &second)] {
+        for (which, measured) in [("first run", &first), ("run without changes", &second)] {
             let met = measured.time <= TIME && measured.memory_mib <= MEMORY_MIB;
             writeln!(
                 rows,
-                "| {name}, {run} | {:.0} s | {} MiB | {} |",
+                "| {name}, {which} | {:.0} s | {} MiB | {} |",
                 measured.time.as_secs_f64(),
                 measured.memory_mib,
                 verdict(met)
@@ -70,7 +70,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
          | target | time | memory | |\n| --- | --- | --- | --- |\n{rows}",
         TIME.as_secs() / 60,
     );
-    write_section(file, "Import", &text)
+    run.write_section("Import", &text)
 }
 
 /// Returns a JPEG of at most [`PICTURE`] bytes, with as much detail as fits.

@@ -2,6 +2,7 @@
 
 mod access;
 mod bare;
+mod card;
 mod config;
 mod day;
 mod echo;
@@ -13,12 +14,15 @@ mod message;
 mod mirror;
 mod report;
 mod rolling;
+mod rounds;
 mod route;
+mod run;
 mod sessions;
 mod sockets;
 mod start;
+mod trace;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -28,6 +32,8 @@ use sosohappy_fleet::app::{Addresses, NewPost, Phone};
 use sosohappy_testkit::{EngineSet, Ports};
 
 use crate::report::{Others, Report};
+use crate::rounds::Effort;
+use crate::run::Run;
 
 /// Measures the fleet and its baselines in the same run
 #[derive(Debug, Parser)]
@@ -38,6 +44,8 @@ struct Arguments {
     /// Measure only these figures of the table; the page keeps its other rows
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
+    #[command(flatten)]
+    effort: Effort,
     /// The page to write the figures to
     #[arg(long, global = true, default_value = "docs/performance.md", value_name = "FILE")]
     report: PathBuf,
@@ -74,10 +82,18 @@ enum Command {
     },
     /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
     Import,
-    /// Measure sign-ins, password log-ins and re-issues a second
-    Sessions,
-    /// Measure memory, processor time and delivery with 10,000 sockets of notice, as `bench` does as well
-    Sockets,
+    /// Measure sign-ins, password log-ins and re-issues a second, as `bench` does as well
+    Sessions {
+        /// Calls of each client
+        #[arg(long, default_value_t = CALLS, value_parser = clap::value_parser!(u32).range(1..))]
+        calls: u32,
+    },
+    /// Measure memory, processor time and delivery with very many sockets of notice, as `bench` does as well
+    Sockets {
+        /// The open sockets, a multiple of 50
+        #[arg(long, default_value_t = SOCKETS)]
+        sockets: usize,
+    },
     /// Measure what `fleet mirror` adds to an answer, and how fast a route steps back
     Mirror,
     /// Measure how many people a day the fleet serves on this machine, by the load of `docs/scale.md`
@@ -88,59 +104,70 @@ enum Command {
     },
 }
 
+/// Sizes of the parts that `bench` runs after the table.
+const CALLS: u32 = 60;
+const SOCKETS: usize = 10_000;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match arguments.command {
-        Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
-        Some(Command::Day { seconds }) => block_on(day::run(&arguments.report, Duration::from_secs(seconds))),
-        Some(Command::BareSockets { port }) => block_on(echo::serve_groups(port)),
-        Some(Command::Feed { posts }) => block_on(feed::run(&arguments.report, posts)),
-        Some(Command::Flood) => block_on(flood::run(&arguments.report)),
-        Some(Command::Import) => block_on(import::run(&arguments.report)),
-        Some(Command::Mirror) => block_on(mirror::run(&arguments.report)),
-        Some(Command::Sessions) => block_on(sessions::run(&arguments.report)),
-        Some(Command::Sockets) => block_on(sockets::run(&arguments.report)),
-        Some(Command::Rolling) => block_on(rolling::run(&arguments.report)),
-        None => block_on(measure(&arguments.report, &arguments.only)),
-    };
-    finish("bench", outcome)
+    finish("bench", perform(&Arguments::parse()))
 }
 
-/// Measures these parts, or all where none is named.
-async fn measure(file: &Path, only: &[Part]) -> anyhow::Result<()> {
-    let executable = std::env::current_exe()?;
-    let binaries = executable.parent().unwrap_or(Path::new("."));
+fn perform(arguments: &Arguments) -> anyhow::Result<()> {
+    let begin = |part: &str| Run::begin(&arguments.report, part);
+    match arguments.command {
+        Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
+        Some(Command::BareSockets { port }) => block_on(echo::serve_groups(port)),
+        Some(Command::Day { seconds }) => block_on(day::run(&mut begin("day")?, Duration::from_secs(seconds))),
+        Some(Command::Feed { posts }) => block_on(feed::run(&mut begin("feed")?, posts)),
+        Some(Command::Flood) => block_on(flood::run(&mut begin("flood")?)),
+        Some(Command::Import) => block_on(import::run(&mut begin("import")?)),
+        Some(Command::Mirror) => block_on(mirror::run(&mut begin("mirror")?)),
+        Some(Command::Rolling) => block_on(rolling::run(&mut begin("rolling")?)),
+        Some(Command::Sessions { calls }) => block_on(sessions::run(&mut begin("sessions")?, calls)),
+        Some(Command::Sockets { sockets }) => block_on(sockets::run(&mut begin("sockets")?, sockets)),
+        None => {
+            let mut run = begin("table")?;
+            block_on(measure(&mut run, arguments))?;
+            if arguments.only.is_empty() {
+                block_on(sockets::run(&mut run, SOCKETS))?;
+                block_on(sessions::run(&mut run, CALLS))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Measures the parts of the table that are named, or all where none is.
+async fn measure(run: &mut Run, arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { only, effort, .. } = arguments;
+    let effort = *effort;
     let mut report = Report::default();
     let is_named = |part: Part| only.is_empty() || only.contains(&part);
     if is_named(Part::Access) {
         access::measure(&mut report).await?;
     }
     if is_named(Part::Route) {
-        route::measure(&mut report, binaries).await?;
+        route::measure(run, &mut report, effort).await?;
     }
     if is_named(Part::Config) {
-        config::measure(&mut report, binaries).await?;
+        config::measure(run, &mut report, effort).await?;
     }
     if is_named(Part::Start) {
-        start::measure(&mut report, binaries).await?;
+        start::measure(run, &mut report).await?;
     }
     for set in [EngineSet::Embedded, EngineSet::Real] {
         if set == EngineSet::Real && !EngineSet::real_is_there() {
             continue;
         }
         if is_named(Part::Like) {
-            like::measure(&mut report, binaries, set).await?;
+            like::measure(run, &mut report, set, effort).await?;
         }
         if is_named(Part::Message) {
-            message::measure(&mut report, binaries, set).await?;
+            message::measure(run, &mut report, set, effort).await?;
         }
     }
-    if !only.is_empty() {
-        return report.write(file, Others::Kept);
-    }
-    report.write(file, Others::Dropped)?;
-    sockets::run(file).await?;
-    sessions::run(file).await
+    let others = if only.is_empty() { Others::Dropped } else { Others::Kept };
+    run.write_table(&report, others)
 }
 
 /// Days on which an author has a post to be liked: a like again is no second notice, so each like is of another post.
@@ -179,10 +206,18 @@ mod tests {
             "bench",
             "bench --only like,message --report page.md",
             "bench feed --posts 10 --report page.md",
+            "bench --rounds 7 --samples 30 --seconds 600",
+            "bench day --seconds 60",
+            "bench sockets --sockets 2000",
+            "bench sessions --calls 10",
         ] {
             assert!(is_accepted(accepted), "{accepted}");
         }
-        for refused in ["bench --only like feed", "bench feed --only like"] {
+        for refused in [
+            "bench --only like feed",
+            "bench feed --only like",
+            "bench --rounds 0",
+        ] {
             assert!(!is_accepted(refused), "{refused}");
         }
     }

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::{SinkExt as _, StreamExt as _};
 use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, WriteConcern};
-use sosohappy_fleet::app::{Addresses, Message, Phone};
-use sosohappy_fleet::demo::picture;
+use serde_json::{Value, json};
+use sosohappy_fleet::app::{Addresses, Message, Socket};
 use sosohappy_testkit::{Bed, Cluster, EngineSet};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -16,47 +16,64 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::report::{Report, Row, Samples, millis, ratio};
+use crate::report::{Report, Row, millis};
+use crate::rounds::{Comparison, Effort, Rounds};
+use crate::run::Run;
+use crate::sockets::sign_up;
+use crate::trace::{Act, Begun, Replicas, Traces};
 use crate::{addresses, echo};
 
+/// Messages before the first round.
 const WARM_UP: i64 = 20;
-const ROUNDS: i64 = 400;
 const FIRST_DATE: i64 = 2_026_030_112_000_000;
 const TEXT: &str = "a message as people write it";
 
-pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> anyhow::Result<()> {
+pub async fn measure(run: &mut Run, report: &mut Report, set: EngineSet, effort: Effort) -> anyhow::Result<()> {
+    let binaries = run.binaries();
     let fleet = match set {
-        EngineSet::Embedded => Cluster::embedded(binaries).await,
-        EngineSet::Real => Cluster::real(binaries).await,
+        EngineSet::Embedded => Cluster::embedded(&binaries).await,
+        EngineSet::Real => Cluster::real(&binaries).await,
     };
     let [first, second] = fleet.replicas.map(addresses);
-    let sender = phone(first.clone(), "sender").await?;
-    // The receiver's socket is at the other replica.
-    let receiver = Addresses { dm: second.dm, ..first };
-    let receiver = phone(receiver, "receiver").await?;
-    let (mut from, mut to) = (sender.connect_dm().await?, receiver.connect_dm().await?);
+    // The receivers' sockets are at the other replica.
+    let other = Addresses {
+        dm: second.dm,
+        ..first.clone()
+    };
+    let (sender, receiver) = (sign_up(&first, "sender").await?, sign_up(&other, "receiver").await?);
+    let mut pair = Pair {
+        from: sender.connect_dm().await?,
+        to: receiver.connect_dm().await?,
+    };
+    let (sender, receiver) = (sign_up(&first, "sender2").await?, sign_up(&other, "receiver2").await?);
+    let mut numbered = Pair {
+        from: sender.resume_dm(0).await?,
+        to: receiver.resume_dm(0).await?,
+    };
     let bed = Bed::new(set).await;
     let mut baseline = Baseline::new(&bed).await?;
+    let replicas = Replicas::of(&fleet);
 
-    let (mut samples, mut raw) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        let message = Message {
-            sender: "sender".to_owned(),
-            receiver: "receiver".to_owned(),
-            date: FIRST_DATE + round,
-            text: TEXT.to_owned(),
-        };
-        let began = Instant::now();
-        from.send(&message).await?;
-        to.text().await?;
-        let delivered = began.elapsed();
-        let raw_time = baseline.once(round).await?;
-        if round >= WARM_UP {
-            samples.push(delivered);
-            raw.push(raw_time);
-        }
+    for number in 0..WARM_UP {
+        pair.send(number).await?;
+        baseline.once(number).await?;
+        numbered.send_numbered(number).await?;
     }
-    let (latencies, raw_times) = (Samples::new(samples), Samples::new(raw));
+    let mut numbers = WARM_UP..;
+    let (mut rounds, mut numbered_rounds, mut traces) = (Rounds::default(), Rounds::default(), Traces::default());
+    for _ in 0..effort.rounds {
+        let (mut times, mut raw, mut acts) = (Vec::new(), Vec::new(), Vec::new());
+        let began = Instant::now();
+        while !effort.is_complete(began, raw.len()) {
+            let number = numbers.next().context("there is no end of numbers")?;
+            times.push(pair.send(number).await?);
+            raw.push(baseline.once(number).await?);
+            acts.push(numbered.send_numbered(number).await?);
+        }
+        rounds.add(times, raw.clone());
+        numbered_rounds.add(acts.iter().map(|act| act.took).collect(), raw);
+        traces.add(&replicas, acts).await?;
+    }
     let (engines, why) = match set {
         EngineSet::Embedded => (
             "embedded",
@@ -69,26 +86,102 @@ pub async fn measure(report: &mut Report, binaries: &Path, set: EngineSet) -> an
              and consumed; the baseline is the insert alone. Nine processes share the two cores.",
         ),
     };
-    for (name, per_mille, most, target) in [("p50", 500, 2.0, "≤ 2 ×"), ("p99", 990, 3.0, "≤ 3 ×")] {
-        let (delivered, baseline) = (latencies.quantile(per_mille), raw_times.quantile(per_mille));
-        let times = ratio(delivered, baseline);
-        report.add(Row {
-            what: format!("DM frame → receiver's frame, {name} ({engines})"),
-            measured: format!("{}, {times:.1} × the baseline", millis(delivered)),
-            baseline: format!("{}, a bare durable insert and a socket's echo", millis(baseline)),
-            target,
-            met: times <= most,
-            why,
-        });
-    }
+    run.keep(
+        &format!("DM frame → receiver's frame ({engines})"),
+        json!({"version1": rounds.to_json(), "version2": numbered_rounds.to_json(), "traces": traces.to_json()}),
+    );
+    let mut rows = rows("DM frame → receiver's frame", engines, why, &rounds);
+    rows.extend(self::rows(
+        "DM frame → receiver's frame of version 2",
+        engines,
+        why,
+        &numbered_rounds,
+    ));
+    let steps = traces.table();
+    let steps = if steps.is_empty() {
+        steps
+    } else {
+        format!("Of messages of version 2, whose frames can be part of a trace. {steps}")
+    };
+    report.add_with_steps(&rows, &steps);
     Ok(())
 }
 
-async fn phone(addresses: Addresses, name: &str) -> anyhow::Result<Phone> {
-    let mut phone = Phone::new(addresses, &format!("{name}@example.com"), "google")?;
-    phone.sign_in().await?;
-    phone.set_profile(name, "", &picture(0)).await?;
-    Ok(phone)
+fn rows(what: &str, engines: &str, why: &'static str, rounds: &Rounds) -> Vec<Row> {
+    let rows = [("p50", 500, 2.0, "≤ 2 ×"), ("p99", 990, 3.0, "≤ 3 ×")].map(|(name, per_mille, most, target)| {
+        let Comparison { time, baseline, ratio } = rounds.compare(per_mille);
+        Row {
+            what: format!("{what}, {name} ({engines})"),
+            measured: format!("{}, {}", millis(time), ratio.times()),
+            baseline: format!("{}, a bare durable insert and a socket's echo", millis(baseline)),
+            target,
+            met: ratio.median <= most,
+            why,
+        }
+    });
+    rows.into()
+}
+
+/// The sockets of a sender and of a receiver.
+struct Pair {
+    from: Socket,
+    to: Socket,
+}
+
+impl Pair {
+    /// Measures one message of version 1.
+    async fn send(&mut self, number: i64) -> anyhow::Result<Duration> {
+        let message = Message {
+            sender: "sender".to_owned(),
+            receiver: "receiver".to_owned(),
+            date: FIRST_DATE + number,
+            text: TEXT.to_owned(),
+        };
+        let began = Instant::now();
+        self.from.send(&message).await?;
+        self.to.text().await?;
+        Ok(began.elapsed())
+    }
+
+    /// Measures one message of version 2, which the receiver acknowledges afterwards.
+    async fn send_numbered(&mut self, number: i64) -> anyhow::Result<Act> {
+        let start = Begun::now();
+        let message = json!({
+            "topic": "message",
+            "id": number.to_string(),
+            "traceparent": start.traceparent(),
+            "data": {"receiver": "receiver2", "text": TEXT},
+        });
+        self.from.send(&message).await?;
+        let (from, to) = (&mut self.from, &mut self.to);
+        let (accepted, shown) = tokio::try_join!(frame(from, "accepted"), frame(to, "message"))?;
+        let act = start.end(shown.at, vec![("accepted", accepted.at)]);
+        self.to.send(&json!({"topic": "ack", "seq": shown.seq})).await?;
+        Ok(act)
+    }
+}
+
+/// A frame of version 2 that has arrived.
+struct Arrived {
+    at: Instant,
+    seq: Value,
+}
+
+/// Returns the next frame of a topic; others, which come in between, are of former messages.
+async fn frame(socket: &mut Socket, topic: &str) -> anyhow::Result<Arrived> {
+    loop {
+        let text = socket.text().await?;
+        let at = Instant::now();
+        let mut frame: Value = serde_json::from_str(&text)?;
+        match frame["topic"].as_str() {
+            Some("error" | "rejected") => bail!("a message was refused: {text}"),
+            Some(known) if known == topic => {
+                let seq = frame["seq"].take();
+                return Ok(Arrived { at, seq });
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The lower bound of a message's latency: one insert that a crash does not lose, and one echo over a socket.

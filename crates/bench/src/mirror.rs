@@ -1,6 +1,5 @@
 //! `bench mirror`: latency that `fleet mirror` adds to an answer, and the time in which a route steps back.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -12,7 +11,8 @@ use sosohappy_fleet::mirror::{self, Options, Side};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::report::{Samples, millis, verdict, write_section};
+use crate::report::{Samples, millis, verdict};
+use crate::run::Run;
 
 const PATH: &str = "/feed-service/findDayFeed";
 const ROUNDS: usize = 9;
@@ -62,7 +62,7 @@ fn post_of(happiness: u8) -> String {
     )
 }
 
-pub async fn run(file: &Path) -> anyhow::Result<()> {
+pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     let (spring, ours) = (Backend::start("spring").await?, Backend::start("ours").await?);
     let folder = tempfile::tempdir()?;
     let options = Options {
@@ -151,5 +151,5 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         verdict(steps.quantile(1000) < STEP_BACK),
     );
     println!("{text}");
-    write_section(file, "Mirror", &text)
+    run.write_section("Mirror", &text)
 }

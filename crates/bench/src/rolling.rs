@@ -3,14 +3,14 @@
 
 mod load;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_testkit::{BalancedCluster, EngineSet};
 
-use crate::report::{millis, write_section};
+use crate::report::millis;
+use crate::run::Run;
 use load::{Load, LoadReport};
 
 /// The time of load before the first restart and after the last one.
@@ -19,13 +19,12 @@ const MARGIN: Duration = Duration::from_secs(3);
 /// The availability of the legacy Spring services in the same situation, from their own report: siege during a roll-out without probes.
 const WITHOUT_PROBES: &str = "71.18 %";
 
-pub async fn run(file: &Path) -> anyhow::Result<()> {
+pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     ensure!(
         EngineSet::real_is_there(),
         "needs the real engines: scripts/engines up && eval \"$(scripts/engines env)\""
     );
-    let executable = std::env::current_exe()?;
-    let mut fleet = BalancedCluster::start(executable.parent().unwrap_or(Path::new("."))).await;
+    let mut fleet = BalancedCluster::start(&run.binaries()).await;
     let load = Load::start(&Addresses::behind(&fleet.url())).await?;
     let began = Instant::now();
     tokio::time::sleep(MARGIN).await;
@@ -44,8 +43,7 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
     let took = began.elapsed();
     let report = load.settle().await?;
     println!("{report:#?}");
-    write_section(
-        file,
+    run.write_section(
         "Rolling restart",
         &text(&report, took, slowest_shutdown, slowest_startup),
     )?;

@@ -1,22 +1,23 @@
 //! The smallest route behind the whole middleware, compared with a bare axum route with a static body; each in its own process.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use axum::routing::get;
 use futures::future::try_join_all;
+use serde_json::json;
 use sosohappy_testkit::Cluster;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::bare::Bare;
 use crate::report::{Report, Row};
+use crate::rounds::{Effort, Spread, median};
+use crate::run::Run;
 
 pub const CONNECTIONS: usize = 16;
 pub const ROUND: Duration = Duration::from_secs(2);
-pub const ROUNDS: usize = 5;
 
 /// Serves the baseline: a static body without middleware.
 pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
@@ -25,9 +26,9 @@ pub async fn serve_bare(port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()> {
+pub async fn measure(run: &mut Run, report: &mut Report, effort: Effort) -> anyhow::Result<()> {
     let fleet = Cluster::embedded_with(
-        binaries,
+        &run.binaries(),
         &[
             ("SOSOHAPPY_FEED__LOG__LEVEL", "warn"),
             ("SOSOHAPPY_CONFIG__LOG__LEVEL", "warn"),
@@ -38,33 +39,31 @@ pub async fn measure(report: &mut Report, binaries: &Path) -> anyhow::Result<()>
     let bare = Bare::start("bare").await?;
 
     let (mut rates, mut baselines) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..effort.rounds {
         rates.push(rate(ours, "/actuator/health/liveness", "").await?);
         baselines.push(rate(bare.port, "/", "").await?);
     }
-    let shares: Vec<f64> = rates.iter().zip(&baselines).map(|(rate, bare)| rate / bare).collect();
-    let (least, most) = (
-        shares.iter().copied().fold(f64::INFINITY, f64::min),
-        shares.iter().copied().fold(0.0, f64::max),
+    run.keep(
+        "smallest route",
+        json!({"aSecond": rates, "baselineASecond": baselines}),
     );
-    let (rate, baseline, share) = (median(rates), median(baselines), median(shares));
-    report.add(Row {
+    let shares = rates.iter().zip(&baselines).map(|(rate, bare)| rate / bare);
+    let share = Spread::of(shares.collect());
+    let (rate, baseline) = (median(rates), median(baselines));
+    report.add(&Row {
         what: "smallest route, whole middleware".to_owned(),
         measured: format!(
-            "{rate:.0} requests/s, {share:.2} of the baseline ({least:.2} to {most:.2} in {ROUNDS} rounds)"
+            "{rate:.0} requests/s, {:.2} of the baseline {}",
+            share.median,
+            share.range(2)
         ),
         baseline: format!("{baseline:.0} requests/s, bare axum"),
         target: "≥ 0.75",
-        met: share >= 0.75,
+        met: share.median >= 0.75,
         why: "each request has an id, a trace, a span, a deadline, limits on its head and body, a histogram and its maximum; the bare \
               route has none of them and returns a static body.",
     });
     Ok(())
-}
-
-pub fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 /// Measures the requests per second over keep-alive connections, each request with these header lines.

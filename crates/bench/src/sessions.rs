@@ -12,11 +12,11 @@ use sosohappy_testkit::{Bed, Cluster, EngineSet, FakeSmtp};
 use sqlx::{MySqlPool, SqlitePool};
 
 use crate::addresses;
-use crate::report::{Samples, millis, write_section};
+use crate::report::{Samples, millis};
+use crate::run::Run;
 
-/// Clients at one time, and calls of each of them.
+/// Clients at one time.
 const CLIENTS: usize = 8;
-const CALLS: usize = 60;
 
 const PASSWORD: &str = "plain battery horse moon";
 
@@ -33,11 +33,10 @@ const REISSUE: Statements = Statements { reads: 4, writes: 3 };
 const REISSUE_OF_TWO_WRITES: Statements = Statements { reads: 4, writes: 2 };
 
 /// Measures and writes the section.
-pub async fn run(file: &Path) -> anyhow::Result<()> {
-    let executable = std::env::current_exe()?;
-    let binaries = executable.parent().unwrap_or(Path::new("."));
+pub async fn run(run: &mut Run, calls: u32) -> anyhow::Result<()> {
+    let binaries = run.binaries();
     let mut body = format!(
-        "Written by `make bench`, alone by `make bench ARGS=sessions`: {CLIENTS} clients, {CALLS} calls of each. The baseline is a bare transaction of the same number of reads and \
+        "Written by `make bench`, alone by `make bench ARGS=sessions`: {CLIENTS} clients, {calls} calls of each. The baseline is a bare transaction of the same number of reads and \
          writes by key on the same engine, in one process, without the requests.\n\n\
          | engines | call | a second | p50, p99 | bare transactions a second | statements (reads, writes) |\n\
          | --- | --- | --- | --- | --- | --- |\n"
@@ -47,14 +46,14 @@ pub async fn run(file: &Path) -> anyhow::Result<()> {
         sets.push(EngineSet::Real);
     }
     for set in sets {
-        body += &measure(binaries, set).await?;
+        body += &measure(&binaries, set, calls).await?;
     }
     body += "\nThe bare transactions are made by as many clients at one time. A sign-in is two requests, of which the first one reads and writes nothing. A password log-in is bound by argon2id (`passwords.cost`), of \
              which `passwords.at-once` run at one time.\n";
-    write_section(file, "Sign-in rates", &body)
+    run.write_section("Sign-in rates", &body)
 }
 
-async fn measure(binaries: &Path, set: EngineSet) -> anyhow::Result<String> {
+async fn measure(binaries: &Path, set: EngineSet, calls: u32) -> anyhow::Result<String> {
     let smtp = FakeSmtp::start().await;
     let (fleet, engines) = match set {
         EngineSet::Embedded => {
@@ -89,23 +88,34 @@ async fn measure(binaries: &Path, set: EngineSet) -> anyhow::Result<String> {
         phone.sign_in().await?;
         phones.push(phone);
     }
-    let signed_in = timed(&mut phones, async |phone: &mut Phone| phone.sign_in().await.map(|_| ())).await?;
-    row("sign-in", &signed_in, &bare.rates(&SIGN_IN).await?, &SIGN_IN);
-    let reissued = timed(&mut phones, async |phone: &mut Phone| {
+    let signed_in = timed(calls, &mut phones, async |phone: &mut Phone| {
+        phone.sign_in().await.map(|_| ())
+    })
+    .await?;
+    row("sign-in", &signed_in, &bare.rates(calls, &SIGN_IN).await?, &SIGN_IN);
+    let reissued = timed(calls, &mut phones, async |phone: &mut Phone| {
         phone.re_issue().await.map(|_| ())
     })
     .await?;
-    row("re-issue", &reissued, &bare.rates(&REISSUE).await?, &REISSUE);
+    row("re-issue", &reissued, &bare.rates(calls, &REISSUE).await?, &REISSUE);
 
     let mut people = Vec::new();
     for client in 0..CLIENTS {
         people.push(EmailAccount::sign_up(&addresses.auth, &smtp, client).await?);
     }
-    let logged_in = timed(&mut people, async |person: &mut EmailAccount| person.sign_in().await).await?;
-    row("password log-in", &logged_in, &bare.rates(&LOG_IN).await?, &LOG_IN);
+    let logged_in = timed(calls, &mut people, async |person: &mut EmailAccount| {
+        person.sign_in().await
+    })
+    .await?;
+    row(
+        "password log-in",
+        &logged_in,
+        &bare.rates(calls, &LOG_IN).await?,
+        &LOG_IN,
+    );
 
     let Statements { reads, writes } = REISSUE_OF_TWO_WRITES;
-    let fewer = bare.rates(&REISSUE_OF_TWO_WRITES).await?.a_second;
+    let fewer = bare.rates(calls, &REISSUE_OF_TWO_WRITES).await?.a_second;
     writeln!(
         rows,
         "| {engines} | a re-issue of two writes, bare only | | | {fewer:.0} | {reads}, {writes} |"
@@ -120,15 +130,15 @@ struct Rates {
 }
 
 /// Makes the calls of all clients at one time.
-async fn timed<C, F>(clients: &mut [C], call: F) -> anyhow::Result<Rates>
+async fn timed<C, F>(calls: u32, clients: &mut [C], call: F) -> anyhow::Result<Rates>
 where
     F: AsyncFn(&mut C) -> anyhow::Result<()>,
 {
     let began = Instant::now();
     let call = &call;
     let times = try_join_all(clients.iter_mut().map(|client| async move {
-        let mut times: Vec<Duration> = Vec::with_capacity(CALLS);
-        for _ in 0..CALLS {
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..calls {
             let began = Instant::now();
             call(client).await?;
             times.push(began.elapsed());
@@ -252,9 +262,9 @@ impl Bare {
         Ok(Self { pool, _bed: bed })
     }
 
-    async fn rates(&self, of: &Statements) -> anyhow::Result<Rates> {
+    async fn rates(&self, calls: u32, of: &Statements) -> anyhow::Result<Rates> {
         let mut clients: Vec<i64> = (1..).map(|client| client * 1000).take(CLIENTS).collect();
-        timed(&mut clients, async |key: &mut i64| self.once(of, *key).await).await
+        timed(calls, &mut clients, async |key: &mut i64| self.once(of, *key).await).await
     }
 
     async fn once(&self, of: &Statements, key: i64) -> anyhow::Result<()> {
