@@ -14,6 +14,7 @@ mod message;
 mod mirror;
 mod report;
 mod rolling;
+mod rooms;
 mod rounds;
 mod route;
 mod run;
@@ -82,6 +83,8 @@ enum Command {
     },
     /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
     Import,
+    /// Measure messages of one person to a room with very many sockets, some of which do not read, as `bench` does as well
+    Rooms(rooms::Size),
     /// Measure sign-ins, password log-ins and re-issues a second, as `bench` does as well
     Sessions {
         /// Calls of each client
@@ -123,6 +126,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::Import) => block_on(import::run(&mut begin("import")?)),
         Some(Command::Mirror) => block_on(mirror::run(&mut begin("mirror")?)),
         Some(Command::Rolling) => block_on(rolling::run(&mut begin("rolling")?)),
+        Some(Command::Rooms(size)) => block_on(rooms::run(&mut begin("rooms")?, size)),
         Some(Command::Sessions { calls }) => block_on(sessions::run(&mut begin("sessions")?, calls)),
         Some(Command::Sockets { sockets }) => block_on(sockets::run(&mut begin("sockets")?, sockets)),
         None => {
@@ -130,6 +134,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
             block_on(measure(&mut run, arguments))?;
             if arguments.only.is_empty() {
                 block_on(sockets::run(&mut run, SOCKETS))?;
+                block_on(rooms::run(&mut run, rooms::Size::default()))?;
                 block_on(sessions::run(&mut run, CALLS))?;
             }
             Ok(())
@@ -207,6 +212,7 @@ mod tests {
             "bench --only like,message --report page.md",
             "bench feed --posts 10 --report page.md",
             "bench --rounds 7 --samples 30 --seconds 600",
+            "bench rooms --sockets 200 --seconds 10",
             "bench day --seconds 60",
             "bench sockets --sockets 2000",
             "bench sessions --calls 10",
@@ -217,6 +223,7 @@ mod tests {
             "bench --only like feed",
             "bench feed --only like",
             "bench --rounds 0",
+            "bench --samples 10 rooms",
         ] {
             assert!(!is_accepted(refused), "{refused}");
         }

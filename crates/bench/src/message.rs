@@ -162,13 +162,13 @@ impl Pair {
 }
 
 /// A frame of version 2 that has arrived.
-struct Arrived {
+pub struct Arrived {
     at: Instant,
     seq: Value,
 }
 
 /// Returns the next frame of a topic; others, which come in between, are of former messages.
-async fn frame(socket: &mut Socket, topic: &str) -> anyhow::Result<Arrived> {
+pub async fn frame(socket: &mut Socket, topic: &str) -> anyhow::Result<Arrived> {
     loop {
         let text = socket.text().await?;
         let at = Instant::now();

@@ -15,7 +15,7 @@ const FOLDER: &str = "bench";
 /// The first lines of the page.
 const HEAD: &str = "Written by `make bench`, not by hand: each figure and its baseline come from one run, in which they take turns, on one machine. Ratios hold from machine to \
     machine, absolute times do not. A ratio is the median of its rounds, with the least and the greatest of them.\n\n\
-    `make bench` measures this table and the sections Binaries and starts, Sockets and Sign-in rates. `make bench ARGS=PART` measures the others, which take longer or need the \
+    `make bench` measures this table and the sections Binaries and starts, Sockets, Rooms and Sign-in rates. `make bench ARGS=PART` measures the others, which take longer or need the \
     machine in another state: `feed` fills a database with a million posts first, `day` keeps each of up to 14 rates for `--seconds` on each set of engines, `rolling` restarts ten \
     processes, `flood` switches limits off, `import` and `mirror` (`make bench-migration`) need the databases of the legacy services, and `make cold-build` builds everything anew. \
     `--only`, `--rounds`, `--samples` and `--seconds` change what is measured of the table, `--help` lists the sizes of the parts.";
