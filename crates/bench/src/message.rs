@@ -172,11 +172,11 @@ pub async fn frame(socket: &mut Socket, topic: &str) -> anyhow::Result<Arrived> 
     loop {
         let text = socket.text().await?;
         let at = Instant::now();
-        let mut frame: Value = serde_json::from_str(&text)?;
+        let frame: Value = serde_json::from_str(&text)?;
         match frame["topic"].as_str() {
             Some("error" | "rejected") => bail!("a message was refused: {text}"),
             Some(known) if known == topic => {
-                let seq = frame["seq"].take();
+                let seq = frame["seq"].clone();
                 return Ok(Arrived { at, seq });
             }
             _ => {}
