@@ -48,18 +48,18 @@ pub async fn import(
     let (mut expected, mut lost) = (0, 0);
     let mut shown = Sample::default();
     let until = newest_id(messages).await?;
-    let mut last = ObjectId::from_bytes([0; 12]);
+    let mut passed = ObjectId::from_bytes([0; 12]);
     loop {
         // Only ids of the kind the legacy dm makes are greater.
         let page: Vec<Document> = messages
-            .find(doc! { "_id": { "$gt": last, "$lte": until } })
+            .find(doc! { "_id": { "$gt": passed, "$lte": until } })
             .sort(doc! { "_id": 1 })
             .limit(PAGE)
             .await?
             .try_collect()
             .await?;
         let Some(newest) = page.last() else { break };
-        last = newest.get_object_id("_id").context("message._id")?;
+        passed = newest.get_object_id("_id").context("message._id")?;
         seen += page.len() as u64;
         let mut batch = Vec::with_capacity(page.len());
         for document in &page {

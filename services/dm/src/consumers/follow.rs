@@ -14,8 +14,8 @@ pub struct Friendships(pub Requests);
 impl Consumer<FollowChanged> for Friendships {
     async fn handle(&self, Envelope { event, meta }: Envelope<FollowChanged>) -> Result<(), HandleError> {
         if event.friends {
-            let (follower, followed) = (&event.follower, &event.followed);
-            self.0.befriended(follower, followed, meta.occurred_at).await?;
+            let since = meta.occurred_at;
+            self.0.befriended(&event.follower, &event.followed, since).await?;
         }
         Ok(())
     }

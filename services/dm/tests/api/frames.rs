@@ -68,8 +68,8 @@ fn first() -> impl Strategy<Value = Sent> {
 fn second() -> impl Strategy<Value = Sent> {
     let date = prop_oneof![Just(json!(DATE)), Just(json!(null))];
     (any::<u64>(), texts(), date).prop_map(|(id, text, date)| {
-        let data = json!({ "receiver": "lee", "text": text, "date": date });
-        let frame = json!({ "topic": "message", "id": format!("f{id}"), "data": data });
+        let content = json!({ "receiver": "lee", "text": text, "date": date });
+        let frame = json!({ "topic": "message", "id": format!("f{id}"), "data": content });
         Sent::valid(frame.to_string(), text)
     })
 }

@@ -437,13 +437,13 @@ async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
         ("access.introspection-timeout", "300ms"),
     ];
     let dm = Dm::start_with(&bed, &silent).await;
-    let asker = eventually("the token is known", async || {
+    let shown = eventually("the token is known", async || {
         let (status, body) = dm.get(&lee, "findRequest").await;
         (status == StatusCode::OK).then(|| body["content"][0]["asker"].clone())
     })
     .await;
     assert_eq!(
-        asker,
+        shown,
         json!({ "nickname": "kim", "introduction": "kim입니다", "isLive": false })
     );
     // A call waits for auth for a short time. After some in a row, auth is not asked for a while.

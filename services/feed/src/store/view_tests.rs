@@ -291,10 +291,10 @@ fn categories(bits: u64) -> Vec<&'static str> {
 
 /// Without pairs whose posts have no happiness together.
 fn sums(totals: Vec<((String, String), i64)>, changes: &[Change]) -> BTreeMap<(String, String), i64> {
-    let changed = fold(changes).into_iter();
-    let changed = changed.map(|(pair, total)| (pair, total.happiness));
+    let open = fold(changes).into_iter();
+    let open = open.map(|(pair, total)| (pair, total.happiness));
     let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for (pair, happiness) in totals.into_iter().chain(changed) {
+    for (pair, happiness) in totals.into_iter().chain(open) {
         *sums.entry(pair).or_default() += happiness;
     }
     sums.retain(|_, happiness| *happiness != 0);

@@ -403,11 +403,14 @@ async fn a_name_that_another_takes_names_the_other_at_once(bed: Bed) {
     bed.set_nickname(&lee.account, "kim");
     "kim2".clone_into(&mut kim.nickname);
     "kim".clone_into(&mut lee.nickname);
-    let mut likes = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
+    let mut notices = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
     for who in [&lee, &kim] {
         feed.write_both(who).await;
         assert_eq!(feed.like(who, &park, PUBLIC).await.1, r#"{"like":true}"#);
-        let record = timeout(PATIENCE, likes.next()).await.expect("a notice comes").unwrap();
+        let record = timeout(PATIENCE, notices.next())
+            .await
+            .expect("a notice comes")
+            .unwrap();
         let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;
         assert_eq!(
             (liked.liker, liked.liker_account, liked.author_account),
