@@ -70,6 +70,7 @@ impl Dm {
         }
         let settings = bed.settings("dm", sosohappy_dm::DEFAULTS, &settings).await;
         let context = bed.context(sosohappy_dm::SERVICE);
+        context.settings.attach(&settings);
         let running = bed.start(sosohappy_dm::build(settings, context, bus).await).await;
         Self {
             running,
