@@ -215,7 +215,7 @@ impl MongoStore {
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let person = erasure.account.fingerprint();
         self.leave_rooms(&person, erasure.until).await?;
-        self.clear_creator(erasure.account.as_str(), &person).await?;
+        self.clear_creator(&erasure.account, &person).await?;
         self.forget_reactions(&person, erasure.until).await?;
         let up_to = doc! { "$lte": erasure.until.as_millisecond() };
         let sent = doc! {
@@ -247,7 +247,7 @@ impl MongoStore {
         self.delete_messages(ROOM_MESSAGES, wanted).await
     }
 
-    /// Takes a person out of the rooms that it joined up to a resignation.
+    /// Takes a person out of the rooms that it joined up to a resignation, also as their creator.
     async fn leave_rooms(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let rooms = self.collection(ROOMS);
         let theirs: Vec<Document> = rooms
@@ -259,23 +259,23 @@ impl MongoStore {
         for room in &theirs {
             let Ok(id) = room.get_str("_id") else { continue };
             let membership = doc! { "person": person, "joinedAt": { "$lte": until.as_millisecond() } };
-            let leave = doc! { "$pull": { "members": membership }, "$set": { LEFT: true } };
-            rooms.update_one(doc! { "_id": id }, leave).await?;
-            let creator = room.get_str("creator").unwrap_or_default();
-            if creator
-                .parse::<Account>()
-                .is_ok_and(|account| account.fingerprint() == person)
-            {
-                self.clear_creator(creator, person).await?;
+            let member = doc! { "_id": id, "members": { "$elemMatch": membership.clone() } };
+            let mut set = doc! { LEFT: true };
+            let creator = room.get_str("creator").unwrap_or_default().parse::<Account>();
+            if creator.is_ok_and(|creator| creator.fingerprint() == person) {
+                // In the same update: after a crash a sweep finds no more membership.
+                set.insert("creator", NOBODY);
             }
+            let leave = doc! { "$pull": { "members": membership }, "$set": set };
+            rooms.update_one(member, leave).await?;
             self.delete_if_empty(id).await?;
         }
         Ok(())
     }
 
-    /// Deletes the account of a creator from the rooms that it is not in.
-    async fn clear_creator(&self, creator: &str, person: &str) -> Result<(), StoreError> {
-        let others = doc! { "creator": creator, PERSONS: { "$ne": person } };
+    /// Deletes the account of a creator from the rooms that it left before.
+    async fn clear_creator(&self, creator: &Account, person: &str) -> Result<(), StoreError> {
+        let others = doc! { "creator": creator.as_str(), PERSONS: { "$ne": person } };
         let cleared = doc! { "$set": { "creator": NOBODY } };
         self.collection(ROOMS).update_many(others, cleared).await?;
         Ok(())
