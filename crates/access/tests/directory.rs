@@ -26,6 +26,8 @@ struct Auth {
     people: Mutex<HashMap<String, String>>,
     /// A Spring auth has no such call.
     is_spring: Mutex<bool>,
+    /// An auth of an earlier release does not know a field of the request.
+    is_earlier: Mutex<bool>,
     asked: AtomicUsize,
     /// Opened by the next call.
     gate: Mutex<Option<Gate>>,
@@ -41,6 +43,9 @@ async fn lookup(
     }
     if *auth.is_spring.lock() {
         return Err(StatusCode::FORBIDDEN);
+    }
+    if *auth.is_earlier.lock() {
+        return Err(StatusCode::BAD_REQUEST);
     }
     let people = auth.people.lock();
     let found = people.iter().find(|(account, nickname)| {
@@ -244,6 +249,19 @@ async fn a_spring_auth_is_not_asked_for_names() {
     bench.at_auth("kim", "kimchi");
     assert_eq!(bench.names.account_of("kimchi").await, Ok(None));
     assert_eq!(bench.asked(), 0);
+}
+
+/// One that is rolled out after the service that asks. Its other answers are still needed.
+#[tokio::test]
+async fn an_auth_that_does_not_know_a_field_is_not_unavailable() {
+    let bench = bench().await;
+    *bench.auth.is_earlier.lock() = true;
+    for _ in 0..10 {
+        assert_eq!(bench.names.account_of("kimchi").await, Err(Denied::Unavailable));
+    }
+    assert_eq!(bench.asked(), 10);
+    *bench.auth.is_earlier.lock() = false;
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(None));
 }
 
 #[tokio::test]
