@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_store::StoreError;
@@ -117,7 +117,7 @@ impl Sending {
             let (context, protocol) = (self.context.clone(), self.protocol.clone());
             let task = self.tasks.spawn(async move {
                 let correlation = Correlation::begin(&*context.entropy);
-                let sent = correlation.scope(send_and_finish(&context, &protocol, scheduled));
+                let sent = correlation.scope(send_and_finish(&context, &protocol, scheduled, now));
                 match tokio::time::timeout(LONGEST, sent).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(
@@ -133,22 +133,28 @@ impl Sending {
     }
 }
 
-async fn send_and_finish(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) -> Result<(), StoreError> {
+/// `taken`: when this replica took the message.
+async fn send_and_finish(
+    context: &Context,
+    protocol: &DmProtocol,
+    scheduled: Scheduled,
+    taken: Timestamp,
+) -> Result<(), StoreError> {
     let (store, id) = (&protocol.store, scheduled.id.clone());
     let key = ClientKey::of_scheduled(&scheduled.sender, &id);
     match send(context, protocol, scheduled).await {
         // Sent, or the sender has resigned since.
-        Ok(()) | Err(NotTaken::Closed(_)) => store.finish(&id, None).await,
+        Ok(()) | Err(NotTaken::Closed(_)) => store.finish(&id).await,
         Err(NotTaken::Refused(refusal)) => {
             // A replica that crashed, or a write that failed, may have stored the message all the same: its sender cannot stop it any more.
             let is_stored = store.with_client_key(&key, context.clock.now()).await?.is_some();
             if is_stored {
-                store.finish(&id, None).await
+                store.finish(&id).await
             } else if refusal.is_final() {
-                store.finish(&id, Some(refusal.typed_code())).await
+                store.fail(&id, taken, refusal.typed_code()).await
             } else {
                 tracing::warn!(code = refusal.code(), "scheduled message not sent; retrying");
-                store.postpone(&id, store.server_time().await? + RETRY).await
+                store.postpone(&id, taken, store.server_time().await? + RETRY).await
             }
         }
     }

@@ -235,15 +235,19 @@ pub trait Schedule: Send + Sync {
     /// that cannot be decoded is quarantined with the failure [`CORRUPT`].
     async fn take_due(&self, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Due, StoreError>;
 
-    /// Gives back a message that was taken and could not be sent now: it is due again at that moment, and until then its sender may edit or
-    /// stop it.
-    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError>;
+    /// Gives back a message that was taken at `taken` and could not be sent now: it is due again at `until`, and before that its sender may
+    /// edit or stop it. Changes nothing if the lease has ended and another replica has taken the message, which sends it now.
+    async fn postpone(&self, id: &str, taken: Timestamp, until: Timestamp) -> Result<(), StoreError>;
 
     /// Extends the leases of messages that are being sent, until that moment.
     async fn renew(&self, ids: &[&str], until: Timestamp) -> Result<(), StoreError>;
 
-    /// Deletes a message that was sent, or keeps it with the reason why it was not.
-    async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError>;
+    /// Deletes a message that was sent.
+    async fn finish(&self, id: &str) -> Result<(), StoreError>;
+
+    /// Keeps a message that was taken at `taken` with the reason why it is not sent. Changes nothing if another replica has taken it, as
+    /// [`Schedule::postpone`].
+    async fn fail(&self, id: &str, taken: Timestamp, failure: &str) -> Result<(), StoreError>;
 }
 
 /// The failure of a scheduled message that cannot be decoded.

@@ -15,8 +15,9 @@ use crate::domain::{MOST_SCHEDULED, MessageText, Scheduled};
 use crate::store::{CORRUPT, Due, Schedule, ScheduleOutcome, WriteError};
 
 /// `_id`, `sender`, `receiver`, `accounts` (SHA-256 of both), `receiverNickname`, `text`, `sendAt`, `madeAt`, `authorizedAt`; `dueAt` is `sendAt`, or while a
-/// replica sends the message (`taken`) the end of its lease, and absent when it was not sent, for the reason `failure`.
+/// replica sends the message (`taken`, since [`TAKEN_AT`]) the end of its lease, and absent when it was not sent, for the reason `failure`.
 const SCHEDULED: &str = "scheduled_message";
+const TAKEN_AT: &str = "takenAt";
 
 impl MongoStore {
     pub(super) async fn make_schedule_indexes(&self) -> Result<(), StoreError> {
@@ -77,6 +78,11 @@ impl MongoStore {
 
 fn waiting(sender: &Account, id: &str) -> Document {
     doc! { "_id": id, "sender": sender.as_str(), "taken": { "$ne": true } }
+}
+
+/// Returns the condition on a message that nobody has taken since that moment.
+fn still_taken(id: &str, taken: Timestamp) -> Document {
+    doc! { "_id": id, "taken": true, TAKEN_AT: taken.as_millisecond() }
 }
 
 fn scheduled_of(document: &Document) -> Result<Scheduled, StoreError> {
@@ -210,7 +216,7 @@ impl Schedule for MongoStore {
         let mut due = Due::default();
         // One by one: each is taken by one replica.
         while due.messages.len() < usize::try_from(limit).unwrap_or(usize::MAX) {
-            let take = doc! { "$set": { "taken": true, "dueAt": until } };
+            let take = doc! { "$set": { "taken": true, TAKEN_AT: now.as_millisecond(), "dueAt": until } };
             let found = messages
                 .find_one_and_update(is_due.clone(), take)
                 .sort(doc! { "dueAt": 1 })
@@ -227,10 +233,11 @@ impl Schedule for MongoStore {
         Ok(due)
     }
 
-    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError> {
-        let taken = doc! { "_id": id, "taken": true };
+    async fn postpone(&self, id: &str, taken: Timestamp, until: Timestamp) -> Result<(), StoreError> {
         let postponed = doc! { "$set": { "dueAt": until.as_millisecond() }, "$unset": { "taken": "" } };
-        self.collection(SCHEDULED).update_one(taken, postponed).await?;
+        self.collection(SCHEDULED)
+            .update_one(still_taken(id, taken), postponed)
+            .await?;
         Ok(())
     }
 
@@ -244,17 +251,16 @@ impl Schedule for MongoStore {
         Ok(())
     }
 
-    async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError> {
-        let messages = self.collection(SCHEDULED);
-        match failure {
-            None => {
-                messages.delete_one(doc! { "_id": id }).await?;
-            }
-            Some(failure) => {
-                let kept = doc! { "$set": { "failure": failure }, "$unset": { "dueAt": "", "taken": "" } };
-                messages.update_one(doc! { "_id": id }, kept).await?;
-            }
-        }
+    async fn finish(&self, id: &str) -> Result<(), StoreError> {
+        self.collection(SCHEDULED).delete_one(doc! { "_id": id }).await?;
+        Ok(())
+    }
+
+    async fn fail(&self, id: &str, taken: Timestamp, failure: &str) -> Result<(), StoreError> {
+        let kept = doc! { "$set": { "failure": failure }, "$unset": { "dueAt": "", "taken": "" } };
+        self.collection(SCHEDULED)
+            .update_one(still_taken(id, taken), kept)
+            .await?;
         Ok(())
     }
 }

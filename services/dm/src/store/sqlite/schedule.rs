@@ -128,10 +128,11 @@ impl Schedule for SqliteStore {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let rows = sqlx::query(concat!(
-                "UPDATE scheduled_message SET is_taken = 1, due_at = ? WHERE id IN (SELECT id FROM scheduled_message \
-                 WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING ",
+                "UPDATE scheduled_message SET is_taken = 1, taken_at = ?, due_at = ? WHERE id IN (\
+                 SELECT id FROM scheduled_message WHERE due_at <= ? ORDER BY due_at LIMIT ?) RETURNING ",
                 columns!()
             ))
+            .bind(now.as_millisecond())
             .bind((now + lease).as_millisecond())
             .bind(now.as_millisecond())
             .bind(limit)
@@ -153,14 +154,17 @@ impl Schedule for SqliteStore {
         .await
     }
 
-    async fn postpone(&self, id: &str, until: Timestamp) -> Result<(), StoreError> {
+    async fn postpone(&self, id: &str, taken: Timestamp, until: Timestamp) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            sqlx::query("UPDATE scheduled_message SET due_at = ?, is_taken = 0 WHERE id = ? AND is_taken = 1")
-                .bind(until.as_millisecond())
-                .bind(id)
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(
+                "UPDATE scheduled_message SET due_at = ?, is_taken = 0 WHERE id = ? AND is_taken = 1 AND taken_at = ?",
+            )
+            .bind(until.as_millisecond())
+            .bind(id)
+            .bind(taken.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -186,17 +190,28 @@ impl Schedule for SqliteStore {
         .await
     }
 
-    async fn finish(&self, id: &str, failure: Option<&str>) -> Result<(), StoreError> {
+    async fn finish(&self, id: &str) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            match failure {
-                None => sqlx::query("DELETE FROM scheduled_message WHERE id = ?").bind(id),
-                Some(failure) => {
-                    sqlx::query("UPDATE scheduled_message SET due_at = NULL, is_taken = 0, failure = ? WHERE id = ?")
-                        .bind(failure)
-                        .bind(id)
-                }
-            }
+            sqlx::query("DELETE FROM scheduled_message WHERE id = ?")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn fail(&self, id: &str, taken: Timestamp, failure: &str) -> Result<(), StoreError> {
+        retrying(async || {
+            let mut tx = self.database.begin().await?;
+            sqlx::query(
+                "UPDATE scheduled_message SET due_at = NULL, is_taken = 0, failure = ? \
+                 WHERE id = ? AND is_taken = 1 AND taken_at = ?",
+            )
+            .bind(failure)
+            .bind(id)
+            .bind(taken.as_millisecond())
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)

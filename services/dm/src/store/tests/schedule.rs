@@ -60,10 +60,10 @@ async fn a_schedule_is_taken_by_one_replica_until_its_lease_ends(bed: Bed) {
     assert!(!edited.unwrap(), "it is being sent");
     kept.store.renew(&[&first.id], at(105)).await.unwrap();
     assert_eq!(ids(&take(102).await), [second.id.as_str()], "the other was not renewed");
-    kept.store.finish(&second.id, None).await.unwrap();
+    kept.store.finish(&second.id).await.unwrap();
     kept.store.renew(&[&second.id], at(105)).await.unwrap();
     assert_eq!(ids(&take(105).await), [first.id.as_str()]);
-    kept.store.finish(&first.id, Some("not-delivered")).await.unwrap();
+    kept.store.fail(&first.id, at(105), "not-delivered").await.unwrap();
     kept.store.renew(&[&first.id], at(106)).await.unwrap();
     assert!(take(1000).await.messages.is_empty(), "a failure is final");
     let left = kept.store.scheduled(&account("kim")).await.unwrap();
@@ -80,15 +80,19 @@ async fn a_postponed_schedule_is_its_senders_until_it_is_due_again(bed: Bed) {
     assert_eq!(take(100).await.messages.len(), 2);
     assert!(!unschedule(first.id.as_str()).await, "it is being sent");
     for id in [&first.id, &second.id] {
-        kept.store.postpone(id, at(105)).await.unwrap();
+        kept.store.postpone(id, at(100), at(105)).await.unwrap();
     }
     kept.store.renew(&[&first.id, &second.id], at(200)).await.unwrap();
     assert!(take(104).await.messages.is_empty());
     assert!(unschedule(first.id.as_str()).await);
     assert_eq!(ids(&take(105).await), [second.id.as_str()]);
     assert!(!unschedule(second.id.as_str()).await, "it is being sent again");
-    kept.store.finish(&second.id, Some("not-delivered")).await.unwrap();
-    kept.store.postpone(&second.id, at(106)).await.unwrap();
+    assert_eq!(ids(&take(110).await), [second.id.as_str()], "the lease has ended");
+    kept.store.postpone(&second.id, at(105), at(106)).await.unwrap();
+    kept.store.fail(&second.id, at(105), "not-delivered").await.unwrap();
+    assert!(!unschedule(second.id.as_str()).await, "another replica is sending it");
+    kept.store.fail(&second.id, at(110), "not-delivered").await.unwrap();
+    kept.store.postpone(&second.id, at(110), at(116)).await.unwrap();
     assert!(take(1000).await.messages.is_empty(), "a failure is final");
 }
 
