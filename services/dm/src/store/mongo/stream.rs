@@ -9,7 +9,7 @@
 //! * frames are inserted in the order of their messages' positions, and a message is stored only when all before it in its conversation
 //!   can be seen ([`WriteError::Behind`]), so that they have the order of their conversation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -45,7 +45,7 @@ pub(super) const PLACE_INDEX: &str = "message_place";
 
 /// Messages that are numbered at once.
 const BATCH: i64 = 500;
-/// Messages of a conversation that are looked at at once. Fewer in unit tests.
+/// Messages of a conversation that are looked at at first; then twice as many each time, up to [`BATCH`]. Fewer in unit tests.
 const AT_ONCE: i64 = if cfg!(test) { 5 } else { 50 };
 
 /// Returns a text that sorts as the number does, behind a prefix.
@@ -343,12 +343,13 @@ impl MongoStore {
         let person = account.fingerprint();
         // A message without its frame yet was not seen.
         messages.insert(UNNUMBERED, doc! { "$ne": &person });
+        let mut at_once = AT_ONCE;
         loop {
             let found: Vec<Document> = self
                 .collection(collection)
                 .find(messages.clone())
                 .sort(doc! { order: -1 })
-                .limit(AT_ONCE)
+                .limit(at_once)
                 .projection(doc! { MESSAGE_ID: 1, order: 1 })
                 .await?
                 .try_collect()
@@ -368,16 +369,13 @@ impl MongoStore {
                 .projection(doc! { FRAME: 1 })
                 .await?;
             let later: Vec<Document> = later.try_collect().await?;
-            let is_later = |frame: &str| {
-                later
-                    .iter()
-                    .any(|later| later.get_str(FRAME).is_ok_and(|later| later == frame))
-            };
-            let seen = frames.iter().position(|frame| !is_later(frame));
+            let later: HashSet<&str> = later.iter().filter_map(|later| later.get_str(FRAME).ok()).collect();
+            let seen = frames.iter().position(|frame| !later.contains(frame.as_str()));
             if let Some(seen) = seen {
                 return Ok(found.into_iter().nth(seen));
             }
             messages.insert(order, doc! { "$lt": oldest });
+            at_once = (2 * at_once).min(BATCH);
         }
     }
 
