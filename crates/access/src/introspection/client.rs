@@ -337,7 +337,7 @@ impl AuthClient {
             account: Some(account.as_str().to_owned()),
             other: None,
         };
-        let answer = self.0.look_up(&self.0.lookup, &request).await?;
+        let answer = self.0.look_up(&request).await?;
         Ok(answer.nickname.map(|nickname| Profile {
             nickname,
             introduction: answer.introduction,
@@ -354,8 +354,7 @@ impl AuthClient {
         };
         let nickname = cache
             .try_get_with_by_ref(account, async {
-                let answer = self.0.look_up(&self.0.lookup, &request).await;
-                answer.map(|answer| answer.nickname)
+                self.0.look_up(&request).await.map(|answer| answer.nickname)
             })
             .await
             .map_err(|denied| *denied)?;
@@ -391,16 +390,19 @@ impl Inner {
             account: Some(one.as_str().to_owned()),
             other: Some(other.as_str().to_owned()),
         };
-        self.look_up(&self.blocks, &request).await.ok()?.is_blocked
+        // Not among the look-ups of names, which are counted.
+        let answer = self.call::<_, LookupResponse>(&self.blocks, &request).await;
+        answer.ok()??.is_blocked
     }
 
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        let request = LookupRequest {
-            nickname: Some(nickname.to_owned()),
-            account: None,
-            other: None,
-        };
-        let answer = self.look_up(&self.lookup, &request).await?;
+        let answer = self
+            .look_up(&LookupRequest {
+                nickname: Some(nickname.to_owned()),
+                account: None,
+                other: None,
+            })
+            .await?;
         match answer.account.map(|account| account.parse()).transpose() {
             Ok(account) => Ok(account),
             Err(error) => {
@@ -456,11 +458,11 @@ impl Inner {
         }
     }
 
-    async fn look_up(&self, call: &Call, request: &LookupRequest) -> Result<LookupResponse, Denied> {
+    async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
         if !self.mixed.auth_answers_services() {
             return Ok(LookupResponse::default());
         }
-        let answer = self.call(call, request).await;
+        let answer = self.call(&self.lookup, request).await;
         let answer = answer.map(Option::unwrap_or_default);
         let outcome = match &answer {
             Ok(LookupResponse {
