@@ -196,7 +196,7 @@ pub(crate) struct Socket {
     /// When its handshake was accepted.
     since: Timestamp,
     pub mailbox: Mailbox,
-    /// Of all sockets of the account here.
+    /// Shared by all sockets of the account at this replica.
     pub reads: PageReads,
     /// The tick of the last sign of life; [`Socket::BUSY`] while a frame of the client is worked on.
     seen: AtomicU64,

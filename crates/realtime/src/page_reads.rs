@@ -1,6 +1,6 @@
-//! Reads of numbered frames, shared by the sockets of one account here.
+//! Reads of numbered frames, shared by the sockets of one account at this replica.
 //!
-//! A record signals all of them at once. The first socket reads the store; those that come while it reads share one read, which begins after it:
+//! A record signals all of them at once. The first socket reads the store; those that ask while it reads share one read, which begins after it:
 //! two reads, however many sockets. A socket never gets the result of a read that began before its signal, because that read may have missed
 //! what was stored.
 
@@ -24,7 +24,7 @@ pub(crate) struct PageReads(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Reads that were made.
+    /// The number of the newest read.
     made: u64,
     running: Option<Known>,
     /// Made, and not begun: more sockets may join it.
