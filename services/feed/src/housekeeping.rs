@@ -217,7 +217,7 @@ impl Renewer {
             if let Err(error) = self.renew_account(&renewal).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "giving the pictures of a suspended account new ids failed; retrying"
+                    "failed to give the pictures of a suspended account new ids; retrying"
                 );
             }
         }
@@ -231,6 +231,10 @@ impl Renewer {
             let Some(last) = posts.last() else { break };
             after = Some(last.date.day());
             for post in &posts {
+                // The replica that has it goes on; if it is killed, another one begins anew.
+                if !store.lease_renewals().await? {
+                    return Ok(());
+                }
                 copies::renew(store, &self.images, clock, &renewal.account, *post).await?;
                 self.garbage.wake();
             }

@@ -643,11 +643,14 @@ pub trait Moderation: Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<(ModerationOutcome, Option<HiddenPost>), StoreError>;
 
-    /// Gives a hidden post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
+    /// Gives a post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
     async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;
 
     /// Stores that the pictures of the author's posts need new ids.
     async fn request_renewal(&self, author: &Account, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns whether this replica renews, for ten seconds: several would copy the same pictures, each for itself.
+    async fn lease_renewals(&self) -> Result<bool, StoreError>;
 
     /// Returns up to 100 renewals that are not done, the oldest first.
     async fn renewals(&self) -> Result<Vec<Renewal>, StoreError>;

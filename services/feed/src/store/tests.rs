@@ -12,7 +12,7 @@ use sosohappy_media::ImageId;
 use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
-use super::{By, List, Marked, Opened, Saved, Shown, Store, WriteError, open};
+use super::{By, List, Marked, Opened, Renewal, Saved, Shown, Store, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::phrases::Phrases;
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
@@ -24,6 +24,7 @@ use crate::{DEFAULTS, SERVICE, Settings};
 on_both_engines!(
     reserved_pictures_are_a_posts_or_garbage,
     pictures_of_what_went_are_garbage_once,
+    pictures_of_a_suspended_author_are_renewed_by_one_replica,
     categories_are_folded_once,
     recommendations_of_a_day_are_those_shown_first,
     many_recommendations_are_deleted_in_steps,
@@ -151,6 +152,48 @@ async fn versions_of_the_account_before_are_erased(bed: Bed) {
     assert_eq!(versions().await, [2, 1]);
     erase(&bed, store.as_ref(), &before.account, at(10), event(&bed)).await;
     assert_eq!(versions().await, [2]);
+}
+
+/// Several would copy the same pictures, each for itself.
+async fn pictures_of_a_suspended_author_are_renewed_by_one_replica(bed: Bed) {
+    let (one, other) = (store(&bed).await, store(&bed).await);
+    for (replica, is_leading) in [(&one, true), (&other, false), (&one, true)] {
+        assert_eq!(replica.lease_renewals().await.unwrap(), is_leading);
+    }
+
+    let kim = writer("kim", 0);
+    let pictures = [ImageId(1), ImageId(2)];
+    one.reserve(&pictures, at(10)).await.unwrap();
+    one.save(&post(&kim, DATE, &["sea"], &pictures[..1]), at(0))
+        .await
+        .unwrap();
+    let mut private = post(&kim, DATE + 100_000_000, &["sea"], &pictures[1..]);
+    private.content.visibility = Visibility::Private;
+    let without = post(&kim, DATE + 200_000_000, &["sea"], &[]);
+    for new in [&private, &without] {
+        one.save(new, at(0)).await.unwrap();
+    }
+    let known = other.known_pictures(&kim.account, None).await.unwrap();
+    let days: Vec<Day> = known.iter().map(|post| post.date.day()).collect();
+    assert_eq!(days, [PostDate::try_from(DATE).unwrap().day()]);
+    let further = other.known_pictures(&kim.account, Some(days[0])).await.unwrap();
+    assert!(further.is_empty(), "{further:?}");
+
+    // Suspended again while the pictures are renewed.
+    one.request_renewal(&kim.account, at(1)).await.unwrap();
+    let first = other.renewals().await.unwrap();
+    one.request_renewal(&kim.account, at(2)).await.unwrap();
+    other.end_renewal(&first[0]).await.unwrap();
+    let second = Renewal {
+        account: kim.account.clone(),
+        requested_at: at(2),
+    };
+    assert_eq!(other.renewals().await.unwrap(), std::slice::from_ref(&second));
+    other.end_renewal(&second).await.unwrap();
+    assert_eq!(one.renewals().await.unwrap(), []);
+    one.request_renewal(&kim.account, at(3)).await.unwrap();
+    erase(&bed, one.as_ref(), &kim.account, at(10), event(&bed)).await;
+    assert_eq!(one.renewals().await.unwrap(), []);
 }
 
 async fn reserved_pictures_are_a_posts_or_garbage(bed: Bed) {

@@ -1,5 +1,7 @@
 //! Content that moderators hide and restore, and the copies of what was reported.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -17,6 +19,9 @@ use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, Renewal, R
 
 /// Rows that a step of a renewal reads.
 const STEP: i64 = 100;
+
+const RENEWING: &str = "image-renewal";
+const RENEWING_FOR: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Moderation for SqlStore {
@@ -82,6 +87,12 @@ impl Moderation for SqlStore {
             Ok(tx.commit().await?)
         })
         .await
+    }
+
+    async fn lease_renewals(&self) -> Result<bool, StoreError> {
+        self.database
+            .lease(RENEWING, &self.context.instance, RENEWING_FOR)
+            .await
     }
 
     async fn renewals(&self) -> Result<Vec<Renewal>, StoreError> {
