@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::housekeeping::GarbageHandle;
 use crate::metrics::FeedMetrics;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Marked, Store};
 
 #[derive(Debug, Clone)]
 pub struct App {
@@ -39,6 +39,15 @@ pub struct App {
 impl App {
     pub fn now(&self) -> Timestamp {
         self.context.clock.now()
+    }
+
+    /// Returns the author's post of a day, for a like or a bookmark.
+    pub fn marked<'a>(&self, author: &'a Account, day: Day) -> Marked<'a> {
+        Marked {
+            author,
+            day,
+            is_suspended: self.revocations.is_suspended(author),
+        }
     }
 
     /// The latest day whose posts others see.

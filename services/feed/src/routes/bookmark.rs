@@ -15,7 +15,6 @@ use crate::domain::{Cursor, DayOf, ListName, PostDate, Slice};
 use crate::error::Error;
 use crate::routes::others::OtherFeed;
 use crate::routes::params::{CursorPage, Own};
-use crate::store::Marked;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -53,11 +52,7 @@ pub async fn update_bookmark(
     let DayOf(day) = params.date;
     let author = app.names.account_of(params.nickname.as_str()).await?;
     let author = author.ok_or(Error::NoSuchPost)?;
-    let marked = Marked {
-        author: &author,
-        day,
-        is_suspended: app.revocations.is_suspended(&author),
-    };
+    let marked = app.marked(&author, day);
     let saver = writer(caller);
     let notice = |saved: bool, date: PostDate| {
         let event = NoticeRaised {

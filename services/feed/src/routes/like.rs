@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 use crate::app::{App, writer};
 use crate::domain::{DayOf, PostDate};
 use crate::error::Error;
-use crate::store::Marked;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -51,11 +50,7 @@ pub async fn update_like(
     let DayOf(day) = params.date;
     let author = app.names.account_of(params.nickname.as_str()).await?;
     let author = author.ok_or(Error::NoSuchPost)?;
-    let marked = Marked {
-        author: &author,
-        day,
-        is_suspended: app.revocations.is_suspended(&author),
-    };
+    let marked = app.marked(&author, day);
     let liker = writer(caller);
     let notice = |date: PostDate, is_liked: bool| {
         if author == liker.account {
