@@ -655,7 +655,8 @@ pub trait Moderation: Debug + Send + Sync {
     /// Returns up to 100 renewals that are not done, the oldest first.
     async fn renewals(&self) -> Result<Vec<Renewal>, StoreError>;
 
-    /// Returns up to 100 posts of the author with pictures that others know, in the order of their days, after this one.
+    /// Returns up to 100 posts of the author with pictures that others may know, in the order of their days, after this one. Hidden and held posts
+    /// are among them: friends may have seen a post before it was held.
     async fn known_pictures(&self, author: &Account, after: Option<Day>) -> Result<Vec<HiddenPost>, StoreError>;
 
     /// Ends a renewal, unless it was requested again.

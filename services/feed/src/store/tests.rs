@@ -162,21 +162,24 @@ async fn pictures_of_a_suspended_author_are_renewed_by_one_replica(bed: Bed) {
     }
 
     let kim = writer("kim", 0);
-    let pictures = [ImageId(1), ImageId(2)];
+    let pictures = [ImageId(1), ImageId(2), ImageId(3)];
     one.reserve(&pictures, at(10)).await.unwrap();
     one.save(&post(&kim, DATE, &["sea"], &pictures[..1]), at(0))
         .await
         .unwrap();
-    let mut private = post(&kim, DATE + 100_000_000, &["sea"], &pictures[1..]);
+    let mut private = post(&kim, DATE + 100_000_000, &["sea"], &pictures[1..2]);
     private.content.visibility = Visibility::Private;
     let without = post(&kim, DATE + 200_000_000, &["sea"], &[]);
-    for new in [&private, &without] {
+    let mut held = post(&kim, DATE + 300_000_000, &["sea"], &pictures[2..]);
+    held.review = Some([0; 32]);
+    for new in [&private, &without, &held] {
         one.save(new, at(0)).await.unwrap();
     }
     let known = other.known_pictures(&kim.account, None).await.unwrap();
     let days: Vec<Day> = known.iter().map(|post| post.date.day()).collect();
-    assert_eq!(days, [PostDate::try_from(DATE).unwrap().day()]);
-    let further = other.known_pictures(&kim.account, Some(days[0])).await.unwrap();
+    let expected = [DATE, DATE + 300_000_000].map(|date| PostDate::try_from(date).unwrap().day());
+    assert_eq!(days, expected);
+    let further = other.known_pictures(&kim.account, Some(expected[1])).await.unwrap();
     assert!(further.is_empty(), "{further:?}");
 
     // Suspended again while the pictures are renewed.

@@ -115,9 +115,8 @@ impl Moderation for SqlStore {
             .push_bind(author.as_str())
             .push(" AND p.day > ")
             .push_bind(after.map_or(0, i32::from))
-            .push(" AND p.friend_date IS NOT NULL AND p.images <> '[]'");
-        push_not_hidden(&mut query, "p");
-        query.push(" ORDER BY p.day LIMIT ").push_bind(STEP);
+            .push(" AND p.friend_date IS NOT NULL AND p.images <> '[]' ORDER BY p.day LIMIT ")
+            .push_bind(STEP);
         let rows = query.build().fetch_all(self.database.reader()).await?;
         let posts = rows.iter().map(|row| {
             Ok(HiddenPost {
