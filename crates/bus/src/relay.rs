@@ -186,7 +186,8 @@ enum End {
 fn backoff() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
+        // Up to twice as long with jitter: shorter than half a lease, so that no pause outlasts it.
+        .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
         .build()

@@ -89,8 +89,8 @@ impl Route {
                 "reaction" => "🩷",
                 "idList" | "messageId" | "roomId" => "01890000-0000-7000-8000-000000000000",
                 "provider" => "google",
-                "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "tokenDigest"
-                | "version" | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
+                "providerId" | "codeVerifier" | "codeChallenge" | "authorizeCode" | "account" | "other"
+                | "tokenDigest" | "version" | "payload" | "app_id" | "user_id" | "referrer_type" => logs::IDENTIFIER,
                 "password" | "newPassword" => logs::PASSWORD,
                 "code" => logs::CODE,
                 "idToken" => logs::ID_TOKEN,

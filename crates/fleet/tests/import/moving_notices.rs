@@ -96,7 +96,7 @@ async fn notice(bed: &Bed, providers: &PushProviders, spring: &str) -> Running {
 }
 
 /// Sets `fleet.spring` in running services, as the config service does.
-async fn set_spring(services: &[&Running], spring: &str) {
+async fn set_spring(services: &[&Running], spring: &[&str]) {
     for service in services {
         let values = [("fleet.spring".to_owned(), Value::from(spring))];
         let refreshed = service.context.settings.set(values.into_iter().collect()).await;
@@ -272,13 +272,13 @@ async fn notice_moves(bed: Bed) {
     wait_until_read(&bed).await;
     beside.stop().await;
     bed.set_offsets(SERVICE, &SpringNotice::PUSHED, &offsets).await;
-    set_spring(&[&feed, &dm], "").await;
+    set_spring(&[&feed, &dm], &[]).await;
     let ours = notice(&bed, &pushes.providers, "").await;
     pushes.ours.push(ours.context.clone());
     load.more().await;
 
     // Back: records take Spring's form, ours stops when it has read all others, and Spring begins where ours has ended.
-    set_spring(&[&feed, &dm, &ours], "notice").await;
+    set_spring(&[&feed, &dm, &ours], &["notice"]).await;
     let until_now = load.acknowledged.lock().clone();
     load.more().await;
     eventually("likes of before the step back are pushed", async || {

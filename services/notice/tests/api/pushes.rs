@@ -396,7 +396,7 @@ async fn what_happened_before_the_inbox_was_there_is_not_pushed(bed: Bed) {
 }
 
 /// Sets `fleet.spring` in a running service, as the config service does.
-async fn set_spring(notice: &Running, spring: &str) {
+async fn set_spring(notice: &Running, spring: &[&str]) {
     let values = [("fleet.spring".to_owned(), serde_json::Value::from(spring))];
     let refreshed = notice.context.settings.set(values.into_iter().collect()).await;
     refreshed.expect("settings are attached").expect("the setting is valid");
@@ -428,13 +428,13 @@ async fn likes_and_messages_are_pushed_by_a_spring_notice(bed: Bed) {
     assert_eq!(pushes(&beside, "message", "sent").await, 0);
 
     // Without a Spring notice ours pushes what it reads, and goes on while one is about to begin where ours ends.
-    set_spring(&beside, "").await;
+    set_spring(&beside, &[]).await;
     bed.publish(like(&lee, &kim, DATE + 1)).await;
     eventually("the like is pushed", async || {
         (pushes(&beside, "like", "sent").await == 1).then_some(())
     })
     .await;
-    set_spring(&beside, "notice").await;
+    set_spring(&beside, &["notice"]).await;
     bed.publish(message(&lee, &kim, false)).await;
     eventually("the message is pushed", async || {
         (pushes(&beside, "message", "sent").await == 1).then_some(())
