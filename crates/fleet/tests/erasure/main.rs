@@ -254,25 +254,32 @@ async fn plant_copies(addresses: &Addresses, phone: &Phone, witness: &Phone, pla
     call(phone, &addresses.notice, "notice-service/registerDevice", &device).await;
 }
 
-/// Leaves a message and its former text in a room that the witness stays in.
+/// Leaves a message and its former text in a room that the witness stays in, and one of the witness.
 async fn plant_in_room(addresses: &Addresses, phone: &Phone, witness: &Phone, planted: &mut Planted) {
     let room = [("name", "우리반"), ("members", witness.nickname.as_str())];
     let room = call(phone, &addresses.dm, "dm-service/createRoom", &room).await;
+    let room = room["roomId"].as_str().expect("a room has an id");
+    say_in_room(witness, room, "welcome").await;
+    let id = say_in_room(phone, room, &planted.text()).await;
+    let text = planted.text();
+    let edit = [("id", id.as_str()), ("text", text.as_str())];
+    call(phone, &addresses.dm, "dm-service/editMessage", &edit).await;
+}
+
+/// Returns the id of the message.
+async fn say_in_room(phone: &Phone, room: &str, text: &str) -> String {
     let mut socket = phone.resume_dm(0).await.unwrap();
-    let message = json!({ "roomId": room["roomId"], "text": planted.text() });
-    let frame = json!({ "topic": "message", "id": "in-the-room", "data": message });
+    let message = json!({ "roomId": room, "text": text });
+    let frame = json!({ "topic": "message", "id": room, "data": message });
     socket.send(&frame).await.unwrap();
-    let accepted = loop {
+    loop {
         let frame: Value = serde_json::from_str(&socket.text().await.unwrap()).unwrap();
         if frame["topic"] == "accepted" {
-            break frame;
+            let id = frame["data"]["messageId"].as_str().expect("a message has an id");
+            return id.to_owned();
         }
         assert!(frame["topic"] != "rejected" && frame["topic"] != "error", "{frame}");
-    };
-    let id = accepted["data"]["messageId"].as_str().expect("a message has an id");
-    let text = planted.text();
-    let edit = [("id", id), ("text", text.as_str())];
-    call(phone, &addresses.dm, "dm-service/editMessage", &edit).await;
+    }
 }
 
 /// Leaves texts for moderators, of whom the witness is one: an application, a note about a decision, and what is held for review.

@@ -276,10 +276,11 @@ impl Store for SqliteStore {
             retrying(async || self.close(erasure).await).await?;
             while retrying(async || self.erase_some(erasure).await).await? {}
             while retrying(async || self.forget_conversations(erasure).await).await? {}
-            while retrying(async || self.forget_frames(&erasure.account).await).await? {}
             retrying(async || self.forget_scheduled(erasure).await).await?;
             retrying(async || self.forget_requests(erasure).await).await?;
             while retrying(async || self.forget_rooms(erasure).await).await? {}
+            // Last: a frame goes when its message is gone, or in a room that the account has left.
+            while retrying(async || self.forget_frames(&erasure.account).await).await? {}
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;
@@ -559,7 +560,7 @@ impl SqliteStore {
         Ok(tx.commit().await?)
     }
 
-    /// Some of the account's frames whose messages are gone. False when there are no more.
+    /// Some of the account's frames whose messages it does not have any more. False when there are no more.
     async fn forget_frames(&self, account: &Account) -> Result<bool, StoreError> {
         let mut tx = self.database.begin().await?;
         let deleted = delete_frames(&mut tx, account).await?;

@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::changes::{self, Table};
-use super::stream::{add_frame, add_frames};
+use super::stream::{add_frame, add_frames, delete_frames};
 use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
     Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, MessageDate, MessageId,
@@ -409,6 +409,7 @@ impl SqliteStore {
             }
             let mut tx = self.database.begin().await?;
             leave_rooms(&mut tx, &account, settled).await?;
+            while delete_frames(&mut tx, &account).await? {}
             tx.commit().await?;
         }
         Ok(())

@@ -173,13 +173,14 @@ pub(super) async fn add_frame(
     Ok(())
 }
 
-/// Deletes some of an account's frames whose messages are gone. False when there are no more.
+/// Deletes some of an account's frames whose messages are gone, or in rooms that it is not a member of. False when there are no more.
 pub(super) async fn delete_frames(tx: &mut Tx, account: &Account) -> Result<bool, StoreError> {
     let deleted = sqlx::query(
         "DELETE FROM stream_frame WHERE account = ?1 AND seq IN (\
              SELECT seq FROM stream_frame AS own WHERE own.account = ?1 \
              AND NOT EXISTS (SELECT 1 FROM message WHERE message.id = own.message) \
-             AND NOT EXISTS (SELECT 1 FROM room_message WHERE room_message.id = own.message) LIMIT ?2)",
+             AND NOT EXISTS (SELECT 1 FROM room_message JOIN room_member USING (room) \
+                 WHERE room_message.id = own.message AND room_member.account = ?1 AND joined_after < number) LIMIT ?2)",
     )
     .bind(account.as_str())
     .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
