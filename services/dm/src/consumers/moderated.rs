@@ -65,7 +65,13 @@ impl Moderated {
         }
         let viewers = match message {
             Reportable::Direct(stored) => stored.message.viewers(stored.is_held).cloned().collect(),
-            Reportable::InRoom(_, viewers) => viewers,
+            Reportable::InRoom(message, mut members) => {
+                // Members in a block with the sender do not see it.
+                let directory = &self.unnumbered.directory;
+                let blocked = directory.blocked_with(&message.sender.account).await?;
+                members.retain(|member| !blocked.contains(member));
+                members
+            }
         };
         self.unnumbered
             .moderated(&moderation.message, moderation.hidden, viewers)
@@ -90,15 +96,12 @@ impl Moderated {
                 event.meta.occurred_at = moderation.at.max(stored.stored_at);
                 self.publish(&event).await
             }
-            Reportable::InRoom(message, _) => {
-                // All members: one who is in a block with the sender now may have had a push before.
-                let Some(room) = self.store.room(&message.room).await? else {
-                    return Ok(());
-                };
+            Reportable::InRoom(message, members) => {
+                // Also members in a block with the sender: they may have had a push before it.
                 let event = RoomMessageSent {
-                    room: room.id,
+                    room: message.room.clone(),
                     message: moderation.message.to_string(),
-                    members: room.members.into_iter().map(|member| member.account).collect(),
+                    members: members.clone(),
                     change: Some(MessageChange::Retracted),
                     push: None,
                 };

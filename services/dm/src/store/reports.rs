@@ -16,14 +16,15 @@ pub struct NewReport {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Who says to have received it, or to see it in a room.
+    /// Who says to have received it, or to be in its room since before it.
     pub reporter: Account,
     pub at: Timestamp,
 }
 
 impl NewReport {
-    /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or sees it in a room, and it
-    /// has a text. Nobody reports a conversation of others, or a message that waits in a request.
+    /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or is in its room since before
+    /// it, and it has a text. A block between the two changes nothing: people report and block at once, in either order. Nobody reports a
+    /// conversation of others, or a message that waits in a request.
     pub fn copy_of(&self, message: Reportable) -> Option<(MessageDate, MessageText)> {
         if !message.is_of(&self.author, Some(&self.reporter)) {
             return None;
@@ -45,7 +46,7 @@ impl NewReport {
 #[derive(Debug)]
 pub enum Reportable {
     Direct(Stored),
-    /// With the members who see it: they joined before it was sent, and are in no block with its sender.
+    /// With the members who joined before it was sent, also those in a block with its sender.
     InRoom(RoomMessage, Vec<Account>),
 }
 
@@ -60,9 +61,9 @@ impl Reportable {
                     reporter.is_none_or(|reporter| reporter == receiver),
                 )
             }
-            Self::InRoom(message, viewers) => {
-                let is_seen = |reporter: &Account| reporter != author && viewers.contains(reporter);
-                (&message.sender.account, reporter.is_none_or(is_seen))
+            Self::InRoom(message, members) => {
+                let is_sent_to = |reporter: &Account| reporter != author && members.contains(reporter);
+                (&message.sender.account, reporter.is_none_or(is_sent_to))
             }
         };
         sender == author && is_reporters
@@ -75,7 +76,7 @@ pub struct Moderation {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Of what a report hides at once: who says to have received it, or to see it in a room.
+    /// Of what a report hides at once: who says to have received it, or to be in its room since before it.
     pub reporter: Option<Account>,
     pub hidden: bool,
     /// Of two decisions the later one is in force.
@@ -83,8 +84,8 @@ pub struct Moderation {
 }
 
 impl Moderation {
-    /// Whether a message is the one of the decision: its author sent it, and the reporter of what is hidden at once received it, or sees it in a
-    /// room.
+    /// Whether a message is the one of the decision: its author sent it, and the reporter of what is hidden at once received it, or is in its room
+    /// since before it.
     pub fn is_about(&self, message: &Reportable) -> bool {
         message.is_of(&self.author, self.reporter.as_ref())
     }
@@ -103,8 +104,8 @@ pub trait Reports: Send + Sync {
     /// Returns a message, also one that moderators hide.
     async fn reportable(&self, message: &MessageId) -> Result<Option<Reportable>, StoreError>;
 
-    /// Copies a reported message, also of a room, unless the report has a copy or was closed; false if the message is not there or not the
-    /// reporter's to see.
+    /// Copies a reported message, also of a room, unless the report has a copy or was closed; false if the message is not there or was not sent to
+    /// the reporter.
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError>;
 
     /// Hides a message from both people, or from all members of its room, or shows it again, unless a later decision is known. The same decision

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sosohappy_bus::Start;
 use sosohappy_events::types::{
     ContentModerated, MessageChange, MessageChanged, ModeratedContent, ModerationAction, ModerationApplied,
-    ModerationOutcome, Role, RoomMessageSent,
+    ModerationOutcome, Relation, RelationChanged, Role, RoomMessageSent,
 };
 use sosohappy_events::{Envelope, Event as _, EventId};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
@@ -244,32 +244,58 @@ async fn a_message_of_a_room_is_reported_hidden_and_restored(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let park = bed.person("park@example.com+google", "park").await;
+    let choi = bed.person("choi@example.com+google", "choi").await;
     let boss = bed
         .person_with_role("boss@example.com+google", "boss", Role::Moderator)
         .await;
-    let room = create(&dm, &kim, "lee").await["roomId"].clone();
+    let room = create(&dm, &kim, "lee,choi").await["roomId"].clone();
     let mut screens = [open(&dm, &kim, "").await, open(&dm, &lee, "").await];
     screens[0].send(to_room("1", &room, "unlawful")).await;
     let message = message_id(&accepted(&mut screens[0]).await);
     let invitation = [("roomId", room.as_str().unwrap()), ("member", "park")];
     assert_eq!(dm.post(&kim, "inviteRoom", &invitation).await.0, StatusCode::OK);
 
+    // Choi reports and blocks at once: the block arrives first.
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: choi.account.clone(),
+        other: kim.account.clone(),
+    })
+    .await;
+    eventually("the block is known", async || {
+        texts(&dm, &choi, &room).await.is_empty().then_some(())
+    })
+    .await;
+
     // Park joined after the message.
-    for (number, by) in [(1, &park), (2, &kim), (3, &lee)] {
+    for (number, by) in [(1, &park), (2, &kim), (3, &lee), (4, &choi)] {
         bed.publish(report(ModerationAction::Reported, &kim, &message, Some(by), number))
             .await;
     }
-    let copy = expect(&dm, &boss, "3", StatusCode::OK).await;
-    assert_eq!(copy["text"], "unlawful");
+    for number in ["3", "4"] {
+        let copy = expect(&dm, &boss, number, StatusCode::OK).await;
+        assert_eq!(copy["text"], "unlawful", "{number}");
+    }
     for number in ["1", "2"] {
         assert_eq!(reported(&dm, &boss, number).await.0, StatusCode::NOT_FOUND, "{number}");
     }
 
+    let mut blocker = open(&dm, &choi, "").await;
     let decide = async |action, by: Option<&Person>| bed.publish(report(action, &kim, &message, by, 3)).await;
     let unseen = decide(ModerationAction::Hidden, Some(&park)).await;
-    let hidden = decide(ModerationAction::Hidden, Some(&lee)).await;
+    let hidden = decide(ModerationAction::Hidden, Some(&choi)).await;
     for screen in &mut screens {
         assert_eq!(frame(screen, "hide").await["data"]["messageId"], message);
+    }
+    // Frames without a number come to an account in order: choi, who does not see the message, got no `hide` before this one.
+    let typing = json!({ "topic": "typing", "data": { "roomId": room } }).to_string();
+    screens[1].send(typing).await;
+    loop {
+        let shown = blocker.json().await;
+        assert_ne!(shown["topic"], "hide", "{shown}");
+        if shown["topic"] == "typing" {
+            break;
+        }
     }
     for member in [&kim, &lee] {
         assert_eq!(texts(&dm, member, &room).await, [""]);

@@ -53,11 +53,8 @@ impl Reports for MongoStore {
         let Some(room) = self.room(&message.room).await? else {
             return Ok(None);
         };
-        let directory = self.database.directory();
-        let blocked = directory.blocked_with(&message.sender.account).await?;
-        let viewers = room.viewers(message.number).filter(|viewer| !blocked.contains(viewer));
-        let viewers = viewers.cloned().collect();
-        Ok(Some(Reportable::InRoom(message, viewers)))
+        let members = room.viewers(message.number).cloned().collect();
+        Ok(Some(Reportable::InRoom(message, members)))
     }
 
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {

@@ -16,14 +16,14 @@ use crate::store::reports::{Moderation, NewReport, Reportable, ReportedMessage, 
 impl Reports for SqliteStore {
     async fn reportable(&self, message: &MessageId) -> Result<Option<Reportable>, StoreError> {
         let mut tx = self.database.begin().await?;
-        self.reportable_in(&mut tx, message).await
+        reportable_in(&mut tx, message).await
     }
 
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {
         retrying(async || {
             // One transaction: a resignation deletes the message before or its copy after.
             let mut tx = self.database.begin().await?;
-            let message = self.reportable_in(&mut tx, &report.message).await?;
+            let message = reportable_in(&mut tx, &report.message).await?;
             let Some((date, text)) = message.and_then(|message| report.copy_of(message)) else {
                 return Ok(false);
             };
@@ -48,7 +48,7 @@ impl Reports for SqliteStore {
     async fn moderate(&self, moderation: &Moderation) -> Result<ModerationOutcome, StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let message = self.reportable_in(&mut tx, &moderation.message).await?;
+            let message = reportable_in(&mut tx, &moderation.message).await?;
             let (present, update) = match message.filter(|message| moderation.is_about(message)) {
                 // A hidden message gets no push.
                 Some(Reportable::Direct(_)) => (
@@ -128,23 +128,16 @@ impl Reports for SqliteStore {
     }
 }
 
-impl SqliteStore {
-    async fn reportable_in(&self, tx: &mut Tx, id: &MessageId) -> Result<Option<Reportable>, StoreError> {
-        let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
-            .bind(id.as_str())
-            .fetch_optional(&mut **tx)
-            .await?;
-        if let Some(row) = row {
-            return Ok(Some(Reportable::Direct(stored_of(&row)?)));
-        }
-        let Some((message, mut viewers)) = message_and_viewers(tx, id).await? else {
-            return Ok(None);
-        };
-        let directory = self.database.directory();
-        let blocked = directory.blocked_with(&message.sender.account).await?;
-        viewers.retain(|viewer| !blocked.contains(viewer));
-        Ok(Some(Reportable::InRoom(message, viewers)))
+async fn reportable_in(tx: &mut Tx, id: &MessageId) -> Result<Option<Reportable>, StoreError> {
+    let row = sqlx::query(concat!("SELECT ", stored_columns!(), " FROM message WHERE id = ?"))
+        .bind(id.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    if let Some(row) = row {
+        return Ok(Some(Reportable::Direct(stored_of(&row)?)));
     }
+    let found = message_and_viewers(tx, id).await?;
+    Ok(found.map(|(message, members)| Reportable::InRoom(message, members)))
 }
 
 /// Deletes the copies of an account that has resigned: those of its messages and of those to it.
