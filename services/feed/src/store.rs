@@ -605,7 +605,7 @@ pub struct Decision<'a> {
     pub hidden: bool,
     /// Of two decisions the later one is in force.
     pub at: Timestamp,
-    /// Of content that a report hides at once: nothing is hidden that the reporter does not see.
+    /// Of content that a report hides at once: nothing is hidden that the reporter would not see without a block.
     pub reporter: Option<&'a Account>,
 }
 
@@ -663,8 +663,8 @@ pub trait Moderation: Debug + Send + Sync {
     async fn end_renewal(&self, renewal: &Renewal) -> Result<(), StoreError>;
 
     /// Keeps a copy of the author's content under the number of a report, the first time only; false if it is not there or the reporter does
-    /// not see it. Content that moderators have hidden counts as seen: it was reported before. Of an unknown reporter, whom an older
-    /// release does not name, only content of public posts is kept.
+    /// not see it. Content that moderators have hidden counts as seen: it was reported before. So does content of people in a block with the
+    /// reporter. Of an unknown reporter, whom an older release does not name, only content of public posts is kept.
     async fn keep_reported(
         &self,
         report: i64,

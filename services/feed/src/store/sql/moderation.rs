@@ -169,7 +169,7 @@ impl Moderation for SqlStore {
                 }
             }
             if let Some(reporter) = reporter {
-                push_reportable(&mut query, content, reporter, at);
+                push_reportable(&mut query, reporter, at);
             } else {
                 query.push(" AND p.public_date IS NOT NULL");
             }
@@ -281,7 +281,7 @@ impl SqlStore {
             .push(" AND p.day = ")
             .push_bind(i32::from(day));
         if let Some(reporter) = decision.reporter {
-            push_reportable(&mut query, Content::Post(day), reporter, decision.at);
+            push_reportable(&mut query, reporter, decision.at);
         }
         query.push(engine::FOR_UPDATE);
         let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
@@ -347,7 +347,7 @@ impl SqlStore {
             Query::new("SELECT c.post_id, p.account FROM post_comment c JOIN post p ON p.id = c.post_id WHERE c.id = ");
         query.push_bind(id).push(" AND c.account = ").push_bind(author.as_str());
         if let Some(reporter) = decision.reporter {
-            push_reportable(&mut query, Content::Comment(id), reporter, decision.at);
+            push_reportable(&mut query, reporter, decision.at);
         }
         let Some(row) = query.build().fetch_optional(&mut *tx).await? else {
             return Ok(ModerationOutcome::NotFound);
@@ -390,8 +390,9 @@ impl SqlStore {
     }
 }
 
-/// The reporter sees the post `p` of the query, and its comment `c` if a comment is reported, or saw it until a moderator hid it.
-fn push_reportable(query: &mut Query, content: Content, reporter: &Account, at: Timestamp) {
+/// The reporter would see the post `p` of the query if no moderator had hidden it and neither had blocked the other: people report and block at
+/// once, in either order.
+fn push_reportable(query: &mut Query, reporter: &Account, at: Timestamp) {
     query
         .push(" AND (p.account = ")
         .push_bind(reporter.as_str())
@@ -399,11 +400,7 @@ fn push_reportable(query: &mut Query, content: Content, reporter: &Account, at: 
         .push_bind(i32::from(Day::first_today(at)))
         .push(" AND ");
     public::push_shown_to(query, reporter, "p");
-    public::push_not_blocked(query, reporter, "p.account");
     query.push("))");
-    if let Content::Comment(_) = content {
-        public::push_not_blocked(query, reporter, "c.account");
-    }
 }
 
 /// The post of that name in the query is neither hidden nor held for review. The tables hold few rows, and their primary keys find them.
