@@ -384,4 +384,39 @@ async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
     for number in ["11", "12", "13"] {
         assert_eq!(feed.reported(&moderator, number).await.0, 200, "{number}");
     }
+
+    // A block ends a friendship: who was a friend when reporting may report, who reports afterwards may not.
+    let for_friends = "2023090713248392";
+    let of_friends = ModeratedContent::Post {
+        date: for_friends.parse().unwrap(),
+    };
+    feed.save_for(&kim, for_friends, "friends").await;
+    let are_friends = async || {
+        let post = [("srcNickname", "mina"), ("dstNickname", "kim"), ("date", for_friends)];
+        feed.post(&mina, "findDetailFeed", &post).await.0 == 200
+    };
+    for (who, whom) in [(&mina, &kim), (&kim, &mina)] {
+        tell(&bed, Relation::Follow, who, whom).await;
+    }
+    eventually("they are friends", async || are_friends().await.then_some(())).await;
+    let by_mina = |number: i64| ContentModerated {
+        reporter: Some(mina.account.clone()),
+        ..decision(ModerationAction::Reported, &kim, of_friends.clone(), Some(number))
+    };
+    let mut before = Envelope::new(by_mina(15), &bed.context);
+    before.meta.occurred_at -= Duration::from_secs(1);
+    for (who, whom) in [(&mina, &kim), (&kim, &mina)] {
+        tell(&bed, Relation::Unfollow, who, whom).await;
+    }
+    eventually("they are friends no more", async || {
+        (!are_friends().await).then_some(())
+    })
+    .await;
+    bed.publish(by_mina(14)).await;
+    bed.publish_again(&before).await;
+    eventually("a copy of the earlier report is kept", async || {
+        (feed.reported(&moderator, "15").await.0 == 200).then_some(())
+    })
+    .await;
+    assert_eq!(feed.reported(&moderator, "14").await.0, 404);
 }

@@ -391,7 +391,7 @@ impl SqlStore {
 }
 
 /// The reporter would see the post `p` of the query if no moderator had hidden it and neither had blocked the other: people report and block at
-/// once, in either order.
+/// once, in either order. Who was a friend when reporting counts as one: a block ends the friendship.
 fn push_reportable(query: &mut Query, reporter: &Account, at: Timestamp) {
     query
         .push(" AND (p.account = ")
@@ -399,7 +399,7 @@ fn push_reportable(query: &mut Query, reporter: &Account, at: Timestamp) {
         .push(" OR (p.day <= ")
         .push_bind(i32::from(Day::first_today(at)))
         .push(" AND ");
-    public::push_shown_to(query, reporter, "p");
+    public::push_shown_to(query, reporter, "p", Some(at));
     query.push("))");
 }
 

@@ -1,5 +1,6 @@
 //! Posts as others see them.
 
+use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sqlx::Row as _;
@@ -212,19 +213,34 @@ fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
 /// follow each other.
 pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
     query.push("(");
-    push_shown_to(query, viewer, post);
+    push_shown_to(query, viewer, post, None);
     moderation::push_not_hidden(query, post);
     query.push(")");
 }
 
-/// As [`push_seen_by`], whether or not a moderator has hidden it.
-pub(super) fn push_shown_to(query: &mut Query, viewer: &Account, post: &'static str) {
+/// As [`push_seen_by`], whether or not a moderator has hidden it. With a moment, those who followed each other then are friends, too.
+pub(super) fn push_shown_to(query: &mut Query, viewer: &Account, post: &'static str, at: Option<Timestamp>) {
     query.push("(").push(post).push(".public_date IS NOT NULL OR (");
     query.push(post).push(".friend_date IS NOT NULL");
-    query.push(FOLLOWS).push_bind(viewer.as_str());
+    push_follows(query, at);
+    query.push_bind(viewer.as_str());
     query.push(" AND f.other = ").push(post).push(".account)");
-    query.push(FOLLOWS).push(post).push(".account AND f.other = ");
+    push_follows(query, at);
+    query.push(post).push(".account AND f.other = ");
     query.push_bind(viewer.as_str()).push(")))");
+}
+
+/// An account follows another, or has stopped since that moment: the account, ` AND f.other = `, the other one and a `)` follow.
+fn push_follows(query: &mut Query, at: Option<Timestamp>) {
+    if let Some(at) = at {
+        query
+            .push(" AND EXISTS (SELECT 1 FROM directory_relation f WHERE f.kind = 'follow'")
+            .push(" AND (f.active = 1 OR f.changed_at > ")
+            .push_bind(at.as_millisecond())
+            .push(") AND f.account = ");
+    } else {
+        query.push(FOLLOWS);
+    }
 }
 
 const FOLLOWS: &str =
