@@ -373,7 +373,7 @@ pub struct ShownAudit {
     reason: String,
     note: Option<String>,
     /// `ordered` while the service that holds the content has not answered, then `applied` (the content is hidden or shown as ordered), `notFound`
-    /// (the author has no such content, or the reporter of what is hidden at once does not see it) or `superseded` (a later order says the opposite);
+    /// (the author has no such content, or it is not shown to the reporter of what is hidden at once) or `superseded` (a later order says the opposite);
     /// null where there is no such content, or the entry is of an older release.
     effect: Option<&'static str>,
     /// When the service answered `applied`.
