@@ -282,9 +282,9 @@ async fn a_row_that_is_deleted_while_it_is_exported_is_not_made_anew(bed: Bed) {
     let mut command = target.export_command(&arguments);
     let exporting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let exporting = exporting.expect("the binary runs");
-    let waiting = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx \
-        JOIN information_schema.processlist ON id = trx_mysql_thread_id \
-        WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()";
+    // It cannot end before the deletion has.
+    let waiting = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.processlist \
+        WHERE db = DATABASE() AND info LIKE '%FOR UPDATE' AND id <> CONNECTION_ID()";
     eventually("the export waits for the row", async || {
         (legacy.text(waiting, true).await == "1").then_some(())
     })
