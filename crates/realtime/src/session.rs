@@ -416,24 +416,28 @@ impl<'a, P: Protocol> Session<'a, P> {
         }
     }
 
-    /// Counts a text frame. An acknowledgement is taken here, and a frame with a field of the wrong type refused; other frames are the service's.
+    /// Counts a text frame. An acknowledgement is taken here, and an invalid frame refused; other frames are the service's.
     fn text(&mut self, text: Utf8Bytes) -> Result<Received, End> {
         self.hub.0.metrics.frames_in.inc();
-        let mut wrong_type = None;
+        let mut invalid = None;
         if self.known.version == Version::Two {
             match Incoming::parse(&text) {
                 Ok(frame) if frame.topic == "ack" => return self.acknowledged(&frame),
                 Ok(_) => {}
                 Err(InvalidFrame::WrongType { id }) => {
                     let reason = "`id` is a text, and `seq` a whole number";
-                    wrong_type = Some(stream::error(id.as_deref(), "invalid-frame", reason));
+                    invalid = Some(stream::error(id.as_deref(), "invalid-frame", reason));
+                }
+                Err(InvalidFrame::UnpairedSurrogate { id }) => {
+                    let reason = "a text has half a surrogate pair";
+                    invalid = Some(stream::error(id.as_deref(), "invalid-frame", reason));
                 }
                 Err(InvalidFrame::NoFrame) => return Err(End::Ours(Close::BadFrame)),
             }
         }
         self.confirmations.sign_of_life();
         match self.count() {
-            Verdict::Accepted if wrong_type.is_some() => Ok(Received::Answer(wrong_type)),
+            Verdict::Accepted if invalid.is_some() => Ok(Received::Answer(invalid)),
             Verdict::Accepted => Ok(Received::Frame(text)),
             Verdict::Refused => Ok(Received::Answer(match self.known.version {
                 Version::One => self.protocol.over_limit(),
@@ -610,7 +614,7 @@ fn write_span(service: &'static str, cause: &Correlation) -> Span {
 fn answer(text: &str, code: &str, reason: &str) -> String {
     let id = match Incoming::parse(text) {
         Ok(frame) => frame.id,
-        Err(InvalidFrame::WrongType { id }) => id,
+        Err(InvalidFrame::WrongType { id } | InvalidFrame::UnpairedSurrogate { id }) => id,
         Err(InvalidFrame::NoFrame) => None,
     };
     stream::error(id.as_deref(), code, reason)

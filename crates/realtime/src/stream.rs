@@ -95,6 +95,8 @@ pub enum InvalidFrame {
     NoFrame,
     /// `id` is no text, or `seq` no whole number of 64 bits: an `error` frame with the `id`, if that is a text, answers it.
     WrongType { id: Option<String> },
+    /// A text in it has half a surrogate pair (`\ud83d`), which is no character: answered in the same way.
+    UnpairedSurrogate { id: Option<String> },
 }
 
 /// A frame before the types of its fields are checked. Unknown fields are ignored.
@@ -117,7 +119,16 @@ impl Incoming {
     /// # Errors
     /// For a text that is not a frame of version 2.
     pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
-        let fields: Fields = serde_json::from_str(text).map_err(|_| InvalidFrame::NoFrame)?;
+        let Ok(fields) = serde_json::from_str::<Fields>(text) else {
+            return Err(
+                match serde_json::from_str::<Fields>(&replace_unpaired_surrogates(text)) {
+                    Ok(fields) => InvalidFrame::UnpairedSurrogate {
+                        id: fields.id.as_str().map(str::to_owned),
+                    },
+                    Err(_) => InvalidFrame::NoFrame,
+                },
+            );
+        };
         let (id, is_text) = match fields.id {
             Value::Null => (None, true),
             Value::String(id) => (Some(id), true),
@@ -139,6 +150,30 @@ impl Incoming {
             data: fields.data,
         })
     }
+}
+
+/// Returns a JSON text with U+FFFD in place of each escape of half a surrogate pair.
+fn replace_unpaired_surrogates(text: &str) -> String {
+    let (mut replaced, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        let (escape, after) = match (code_unit(escape), escape.get(6..).and_then(code_unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => escape.split_at(12),
+            (Some(0xD800..=0xDFFF), _) => ("\\ufffd", &escape[6..]),
+            // Of two characters: an escaped backslash begins no other escape.
+            _ => escape.split_at(1 + escape.chars().nth(1).map_or(0, char::len_utf8)),
+        };
+        replaced.push_str(before);
+        replaced.push_str(escape);
+        rest = after;
+    }
+    replaced + rest
+}
+
+/// Returns the UTF-16 code unit of the escape `\uXXXX` that a text begins with.
+fn code_unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
 }
 
 #[derive(Serialize)]
@@ -274,6 +309,25 @@ mod tests {
             let id = id.map(str::to_owned);
             let expected = Some(InvalidFrame::WrongType { id });
             assert_eq!(Incoming::parse(text).err(), expected, "{text}");
+        }
+        for (text, id) in [
+            (r#"{"topic":"message","id":"7","data":{"text":"\ud83d"}}"#, Some("7")),
+            (r#"{"data":{"text":"\uDE00\uD83D안"},"topic":"message"}"#, None),
+            (r#"{"topic":"\ud83d\n\ude00","id":"\ud83d\ude00"}"#, Some("😀")),
+            (r#"{"topic":"a","id":"\\ud83d","data":"\\\ud83d"}"#, Some("\\ud83d")),
+        ] {
+            let id = id.map(str::to_owned);
+            let expected = Some(InvalidFrame::UnpairedSurrogate { id });
+            assert_eq!(Incoming::parse(text).err(), expected, "{text}");
+        }
+        for text in [
+            r#"{"topic":"a","data":"\ud83d"#,
+            r#"{"topic":"a","data":"\ud83"}"#,
+            r#""\ud83d""#,
+            "\\",
+            "\\안",
+        ] {
+            assert_eq!(Incoming::parse(text).err(), Some(InvalidFrame::NoFrame), "{text}");
         }
         let absent = Incoming::parse(r#"{"topic":"ack","id":null,"seq":null}"#).expect("a frame");
         assert_eq!((absent.id, absent.seq), (None, None));

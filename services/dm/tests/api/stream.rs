@@ -291,6 +291,13 @@ async fn frames_that_are_not_taken_are_answered(bed: Bed) {
             "invalid-frame",
         ),
         (
+            // `JSON.stringify` writes half an emoji like this.
+            r#"{"topic":"message","id":"9","data":{"receiver":"lee","text":"\ud83d"}}"#.to_owned(),
+            "error",
+            Some("9"),
+            "invalid-frame",
+        ),
+        (
             json!({ "topic": "weather", "id": "7" }).to_string(),
             "error",
             Some("7"),
