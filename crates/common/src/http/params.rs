@@ -3,6 +3,7 @@
 mod content_type;
 mod fields;
 mod file;
+mod instant;
 mod multipart;
 mod read;
 mod upload_buffer;
@@ -17,6 +18,7 @@ use file::FileParts;
 
 pub use crate::lenient::comma_list;
 pub use file::File;
+pub use instant::{instant, optional_instant};
 
 use super::Problem;
 use super::body_limit::Reservation;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::{Admin, Caller, Moderator};
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
+use sosohappy_common::http::params::optional_instant;
 use sosohappy_common::http::rate_limit::AccountLimit;
 use sosohappy_events::types::ModerationOutcome;
 use utoipa::{IntoParams, ToSchema};
@@ -256,6 +257,7 @@ pub struct ResolveReport {
     report: i64,
     action: Resolution,
     /// With `suspend`: when the suspension ends by itself, in the future; left out: never.
+    #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// For the audit, in at most 1,000 characters.
@@ -294,6 +296,7 @@ pub struct Suspend {
     nickname: String,
     reason: Reason,
     /// When the suspension ends by itself, in the future; left out: never.
+    #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
     /// For the audit, in at most 1,000 characters.

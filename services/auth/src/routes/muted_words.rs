@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sosohappy_access::Caller;
 use sosohappy_access::introspection::{MutedWordEntry, MutedWordsResponse};
 use sosohappy_common::http::Params;
-use sosohappy_common::http::params::comma_list;
+use sosohappy_common::http::params::{comma_list, optional_instant};
 use sosohappy_common::{Account, Problem};
 use sosohappy_store::retrying;
 use utoipa::ToSchema;
@@ -51,6 +51,7 @@ pub struct MuteWords {
     #[schema(min_items = 1, example = json!(["스포일러"]))]
     word_list: Vec<String>,
     /// When the words are read again, in the future; left out: never. A word that is muted already gets this expiry.
+    #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     /// False takes the words off the list.

@@ -72,10 +72,11 @@ pub struct Position(String);
 
 /// Of a message's id.
 impl TryFrom<String> for Position {
-    type Error = uuid::Error;
+    type Error = &'static str;
 
-    fn try_from(id: String) -> Result<Self, uuid::Error> {
-        MessageId(id).position().0.parse()
+    fn try_from(id: String) -> Result<Self, Self::Error> {
+        let position = MessageId(id).position().0.parse::<Self>();
+        position.map_err(|_| "an id of a message is expected")
     }
 }
 

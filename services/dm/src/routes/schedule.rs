@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sosohappy_access::Caller;
 use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
+use sosohappy_common::http::params::{instant, optional_instant};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -24,6 +25,7 @@ pub struct ScheduleMessage {
     text: String,
     /// In the future, at most 366 days ahead.
     #[schema(value_type = String, format = DateTime, example = "2026-03-01T12:00:00Z")]
+    #[serde(deserialize_with = "instant")]
     send_at: Timestamp,
 }
 
@@ -35,7 +37,7 @@ pub struct EditScheduled {
     #[serde(default)]
     #[schema(example = "생일 축하해요")]
     text: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-03-01T12:00:00Z")]
     send_at: Option<Timestamp>,
 }

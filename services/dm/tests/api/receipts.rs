@@ -120,6 +120,10 @@ async fn a_person_reads_on_one_device_for_all(bed: Bed) {
     ] {
         assert_eq!(dm.post(&lee, "markRead", wrong).await.0, status, "{wrong:?}");
     }
+    let (_, told) = dm
+        .post(&lee, "markRead", &[("receiver", "kim"), ("messageId", "x")])
+        .await;
+    assert_eq!(told["detail"], "messageId: an id of a message is expected");
 }
 
 async fn typing_is_delivered_and_not_stored(bed: Bed) {

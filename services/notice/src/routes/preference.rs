@@ -62,12 +62,18 @@ pub struct SetPreferences {
     #[serde(default)]
     unmute_conversation: Option<String>,
     /// The id of a room of dm of which no message is pushed any more.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "room_id")]
     #[schema(value_type = Option<String>, example = "01890000-0000-7000-8000-000000000000")]
     mute_room: Option<Uuid>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "room_id")]
     #[schema(value_type = Option<String>, example = "01890000-0000-7000-8000-000000000000")]
     unmute_room: Option<Uuid>,
+}
+
+fn room_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let id = Option::<String>::deserialize(deserializer)?;
+    let id = id.map(|id| id.parse().map_err(|_| D::Error::custom("an id of a room is expected")));
+    id.transpose()
 }
 
 #[derive(Debug, Default)]

@@ -145,6 +145,8 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
     ] {
         assert_eq!(set(notice, kim, &[form]).await.0, 400, "{form:?}");
     }
+    let (_, told) = set(notice, kim, &[("unmuteRoom", "no id")]).await;
+    assert_eq!(told["detail"], "unmuteRoom: an id of a room is expected");
     assert_eq!(
         preferences(notice, kim).await,
         *before,

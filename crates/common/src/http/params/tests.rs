@@ -637,6 +637,50 @@ async fn empty_parameters_are_absent() {
     assert_eq!(told, "invalid-parameter: page: a whole number (u32) is expected");
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+struct Times {
+    #[serde(deserialize_with = "instant")]
+    at: jiff::Timestamp,
+    #[serde(default, deserialize_with = "optional_instant")]
+    until: Option<jiff::Timestamp>,
+}
+
+#[tokio::test]
+async fn an_instant_is_read_or_refused_in_our_words() {
+    let at = "2026-11-30T10:00:00Z".parse().unwrap();
+    for text in [
+        "2026-11-30T10:00:00Z",
+        "2026-11-30T19:00:00%2B09:00",
+        "2026-11-30T10:00:00.000Z",
+    ] {
+        let read = params::<Times>(get(&format!("at={text}&until="))).await;
+        assert_eq!(read, Ok(Times { at, until: None }), "{text}");
+    }
+    let read = params::<Times>(get("at=2026-11-30T10:00:00Z&until=2026-11-30T10:00:00Z")).await;
+    assert_eq!(read, Ok(Times { at, until: Some(at) }));
+    for text in [
+        "tomorrow",
+        "2026-11-30",
+        "2026-11-30T10:00:00",
+        "2026-02-30T10:00:00Z",
+        "2026-11-30T10:00:00%2B25:00",
+        "2026-11-30T10:00:00-24:00",
+        "10000-01-01T00:00:00Z",
+        "1",
+    ] {
+        let expected = "an instant up to the year 9999 is expected, for example 2026-11-30T10:00:00Z";
+        for (query, name) in [
+            (format!("at={text}"), "at"),
+            (format!("at=2026-11-30T10:00:00Z&until={text}"), "until"),
+        ] {
+            let (_, told) = params::<Times>(get(&query)).await.expect_err(text);
+            assert_eq!(told, format!("invalid-parameter: {name}: {expected}"));
+        }
+    }
+    let (_, told) = params::<Times>(get("at=")).await.expect_err("no instant");
+    assert_eq!(told, "invalid-parameter: at: missing");
+}
+
 #[tokio::test]
 async fn an_announced_body_holds_no_memory() {
     let limit = body_limit_of(std::time::Duration::from_secs(3));
