@@ -33,7 +33,7 @@ use crate::refusal::Refusal;
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::settling::Settling;
-use crate::store::{FrameContent, Framed, Outcome, Store, WriteError};
+use crate::store::{FrameContent, Framed, Outcome, Range, Store, WriteError};
 use crate::unnumbered::Unnumbered;
 pub use frame::{Frame, render};
 use typed::{MessageData, ReadData, Target, TypingData};
@@ -230,6 +230,9 @@ impl DmProtocol {
             Target::Person(receiver) => {
                 let other = self.names.account_of(&receiver).await?;
                 let other = other.ok_or(Refusal::ReceiverUnknown)?;
+                if self.is_unknown_to(reader, &other).await? {
+                    return Err(Refusal::Blocked.into());
+                }
                 let conversation = ConversationId::between(reader, &other);
                 let up_to = match content {
                     Some(FrameContent::Message(stored)) if stored.message.conversation() == conversation => {
@@ -260,6 +263,16 @@ impl DmProtocol {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the reader is told nothing of a person, as if there were none: one in a block with whom the reader has no conversation.
+    pub async fn is_unknown_to(&self, reader: &Account, other: &Account) -> Result<bool, StoreError> {
+        if !self.directory.blocked(reader, other).await? {
+            return Ok(false);
+        }
+        let (conversation, all) = (ConversationId::between(reader, other), Range::default());
+        let newest = self.store.newest_within(&conversation, reader, &all, 1).await?;
+        Ok(newest.is_empty())
     }
 
     /// The reader has read the messages of a person, up to a position or all.
@@ -302,7 +315,7 @@ impl DmProtocol {
             .await?
             .ok_or(Refusal::ReceiverUnknown)?;
         if self.directory.blocked(&caller.account, &receiver).await? {
-            return Ok(());
+            return Err(Refusal::Blocked.into());
         }
         let sender = self.nickname(&caller.account).await?;
         self.unnumbered.typing(&sender, receiver).await;

@@ -46,7 +46,7 @@ pub struct UnreadMessages {
     responses(
         (status = 200, body = UnreadMessages),
         (status = 400, body = Problem),
-        (status = 404, description = "No account has the nickname", body = Problem),
+        (status = 404, description = "No account has the nickname, or it is in a block with the caller and they have no conversation", body = Problem),
         (status = 503, body = Problem),
     )
 )]
@@ -56,6 +56,9 @@ pub async fn mark_read(
     Params(params): Params<MarkRead>,
 ) -> Result<Json<UnreadMessages>, Error> {
     let other = app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?;
+    if app.protocol.is_unknown_to(&caller.account, &other).await? {
+        return Err(Error::Nickname);
+    }
     app.protocol
         .mark_read(&caller.account, &other, params.message_id.as_ref())
         .await?;

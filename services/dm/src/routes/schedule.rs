@@ -78,7 +78,7 @@ fn in_range(send_at: Timestamp, now: Timestamp) -> Result<Timestamp, Error> {
         (status = 200, body = ScheduledId),
         (status = 400, body = Problem),
         (status = 403, description = "The caller has resigned since the token was issued", body = Problem),
-        (status = 404, description = "No account has the nickname", body = Problem),
+        (status = 404, description = "No account has the nickname, or it is in a block with the caller", body = Problem),
         (status = 409, description = "100 messages are scheduled", body = Problem),
         (status = 503, body = Problem),
     )
@@ -89,11 +89,17 @@ pub async fn schedule_message(
     Params(params): Params<ScheduleMessage>,
 ) -> Result<Json<ScheduledId>, Error> {
     let made_at = app.context.clock.now();
+    let text = MessageText::new(params.text, app.settings.get().messages.max_characters)?;
+    let send_at = in_range(params.send_at, app.store.server_time().await?)?;
+    let receiver = app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?;
+    if app.directory.blocked(&caller.account, &receiver).await? {
+        return Err(Error::Nickname);
+    }
     let scheduled = Scheduled {
         id: uuid(&app),
-        text: MessageText::new(params.text, app.settings.get().messages.max_characters)?,
-        send_at: in_range(params.send_at, app.store.server_time().await?)?,
-        receiver: app.names.account_of(&params.receiver).await?.ok_or(Error::Nickname)?,
+        text,
+        send_at,
+        receiver,
         receiver_nickname: params.receiver,
         sender: caller.account,
         made_at,

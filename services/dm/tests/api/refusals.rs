@@ -1,7 +1,9 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Socket, eventually, on_both_engines};
 
@@ -161,6 +163,28 @@ async fn blocked_people_do_not_reach_each_other(bed: Bed) {
         "not-delivered"
     );
     assert_eq!(dm.history(&kim, "lee").await, before);
+    let tomorrow = (SystemClock.now() + SignedDuration::from_hours(24)).to_string();
+    let later = [("text", "later"), ("sendAt", tomorrow.as_str())];
+    // What they have is marked as read across a block; without a conversation nobody is told that the other exists.
+    let is_known = before != json!([]);
+    for (call, params, is_answered) in [
+        ("scheduleMessage", &later[..], false),
+        ("markRead", &later[..0], is_known),
+    ] {
+        let of = async |name: &'static str| dm.post(&kim, call, &[&[("receiver", name)][..], params].concat()).await;
+        let (unknown, blocked) = (of("nobody").await, of("lee").await);
+        assert_eq!(unknown.0, StatusCode::NOT_FOUND, "{call}");
+        assert_eq!(blocked == unknown, !is_answered, "{call} {blocked:?}");
+    }
+    let mut phone = open(&dm, &kim, "").await;
+    let mut answers = Vec::new();
+    for receiver in ["nobody", "lee"] {
+        let typing = json!({ "topic": "typing", "id": "1", "data": { "receiver": receiver } });
+        phone.send(typing.to_string()).await;
+        answers.push(frame(&mut phone, "rejected").await);
+    }
+    assert_eq!(answers[0]["data"]["code"], "not-delivered", "{answers:?}");
+    assert_eq!(answers[0], answers[1]);
 
     bed.publish(block(Relation::Unblock)).await;
     eventually("the block is gone", async || {
