@@ -27,6 +27,8 @@ pub enum Error {
     Words,
     #[error("sendAt: in the future, at most 366 days ahead")]
     SendAt,
+    #[error("text or sendAt: at least one of them")]
+    NoEdit,
     #[error("no request to the caller has the id")]
     Request,
     #[error("the request was accepted")]
@@ -64,6 +66,7 @@ impl From<Error> for Problem {
             | Error::Reaction
             | Error::Words
             | Error::SendAt
+            | Error::NoEdit
             | Error::RoomName
             | Error::Text(_) => Self::invalid_parameter(error.to_string()),
             Error::Write(WriteError::Resigned) => Self::access_denied(),

@@ -137,7 +137,7 @@ pub async fn scheduled(State(app): State<App>, caller: Caller) -> Result<Json<Ve
     Ok(Json(found.collect()))
 }
 
-/// Changes the text or the time of a scheduled message
+/// Changes the text or the time of a scheduled message, or both
 #[utoipa::path(
     post,
     path = "/editScheduled",
@@ -155,6 +155,9 @@ pub async fn edit_scheduled(
     caller: Caller,
     Params(params): Params<EditScheduled>,
 ) -> Result<Json<ScheduledId>, Error> {
+    if params.text.is_none() && params.send_at.is_none() {
+        return Err(Error::NoEdit);
+    }
     let most = app.settings.get().messages.max_characters;
     let text = params.text.map(|text| MessageText::new(text, most)).transpose()?;
     let send_at = match params.send_at {

@@ -92,6 +92,10 @@ async fn a_scheduled_message_is_edited_or_stopped(bed: Bed) {
         ),
         (vec![("receiver", "lee"), ("text", "x"), ("sendAt", "tomorrow")], 400),
         (
+            vec![("receiver", "lee"), ("text", "x"), ("sendAt", "10000-01-01T00:00:00Z")],
+            400,
+        ),
+        (
             vec![("receiver", "lee"), ("text", " "), ("sendAt", tomorrow.as_str())],
             400,
         ),
@@ -106,6 +110,16 @@ async fn a_scheduled_message_is_edited_or_stopped(bed: Bed) {
             "{params:?}"
         );
     }
+    let before = scheduled(&dm, &kim).await;
+    for nothing in [
+        &[("id", edited.as_str())][..],
+        &[("id", edited.as_str()), ("sendAt", "")],
+    ] {
+        let (status, body) = dm.post(&kim, "editScheduled", nothing).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(body["detail"], "text or sendAt: at least one of them");
+    }
+    assert_eq!(scheduled(&dm, &kim).await, before);
     let (status, body) = dm.post(&kim, "cancelMessage", &[("id", &stopped)]).await;
     assert_eq!((status, &body["changed"]), (StatusCode::OK, &json!(true)));
     let soon = after(1);
