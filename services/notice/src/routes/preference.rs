@@ -270,14 +270,21 @@ pub async fn set_preferences(
             "socketOffList: messages come on the socket of dm",
         ));
     }
+    let present = app.store.mutes(&caller.account).await?;
     let mut mutes: Vec<(Mute, bool)> = params.posts_and_rooms().collect();
     for (nickname, muted) in params.conversations() {
-        let other = app.names.account_of(nickname).await?;
-        let other = other.ok_or(Error::InvalidParameter("no account has this nickname"))?;
-        mutes.push((Mute::Conversation(other), muted));
+        let unknown = || Error::InvalidParameter("no account has this nickname");
+        let other = app.names.account_of(nickname).await?.ok_or_else(unknown)?;
+        let is_blocked = app.directory.blocked(&caller.account, &other).await?;
+        let mute = Mute::Conversation(other);
+        // One that was set before the block can be removed.
+        if is_blocked && !present.contains(&mute) {
+            return Err(unknown());
+        }
+        mutes.push((mute, muted));
     }
     let added = mutes.iter().filter(|(_, muted)| *muted).count();
-    if added > 0 && app.store.mutes(&caller.account).await?.len() + added > MOST_MUTES {
+    if added > 0 && present.len() + added > MOST_MUTES {
         return Err(Error::InvalidParameter(
             "at most 500 posts, conversations and rooms are muted",
         ));

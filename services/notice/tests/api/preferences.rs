@@ -1,7 +1,7 @@
 //! `preferences`: they decide on frames and pushes; the inbox keeps every notice.
 
 use serde_json::{Value, json};
-use sosohappy_events::types::{AccountResigned, NoticeRaised};
+use sosohappy_events::types::{AccountResigned, NoticeRaised, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, Running, eventually, on_both_engines};
 
 use crate::fleet::{AT_ONCE, DATE, applied, device, kim, lee, like, pushes, replica};
@@ -157,6 +157,18 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
 /// A resignation erases the account's preferences, and the mutes of its conversations.
 async fn preferences_end_with_the_account(bed: &Bed, notice: &Running, kim: &Person, lee: &Person, defaults: &Value) {
     set(notice, kim, &[("muteConversation", "lee")]).await;
+    let choi = bed.person("choi@example.com+kakao", "choi").await;
+    bed.publish(RelationChanged {
+        relation: Relation::Block,
+        account: choi.account.clone(),
+        other: kim.account.clone(),
+    })
+    .await;
+    eventually("who blocks is as unknown as nobody", async || {
+        let unknown = set(notice, kim, &[("unmuteConversation", "somebody unknown")]).await;
+        (set(notice, kim, &[("unmuteConversation", "choi")]).await == unknown).then_some(())
+    })
+    .await;
     set(notice, lee, &[("pushOffList", "like")]).await;
     bed.publish(AccountResigned {
         account: lee.account.clone(),
