@@ -20,6 +20,7 @@ pub mod serve;
 pub(crate) mod testing;
 mod write_timeout;
 
+pub use body_limit::read_failed;
 pub use client_address::ClientAddress;
 pub use conditional::none_match_names;
 pub use operations::operations;

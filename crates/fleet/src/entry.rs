@@ -309,6 +309,31 @@ mod tests {
         tokio::time::timeout(PATIENCE, streamed).await.unwrap();
     }
 
+    #[tokio::test]
+    async fn a_broken_body_is_an_error_of_the_client() {
+        let length = |body: bytes::Bytes| async move { body.len().to_string() };
+        let entry = entry_before(Router::new().route("/feed-service/length", any(length))).await;
+        for chunk in ["zz\r\n", "3\r\nabcd\r\n"] {
+            let answered = async {
+                let mut connection = TcpStream::connect(entry).await.unwrap();
+                let head = "POST /feed-service/length HTTP/1.1\r\nhost: fleet\r\ntransfer-encoding: chunked\r\n\r\n";
+                let sent = format!("{head}{chunk}");
+                connection.write_all(sent.as_bytes()).await.unwrap();
+                let mut received = Vec::new();
+                while !String::from_utf8_lossy(&received).contains("unreadable-body") {
+                    let count = connection.read_buf(&mut received).await.unwrap();
+                    assert_ne!(count, 0, "{}", String::from_utf8_lossy(&received));
+                }
+                assert!(
+                    received.starts_with(b"HTTP/1.1 400 "),
+                    "{}",
+                    String::from_utf8_lossy(&received)
+                );
+            };
+            tokio::time::timeout(PATIENCE, answered).await.unwrap();
+        }
+    }
+
     #[test]
     fn dot_segments_are_recognised_in_any_encoding() {
         for path in ["/auth-service/../actuator", "/a/%2e%2E/b", "/a/.%2e", "/a/./b"] {

@@ -1,5 +1,6 @@
 //! Forwards HTTP requests and WebSockets to another server.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sosohappy_common::Problem;
+use sosohappy_common::http::read_failed;
 use sosohappy_common::lifecycle::Lifecycle;
 
 /// From the end of a request's head to the head of its response, the upload of its body included: longer than a service's
@@ -60,7 +62,8 @@ impl Forwarder {
 
     /// Sends a request to its URI, and returns the response, both as streams. The path is sent as it was received.
     ///
-    /// 502 `upstream-unavailable` where the server cannot be reached, 504 where it does not respond in time.
+    /// 502 `upstream-unavailable` where the server cannot be reached, 504 where it does not respond in time; 400, 408 or 413 where the
+    /// request's body cannot be read.
     pub async fn forward(&self, mut request: Request<Body>) -> Response {
         let protocol = upgrade(request.headers());
         remove_hop_by_hop(request.headers_mut());
@@ -77,6 +80,7 @@ impl Forwarder {
         let uri = request.uri().clone();
         let mut response = match tokio::time::timeout(RESPONSE_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => response.map(Body::new),
+            Ok(Err(error)) if is_of_request_body(&error) => return read_failed(&error, usize::MAX).into_response(),
             Ok(Err(error)) => {
                 // Without the URI, whose query may have personal data.
                 tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), server = ?uri.authority(), "upstream unavailable");
@@ -112,6 +116,11 @@ impl Forwarder {
             Ok(())
         });
     }
+}
+
+/// Returns whether a request failed because its own body failed.
+fn is_of_request_body(error: &hyper_util::client::legacy::Error) -> bool {
+    std::iter::successors(error.source(), |cause| cause.source()).any(|cause| cause.is::<axum::Error>())
 }
 
 pub(crate) fn unavailable(status: StatusCode) -> Response {

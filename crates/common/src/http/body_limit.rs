@@ -45,8 +45,9 @@ pub(crate) struct Reservation {
 /// Why a body was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Cut {
+    /// Over this number of bytes.
     #[error("the body is too large")]
-    TooLarge,
+    TooLarge(usize),
     #[error("the body did not arrive in time")]
     TooSlow,
 }
@@ -92,6 +93,7 @@ impl BodyLimits {
         let deadline = Instant::now() + self.body_timeout;
         Body::new(Guarded {
             inner: body,
+            limit: self.body_limit,
             left: self.body_limit,
             deadline,
             timer: None,
@@ -158,12 +160,14 @@ pub(crate) fn too_large(limit: usize) -> Problem {
     .detail(format!("at most {limit} bytes"))
 }
 
-/// Returns the problem of a failed read of a guarded body.
-pub(crate) fn read_failed(error: &(dyn std::error::Error + 'static), limit: usize) -> Problem {
+/// Returns the problem of a failed read of a request's body: 400 `unreadable-body`, 408 `body-too-slow` or 413 `body-too-large`. `limit`:
+/// bytes that the reader takes at most.
+#[must_use]
+pub fn read_failed(error: &(dyn std::error::Error + 'static), limit: usize) -> Problem {
     let mut cause = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref() {
-            Some(Cut::TooLarge) => return too_large(limit),
+            Some(Cut::TooLarge(cut)) => return too_large(limit.min(*cut)),
             Some(Cut::TooSlow) => {
                 let title = "The request body did not arrive in time";
                 return Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", title);
@@ -181,6 +185,7 @@ pub(crate) fn read_failed(error: &(dyn std::error::Error + 'static), limit: usiz
 /// A body that fails beyond its limit of bytes or of time.
 struct Guarded {
     inner: Body,
+    limit: usize,
     left: usize,
     deadline: Instant,
     /// Created at the first wait: most bodies arrive with their headers.
@@ -209,7 +214,7 @@ impl HttpBody for Guarded {
         if let Some(data) = frame.data_ref() {
             match self.left.checked_sub(data.len()) {
                 Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(axum::Error::new(Cut::TooLarge)))),
+                None => return Poll::Ready(Some(Err(axum::Error::new(Cut::TooLarge(self.limit))))),
             }
         }
         Poll::Ready(Some(Ok(frame)))
