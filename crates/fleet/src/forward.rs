@@ -120,7 +120,7 @@ impl Forwarder {
 
 /// Returns whether a request failed because its own body failed.
 fn is_of_request_body(error: &hyper_util::client::legacy::Error) -> bool {
-    std::iter::successors(error.source(), |&cause| cause.source()).any(|cause| cause.is::<axum::Error>())
+    std::iter::successors(error.source(), |&cause| cause.source()).any(<dyn std::error::Error>::is::<axum::Error>)
 }
 
 pub(crate) fn unavailable(status: StatusCode) -> Response {

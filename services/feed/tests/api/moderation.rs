@@ -387,9 +387,8 @@ async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
 
     // A block ends a friendship: who was a friend when reporting may report, who reports afterwards may not.
     let for_friends = "2023090713248392";
-    let of_friends = ModeratedContent::Post {
-        date: for_friends.parse().unwrap(),
-    };
+    let date = for_friends.parse().unwrap();
+    let of_friends = ModeratedContent::Post { date };
     feed.save_for(&kim, for_friends, "friends").await;
     let are_friends = async || {
         let post = [("srcNickname", "mina"), ("dstNickname", "kim"), ("date", for_friends)];

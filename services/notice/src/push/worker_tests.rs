@@ -692,14 +692,14 @@ async fn a_flood_of_likes_of_one_post_delays_no_push_of_others(bed: Bed) {
     let bench = bench_on(bed).await;
     bench.device("kim", 1, "phone").await;
     bench.device("park", 2, "pad").await;
-    let liked = |number: usize| {
+    let push_of = |number: usize| {
         let content = PushContent::Like {
             date: 2_023_090_513_248_392,
         };
         let liker = format!("liker{number}");
         bench.push(Target::Account(account("kim")), Some(&liker), content)
     };
-    let likes: Vec<_> = (0..people).map(liked).collect();
+    let likes: Vec<_> = (0..people).map(push_of).collect();
     bench.queue_all(&likes).await;
     bench.clock.advance(SOON);
     bench.like("lee", "park").await;
