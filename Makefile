@@ -22,9 +22,15 @@ run: setup ## build and run the whole fleet, embedded engines
 	cargo build --profile launcher --locked -p sosohappy-fleet
 	@exec $(LAUNCHER) run $(ARGS)
 
+# CLUSTER=1: the fleet of `make cluster`.
+ifdef CLUSTER
+demo:
+	@scripts/cluster demo $(ARGS)
+else
 demo: ## a scripted client against the running fleet
 	@test -x $(LAUNCHER) || { echo "nothing is built yet: make run, then make demo beside it"; exit 1; }
 	@exec $(LAUNCHER) demo $(ARGS)
+endif
 
 test: ## everything that must hold, with real engines: what CI runs
 	@scripts/test $(ARGS)
@@ -99,8 +105,9 @@ rolling: setup ## restart every replica under load, behind a load balancer; need
 	cargo build --release --locked --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench rolling $(ARGS)
 
-cluster: ## a real Kubernetes of one node on this machine, still empty
-	@scripts/cluster up
+cluster: setup ## the fleet with its engines on a real Kubernetes of one node, on this machine
+	cargo build --profile launcher --locked --workspace --bins
+	@scripts/cluster up --binaries $(CARGO_TARGET_DIR)/launcher
 
 cluster-down: ## end it and delete its data
 	@scripts/cluster down

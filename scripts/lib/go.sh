@@ -3,7 +3,7 @@
 
 # Installed from Python's registry if Go is missing or too old, as in Debian 12.
 GO_VERSION=1.25.3
-GO_LEAST=1.24
+GO_LEAST=1.25
 GO_HOME=$CACHE/tools/go-$GO_VERSION
 
 fetch_go() {
