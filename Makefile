@@ -10,7 +10,7 @@ LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster cluster-down cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster check-cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ rolling: setup ## restart every replica under load, behind a load balancer; need
 cluster: setup ## the fleet with its engines on a real Kubernetes of one node, on this machine
 	cargo build --profile launcher --locked --workspace --bins
 	@scripts/cluster up --binaries $(CARGO_TARGET_DIR)/launcher
+
+check-cluster: ## what must hold on that node, under load: ARGS=NAME for one check
+	@scripts/cluster check $(ARGS)
 
 cluster-down: ## end it and delete its data
 	@scripts/cluster down
