@@ -103,6 +103,8 @@ struct Counts {
     likes: BTreeSet<Like>,
     /// Likes by the notices that showed them, with their numbers of shown notices.
     notices: BTreeMap<Like, usize>,
+    /// Messages that were written, accepted or not yet.
+    written: usize,
     /// Accepted messages by id.
     accepted: BTreeSet<String>,
     /// Messages on the receiver's socket by id.
@@ -152,6 +154,10 @@ impl Ledger {
         *self.0.lock().notices.entry(like).or_default() += 1;
     }
 
+    pub fn message_written(&self) {
+        self.0.lock().written += 1;
+    }
+
     pub fn accepted(&self, message: &str) {
         self.0.lock().accepted.insert(message.to_owned());
     }
@@ -175,10 +181,11 @@ impl Ledger {
         own.map(|(_, date)| *date).collect()
     }
 
-    /// Whether likes and messages were all shown.
+    /// Whether likes and messages were all shown, and no written message is still to be accepted: that of a phone that is suspended.
     pub fn is_settled(&self) -> bool {
         let counts = self.0.lock();
-        counts.likes.iter().all(|like| counts.notices.contains_key(like))
+        counts.written == counts.accepted.len()
+            && counts.likes.iter().all(|like| counts.notices.contains_key(like))
             && counts.accepted.iter().all(|id| counts.shown.contains_key(id))
     }
 
@@ -261,8 +268,10 @@ mod tests {
         assert_eq!(ledger.summary().likes.doubled, 1);
 
         let ledger = Ledger::default();
+        ledger.message_written();
+        assert!(!ledger.is_settled(), "not accepted yet");
         ledger.accepted("1");
-        assert!(!ledger.is_settled());
+        assert!(!ledger.is_settled(), "not shown");
         ledger.message_shown("1");
         assert!(ledger.is_settled() && ledger.summary().is_kept());
         ledger.message_shown("1");

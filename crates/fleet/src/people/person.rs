@@ -145,6 +145,7 @@ impl Person {
             receiver: receiver.clone(),
             text: format!("안녕, {receiver}!"),
         };
+        self.ledger.message_written();
         // Without a receiver the sockets have ended.
         let _after_the_end = self.messages.send(message);
     }
