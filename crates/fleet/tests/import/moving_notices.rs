@@ -18,13 +18,14 @@ use super::moving::{Gateway, Stored, date, save};
 use super::moving_messages::{send, shown};
 
 /// Each account of a pair likes the posts of the other, and writes to the other.
-const PAIRS: u32 = 3;
+const PAIRS: u32 = 2;
 
 /// Posts of one account: one a day.
 const POSTS: i64 = 1000;
 
-/// The pause of a writer after each request: the posts suffice for the whole test.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause of a writer after each request: the posts suffice for the whole test, and no more is written than is pushed, which takes about
+/// 17 commands of `MongoDB` each.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long our notice waits for a socket: some pushes are waiting whenever it is stopped.
 const DELIVERY_TIMEOUT: &str = "2s";
