@@ -331,7 +331,7 @@ impl Room {
         })
     }
 
-    /// Opens sockets that nobody reads.
+    /// Opens sockets whose clients do not read.
     async fn open_stalled(&self, number: usize) -> anyhow::Result<Vec<Socket>> {
         // The members have no other messages: a socket from this number on gets new ones only.
         let since = i64::try_from(self.deliveries.number)?;

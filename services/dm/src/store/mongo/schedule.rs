@@ -80,7 +80,7 @@ fn waiting(sender: &Account, id: &str) -> Document {
     doc! { "_id": id, "sender": sender.as_str(), "taken": { "$ne": true } }
 }
 
-/// Returns the condition on a message that nobody has taken since that moment.
+/// Returns the condition on a message that no replica has taken since that moment.
 fn still_taken(id: &str, taken: Timestamp) -> Document {
     doc! { "_id": id, "taken": true, TAKEN_AT: taken.as_millisecond() }
 }
