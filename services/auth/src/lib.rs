@@ -80,17 +80,18 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     let provider_key = shared_secret(store.as_ref(), &context, "provider-tokens").await?;
     let keyring = Keyring::of(&current.tokens.keys, &stored_key)?.with_legacy(&current.tokens.legacy_key)?;
     let hints = Hints::open(&current.server, &current.credentials).await;
+    let metrics = Metrics::register(&context.metrics);
     let app = Arc::new(App {
         images: Images::open(&current.images.url, &context).context("images.url")?,
         keyring,
         id_tokens,
         mailer: Mailer::of(&current.mail, &current.sign_in).context("mail.url")?,
-        passwords: Passwords::new(&current.passwords),
+        passwords: Passwords::new(&current.passwords, metrics.password_hashes.clone()),
         email_codes: limit(&settings, &context, |settings| settings.email.codes_per_minute),
         reissues: limit(&settings, &context, |settings| settings.sessions.reissues_per_minute),
         hasher: AccountHasher::new(&hash_key),
         relay: spawn_relay_with_heartbeats(&context, bus.clone(), store.outbox(), hints),
-        metrics: Metrics::register(&context.metrics),
+        metrics,
         failed_sign_ins: limit(&settings, &context, |settings| settings.sign_in.failures_per_minute),
         failed_sign_ins_of_all: {
             let clock = context.clock.clone();

@@ -11,6 +11,7 @@ use crate::store::external_calls::Kind;
 pub struct Metrics {
     pub sign_ins: IntCounterVec,
     pub slowed_sign_ins: IntCounter,
+    pub password_hashes: IntCounter,
     pub reissues: IntCounterVec,
     pub unfinished_resignations: IntGauge,
     pub oldest_resignation: Gauge,
@@ -39,6 +40,10 @@ impl Metrics {
         let slowed_sign_ins = IntCounter::new(
             "auth_sign_ins_slowed_total",
             "Sign-ins that were checked later (sign-in.slow-down): too many of all accounts had failed",
+        );
+        let password_hashes = IntCounter::new(
+            "auth_password_hashes_total",
+            "Computed password hashes: of new passwords, and of guesses, also where the address has no account",
         );
         let reissues = counter(
             "auth_reissues_total",
@@ -104,6 +109,7 @@ impl Metrics {
                 &["provider", "outcome"],
             ),
             slowed_sign_ins: registry.register(slowed_sign_ins.expect("a static metric is valid")),
+            password_hashes: registry.register(password_hashes.expect("a static metric is valid")),
             reissues,
             unfinished_resignations: registry.register(unfinished.expect("a static metric is valid")),
             oldest_resignation: registry.register(oldest.expect("a static metric is valid")),

@@ -212,10 +212,12 @@ async fn known_and_unknown_addresses_get_the_same_answers(bed: Bed) {
                 ("password", OTHER),
                 ("code", "AAAAAAAA"),
             ];
+            let hashes = async || mailing.auth.metric("auth_password_hashes_total", &[]).await;
+            let before = hashes().await;
             let request = mailing.auth.post(call).form(&fields);
             let (cost, response) = statements::cost(call, &mailing.ground.bed, request).await;
             let answer = answer_of(response).await;
-            (cost, answer.status, answer.body)
+            (cost, hashes().await - before, answer.status, answer.body)
         };
         let known = ask(ADDRESS).await;
         assert!(known.0.reads + known.0.writes > 0, "{call}: {known:?}");
