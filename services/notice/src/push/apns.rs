@@ -3,6 +3,8 @@
 //! <https://developer.apple.com/documentation/usernotifications/sending-notification-requests-to-apns> and
 //! <https://developer.apple.com/documentation/usernotifications/handling-notification-responses-from-apns>.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -54,7 +56,8 @@ impl std::fmt::Debug for Apns {
 }
 
 impl Apns {
-    pub fn new(settings: &ApnsSettings, context: &Context) -> anyhow::Result<Self> {
+    /// A request fails after `timeout`, its answer included.
+    pub fn new(settings: &ApnsSettings, timeout: Duration, context: &Context) -> anyhow::Result<Self> {
         let key = EncodingKey::from_ec_pem(settings.key.expose_secret().as_bytes())
             .ok()
             .context("push.apns.key: no P-256 key in PEM form")?;
@@ -67,7 +70,7 @@ impl Apns {
         }
         let url: Url = (*settings.url).clone();
         Ok(Self {
-            client: client(&url)?,
+            client: client(&url, timeout)?,
             url,
             settings: settings.clone(),
             key,

@@ -80,7 +80,8 @@ impl std::fmt::Debug for Fcm {
 }
 
 impl Fcm {
-    pub fn new(settings: &FcmSettings, context: &Context) -> anyhow::Result<Self> {
+    /// A request fails after `timeout`, its answer included.
+    pub fn new(settings: &FcmSettings, timeout: Duration, context: &Context) -> anyhow::Result<Self> {
         // The parser's error could quote the key.
         let account: ServiceAccount = serde_json::from_str(settings.service_account.expose_secret())
             .ok()
@@ -93,8 +94,8 @@ impl Fcm {
             .join(&format!("/v1/projects/{}/messages:send", account.project_id))
             .context("push.fcm.url")?;
         Ok(Self {
-            client: client(&send_url)?,
-            token_client: client(&account.token_uri)?,
+            client: client(&send_url, timeout)?,
+            token_client: client(&account.token_uri, timeout)?,
             send_url,
             account,
             key,

@@ -8,19 +8,19 @@ use reqwest::{Client, Response, StatusCode, Url};
 
 use super::PushError;
 
-/// One request, its answer included.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// One request to a provider, its answer included.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read. Answers of the providers have a few hundred.
 const MOST_ANSWER: usize = 16 * 1024;
 /// A provider that asks for more is asked again after this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(6);
 
-/// Returns a client for the provider at this URL. Over TLS it negotiates HTTP/2; without TLS (a provider on the same machine) it begins
-/// with it.
-pub fn client(url: &Url) -> anyhow::Result<Client> {
+/// Returns a client for the provider at this URL, whose requests fail after `timeout`, their answers included. Over TLS it negotiates HTTP/2;
+/// without TLS (a provider on the same machine) it begins with it.
+pub fn client(url: &Url, timeout: Duration) -> anyhow::Result<Client> {
     let builder = sosohappy_common::tls::client_builder()
-        .timeout(TIMEOUT)
+        .timeout(timeout)
         .connect_timeout(CONNECT)
         .redirect(reqwest::redirect::Policy::none())
         .http2_keep_alive_interval(Duration::from_secs(30))

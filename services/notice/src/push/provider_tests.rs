@@ -23,6 +23,10 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_with(TIMEOUT).await
+}
+
+async fn bench_with(timeout: Duration) -> Bench {
     let bed = Bed::new(EngineSet::Embedded).await;
     let providers = PushProviders::start().await;
     let settings = providers.settings();
@@ -33,8 +37,8 @@ async fn bench() -> Bench {
     let mut context = bed.context("notice-service");
     context.clock = clock.clone();
     Bench {
-        fcm: Fcm::new(&settings.push.fcm, &context).expect("a service account"),
-        apns: Apns::new(&settings.push.apns, &context).expect("a key"),
+        fcm: Fcm::new(&settings.push.fcm, timeout, &context).expect("a service account"),
+        apns: Apns::new(&settings.push.apns, timeout, &context).expect("a key"),
         providers,
         clock,
         context,
@@ -238,7 +242,7 @@ async fn every_documented_answer_is_understood() {
 /// The fakes would answer after a minute.
 #[tokio::test]
 async fn a_request_that_hangs_is_unavailable_in_time() {
-    let bench = bench().await;
+    let bench = bench_with(Duration::from_secs(1)).await;
     for device in [TOKEN_ENDPOINT, PAD] {
         bench.providers.misbehave(device, [Misbehaviour::Hang]);
     }
@@ -246,8 +250,12 @@ async fn a_request_that_hangs_is_unavailable_in_time() {
     let (fcm, apns) = tokio::join!(bench.to_fcm(PHONE), bench.to_apns(PAD));
     assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
     assert_eq!([meaning(&fcm), meaning(&apns)], ["unavailable"; 2], "{fcm:?}, {apns:?}");
-    let (fcm, apns) = tokio::join!(bench.to_fcm(PHONE), bench.to_apns(PAD));
-    assert_eq!([meaning(&fcm), meaning(&apns)], ["accepted"; 2], "{fcm:?}, {apns:?}");
+    // A busy machine may take longer for an answer, too.
+    eventually("the next ones are accepted", async || {
+        let (fcm, apns) = tokio::join!(bench.to_fcm(PHONE), bench.to_apns(PAD));
+        ([meaning(&fcm), meaning(&apns)] == ["accepted"; 2]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

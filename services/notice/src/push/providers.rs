@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::apns::Apns;
 use super::fcm::Fcm;
+use super::http::TIMEOUT;
 use super::{Gateway, PushError};
 use crate::domain::PushMessage;
 use crate::metrics::NoticeMetrics;
@@ -33,7 +34,7 @@ impl Providers {
             None
         } else {
             Some((
-                Fcm::new(&settings.fcm, context)?,
+                Fcm::new(&settings.fcm, TIMEOUT, context)?,
                 Credential::new("fcm", metrics.broken_credential("fcm")),
             ))
         };
@@ -41,7 +42,7 @@ impl Providers {
             None
         } else {
             Some((
-                Apns::new(&settings.apns, context)?,
+                Apns::new(&settings.apns, TIMEOUT, context)?,
                 Credential::new("apns", metrics.broken_credential("apns")),
             ))
         };
