@@ -6,6 +6,7 @@ pub mod account;
 pub mod clock;
 pub mod context;
 pub mod correlation;
+pub mod crash_point;
 pub mod faults;
 pub mod file_lock;
 pub mod health;
@@ -25,6 +26,7 @@ pub mod wake;
 
 pub use account::Account;
 pub use context::Context;
+pub use crash_point::crash_point;
 pub use http::problem::Problem;
 pub use nickname::{Look, Nickname, NicknameKey, NicknameLooks};
 pub use run::run;

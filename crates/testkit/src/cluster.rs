@@ -10,9 +10,11 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
+use sosohappy_common::crash_point::CRASH_FILE;
 use sosohappy_events::topic::Service;
 
 use crate::engines::Real;
+use crate::eventually;
 use crate::ports::ReservedPorts;
 pub use balanced::BalancedCluster;
 pub use process::{Process, resident_of};
@@ -52,6 +54,12 @@ fn prefix() -> String {
     format!("test_{}_", entropy.hex(6))
 }
 
+/// Returns the environment variable with the file of the armed crash point.
+fn crash_file(folder: &Path) -> (String, String) {
+    let file = folder.join("crash-point");
+    (CRASH_FILE.to_owned(), file.display().to_string())
+}
+
 impl Cluster {
     /// Starts `fleet --data <empty folder>` from the folder `binaries`.
     pub async fn embedded(binaries: &Path) -> Self {
@@ -69,6 +77,7 @@ impl Cluster {
             .zip(ports)
             .map(|(name, port)| (format!("SOSOHAPPY_{name}__SERVER__PORT"), port.to_string()))
             .chain([("SOSOHAPPY_ENTRY".to_owned(), format!("127.0.0.1:{entry}"))])
+            .chain([crash_file(folder.path())])
             .chain(crate::patience::limits_by_environment())
             .chain(
                 settings
@@ -237,6 +246,7 @@ impl Cluster {
             .expect("the service has a bus");
         let mut environment = secrets.clone();
         environment.extend(crate::patience::limits_by_environment());
+        environment.extend([crash_file(self.folder.path())]);
         let settings = events.into_iter().chain(of_service).chain(settings);
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
         let binary = binaries.join(format!("sosohappy-{service}"));
@@ -250,16 +260,43 @@ impl Cluster {
             .expect("a cluster of processes runs on the real engines")
     }
 
-    /// Writes a file into the folder that is config's source, which may read it at any moment: it is there as a whole or not at all.
+    /// Writes a file into the folder that is config's source.
     ///
     /// # Panics
     /// If it cannot be written.
     pub fn configure(&self, file: &str, text: &str) {
         let folder = self.folder.path().join("data").join("config");
         std::fs::create_dir_all(&folder).expect("a folder can be made");
-        let beside = self.folder.path().join("configured");
+        self.write_whole(&folder.join(file), text);
+    }
+
+    /// Writes a file that processes may read at any moment: it is there as a whole or not at all.
+    fn write_whole(&self, file: &Path, text: &str) {
+        let beside = self.folder.path().join("written");
         std::fs::write(&beside, text).expect("a file can be written");
-        std::fs::rename(beside, folder.join(file)).expect("a file can be moved");
+        std::fs::rename(beside, file).expect("a file can be moved");
+    }
+
+    /// Arms a [`crash_point`](sosohappy_common::crash_point()): the next process that reaches it ends there by SIGKILL, and the point is
+    /// disarmed. One point at a time.
+    ///
+    /// # Panics
+    /// If the file that arms it cannot be written.
+    pub fn crash_at(&self, point: &str) {
+        let (_, file) = crash_file(self.folder.path());
+        self.write_whole(Path::new(&file), point);
+    }
+
+    /// Waits until a process has crashed at the armed point, and returns its name. The caller restarts it.
+    ///
+    /// # Panics
+    /// If none does within [`PATIENCE`](crate::PATIENCE), or a process ends in another way.
+    pub async fn crashed(&mut self) -> String {
+        eventually("a process crashes at the armed point", async || {
+            let mut processes = self.processes.iter_mut();
+            processes.find_map(|(name, process)| process.has_crashed().then(|| name.clone()))
+        })
+        .await
     }
 
     /// Calls the operator's API of the launcher's entry, and returns the status and the body.

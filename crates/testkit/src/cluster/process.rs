@@ -1,6 +1,7 @@
 //! A process that a test can kill and restart.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 /// The time limit until a process is ready, and until it has shut down. The objective of the fleet is 5 s; a debug build on a busy machine
 /// takes longer.
 const READY: Duration = Duration::from_mins(3);
+
+const SIGKILL: i32 = 9;
 
 /// A service as a process. Killed when dropped.
 #[derive(Debug)]
@@ -124,6 +127,25 @@ impl Process {
             child.kill().expect("our own child can be killed");
             child.wait().expect("our own child can be waited for");
         }
+    }
+
+    /// Returns whether the process has ended by SIGKILL and was not started again.
+    ///
+    /// # Panics
+    /// If it has ended in another way.
+    pub(super) fn has_crashed(&mut self) -> bool {
+        let child = self.child.as_mut();
+        let Some(status) = child.and_then(|child| child.try_wait().expect("our own child can be waited for")) else {
+            return false;
+        };
+        assert_eq!(
+            status.signal(),
+            Some(SIGKILL),
+            "{} exited with {status}:\n{}",
+            self.name,
+            self.log_text()
+        );
+        true
     }
 
     /// Terminates the process with SIGTERM, as Kubernetes does. Returns the time until it has exited.
