@@ -14,7 +14,7 @@ use sosohappy_common::clock::Clock;
 use sosohappy_common::correlation;
 use sosohappy_common::faults::{Fault, Faults};
 use sosohappy_common::lifecycle::Stage;
-use sosohappy_common::{Context, WakeHandle};
+use sosohappy_common::{Context, WakeHandle, crash_point};
 use sosohappy_events::{Header, Outgoing};
 use sosohappy_store::StoreError;
 use sosohappy_store::outbox::{Batch, Outbox, Pending, Quarantined};
@@ -445,6 +445,7 @@ impl Relay {
             },
             Err(error) => (0, Some(error)),
         };
+        crash_point("relay.published");
         let sent: Vec<_> = pending[..sent]
             .iter()
             .filter(|pending| !stuck.contains(&pending.row))

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sosohappy_common::crash_point;
 use sosohappy_store::retrying;
 use tokio::task::JoinSet;
 
@@ -154,6 +155,7 @@ async fn attempt(app: &App, call: &ExternalCall) {
         let performed = tokio::time::timeout(LONGEST_ATTEMPT, perform(app, call)).await;
         match performed.unwrap_or(Err(AttemptError::TimedOut)) {
             Ok(()) => {
+                crash_point("auth.call-performed");
                 count("succeeded");
                 finish(app, call).await
             }
@@ -217,7 +219,9 @@ async fn finish(app: &App, call: &ExternalCall) -> Result<(), Error> {
             Some(resignation) => resignations::finish_call(app, tx.as_mut(), resignation, call).await?,
             None => tx.delete_call(call.id).await?,
         }
-        app.commit(tx).await
+        app.commit(tx).await?;
+        crash_point("auth.call-finished");
+        Ok(())
     })
     .await
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sosohappy_common::Account;
+use sosohappy_common::{Account, crash_point};
 use sosohappy_events::types::{AccountErased, AccountResigned, AccountStateChanged, NicknameSet, State};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_store::{Timer, retrying};
@@ -104,6 +104,7 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
         tx.clear_timer(moderation::TIMER, account.as_str()).await?;
     }
     tx.delete_person(account).await?;
+    crash_point("auth.resign-deleted");
     let hash = app.hasher.hash(account);
     tx.insert_resignation(&resignation, &hash).await?;
     tx.note_erasure(app.now()).await?;
@@ -126,7 +127,9 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     } else {
         remind_later(app, tx.as_mut(), resignation.id).await?;
     }
+    crash_point("auth.resign-written");
     app.commit(tx).await?;
+    crash_point("auth.resign-committed");
     app.external_calls.notify_one();
     Ok(())
 }
@@ -179,11 +182,18 @@ async fn acknowledge_once(app: &App, receipt: &AccountErased) -> Result<bool, Er
         return Ok(tx.is_resignation(id).await?);
     }
     tx.insert_receipt(id, &receipt.service, app.now()).await?;
+    crash_point(&format!("auth.receipt-of-{}", receipt.service));
     let receipts = tx.receipts(id).await?;
-    if is_complete(app, tx.as_mut(), id, &receipts).await? {
+    let is_last = is_complete(app, tx.as_mut(), id, &receipts).await?;
+    if is_last {
         complete(app, tx.as_mut(), id, &receipts).await?;
     }
     app.commit(tx).await?;
+    crash_point(if is_last {
+        "auth.proof-committed"
+    } else {
+        "auth.receipt-committed"
+    });
     Ok(true)
 }
 
@@ -208,6 +218,7 @@ async fn complete(app: &App, tx: &mut dyn Transaction, id: EventId, receipts: &[
     let mut not_awaited = app.mixed.receipts(&app.settings.get().resignation.services).never;
     not_awaited.retain(|service| !receipts.contains(service));
     tx.complete_resignation(id, app.now(), &not_awaited).await?;
+    crash_point("auth.proof-written");
     tx.note_erasure(app.now()).await?;
     tx.clear_timer(TIMER, &id.to_string()).await?;
     if not_awaited.is_empty() {

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use sosohappy_common::Account;
 use sosohappy_common::http::ClientAddress;
 use sosohappy_common::http::rate_limit::AccountLimit;
+use sosohappy_common::{Account, crash_point};
 use sosohappy_events::Topic;
 use sosohappy_events::types::{AccessTokenIssued, Device, NicknameSet, Role, SessionExpired, SessionId, TokenDigest};
 use sosohappy_store::{Timer, retrying};
@@ -206,6 +206,7 @@ async fn renew_once(app: &App, shown: &Claims, client: Option<&ClientAddress>) -
         }
         Presented::Living => Renewed::Rotated,
     };
+    crash_point("auth.reissue-verified");
     session.stamped_at = stamp::after(session.stamped_at, now);
     let place = client.map(|client| client.class().to_owned());
     session.origin.place = place.or(session.origin.place);
@@ -217,9 +218,12 @@ async fn renew_once(app: &App, shown: &Claims, client: Option<&ClientAddress>) -
         session.refresh.issued_at = session.stamped_at;
     }
     tx.update_session(&session).await?;
+    crash_point("auth.reissue-rotated");
     let tokens = issue(app, tx.as_mut(), &session, person.role).await?;
     connections::record(app, tx.as_mut(), &session.account, ConnectionKind::Reissue, client).await?;
+    crash_point("auth.reissue-written");
     app.commit(tx).await?;
+    crash_point("auth.reissue-committed");
     Ok(answer(tokens))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_common::Context;
+use sosohappy_common::{Context, crash_point};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_store::Directory;
@@ -42,6 +42,7 @@ impl Consumer<AccountResigned> for Resigned {
             now,
         };
         self.store.erase(&erasure, &record).await?;
+        crash_point("dm.account-erased");
         self.relay.wake();
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_common::Context;
+use sosohappy_common::{Context, crash_point};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_store::Directory;
@@ -38,6 +38,7 @@ impl Consumer<AccountResigned> for Resigned {
         self.store
             .erase(&receipt.account, meta.occurred_at, &record, now)
             .await?;
+        crash_point("feed.account-erased");
         self.relay.wake();
         self.garbage.wake();
         Ok(())

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
+use sosohappy_common::crash_point;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 
@@ -32,6 +33,7 @@ impl Consumer<AccountResigned> for Erase {
             receipt,
         };
         self.delivery.store.erase(&erasure, self.delivery.now()).await?;
+        crash_point("notice.account-erased");
         self.relay.wake();
         Ok(())
     }
