@@ -1,5 +1,6 @@
 //! A session that ends is refused on every replica within two seconds, and its sockets are closed; so is a revoked token if auth is killed
-//! between its response and its relay; and no kill takes back a re-issue or a resignation that was acknowledged.
+//! between its response and its relay; and no kill takes back a re-issue or a resignation that was acknowledged, whichever of their steps it
+//! follows.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,34 @@ const KILLS: u64 = 8;
 
 /// Phones that renew meanwhile.
 const PHONES: usize = 4;
+
+/// The steps of a re-issue, in their order: a process crashes after each of them, and once when the client has its answer.
+const REISSUE_STEPS: [&str; 5] = [
+    "auth.reissue-verified",
+    "auth.reissue-rotated",
+    "auth.reissue-written",
+    "auth.reissue-committed",
+    "relay.published",
+];
+
+/// The steps of a resignation, in their order. The first ones are before its commit: a crash there leaves the account as it was.
+const RESIGNATION_STEPS: [&str; 12] = [
+    "auth.resign-deleted",
+    "auth.resign-written",
+    "auth.resign-committed",
+    "relay.published",
+    "feed.account-erased",
+    "dm.account-erased",
+    "notice.account-erased",
+    "auth.receipt-of-feed-service",
+    "auth.receipt-of-dm-service",
+    "auth.receipt-of-notice-service",
+    "auth.proof-written",
+    "auth.proof-committed",
+];
+
+/// Those before the commit.
+const UNCOMMITTED: usize = 2;
 
 /// One fleet at a time: the tests measure latency, and would compete for processors.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -237,6 +266,8 @@ async fn revoke_and_kill(mut fleet: Cluster, addresses: &Addresses, admin: &Phon
     let best = took.iter().min();
     assert!(best.is_some_and(|best| *best < OBJECTIVE), "{took:?}");
     kill_while_people_renew_and_resign(&mut fleet, addresses, &victim).await;
+    crash_between_the_steps_of_a_reissue(&mut fleet, addresses, &victim).await;
+    crash_between_the_steps_of_a_resignation(&mut fleet, addresses).await;
 }
 
 /// Signs up under a new address.
@@ -311,4 +342,94 @@ async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Add
             "round {round}: the profile is still there"
         );
     }
+}
+
+/// Neither the app nor its notification extension, which begins with the same refresh token, is signed out, and the session stays open.
+async fn crash_between_the_steps_of_a_reissue(fleet: &mut Cluster, addresses: &Addresses, victim: &str) {
+    let refresh = |phone: &Phone| phone.tokens.as_ref().unwrap().refresh.clone();
+    let mut app = sign_up(addresses).await;
+    for step in REISSUE_STEPS.map(Some).into_iter().chain([None]) {
+        let mut extension = app.clone();
+        let answered = if let Some(step) = step {
+            fleet.crash_at(step);
+            let answered = app.re_issue().await;
+            let crashed = fleet.crashed().await;
+            fleet.restart(&crashed).await;
+            answered
+        } else {
+            let answered = app.re_issue().await;
+            fleet.kill(victim);
+            fleet.restart(victim).await;
+            answered
+        };
+        let step = step.unwrap_or("answered");
+        if let Ok(status) = &answered {
+            assert_eq!(*status, StatusCode::OK, "{step}: signed out");
+        }
+        let held = app.access_status().await.unwrap();
+        assert_eq!(held, StatusCode::OK, "{step}: an access token is refused");
+
+        assert_eq!(
+            extension.re_issue().await.unwrap(),
+            StatusCode::OK,
+            "{step}: signed out"
+        );
+        if answered.is_err() {
+            assert_eq!(app.re_issue().await.unwrap(), StatusCode::OK, "{step}: signed out");
+        }
+        assert_eq!(
+            refresh(&app),
+            refresh(&extension),
+            "{step}: two successors of one token"
+        );
+        for phone in [&app, &extension] {
+            let fresh = phone.access_status().await.unwrap();
+            assert_eq!(fresh, StatusCode::OK, "{step}: a new access token is refused");
+        }
+        let sessions = sosohappy_common::tls::client().get(format!("{}/auth-service/sessions", addresses.auth));
+        let sessions = call(&app, sessions).await;
+        assert_eq!(
+            sessions["sessions"].as_array().map(Vec::len),
+            Some(1),
+            "{step}: {sessions}"
+        );
+    }
+}
+
+/// A resignation happens as a whole, with its proof, or not at all. The test of the erasure searches the files for what is left.
+async fn crash_between_the_steps_of_a_resignation(fleet: &mut Cluster, addresses: &Addresses) {
+    for (number, step) in RESIGNATION_STEPS.into_iter().enumerate() {
+        let mut leaving = sign_up(addresses).await;
+        fleet.crash_at(step);
+        let answered = leaving.resign().await;
+        let crashed = fleet.crashed().await;
+        fleet.restart(&crashed).await;
+        // Also where the relay has published, and crashed, before the resignation arrived.
+        let is_signed_in = answered.is_err() && leaving.re_issue().await.unwrap() == StatusCode::OK;
+        assert!(
+            is_signed_in || number >= UNCOMMITTED,
+            "{step}: signed out before the commit"
+        );
+        if is_signed_in {
+            leaving.resign().await.unwrap();
+        }
+        eventually(&format!("{step}: the resignation is complete"), async || {
+            (pending_resignations(fleet, addresses).await == 0).then_some(())
+        })
+        .await;
+        let status = leaving.re_issue().await.unwrap();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{step}: still there");
+        let nickname = leaving.sign_in().await.unwrap();
+        assert_eq!(nickname, "", "{step}: the profile is still there");
+    }
+}
+
+/// Returns the number of resignations without a proof.
+async fn pending_resignations(fleet: &Cluster, addresses: &Addresses) -> u64 {
+    let url = format!("{}/auth-service/pendingResignations", addresses.auth);
+    let request = sosohappy_common::tls::client()
+        .get(url)
+        .bearer_auth(&fleet.operator_token);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["count"].as_u64().unwrap()
 }
