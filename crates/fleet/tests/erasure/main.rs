@@ -1,5 +1,5 @@
 //! Leaving erases every byte: texts, names, addresses, tokens and pictures of resigned accounts are in no file of the data folder once
-//! `erasure.deadline` has passed, while those of the others are.
+//! `erasure.deadline` has passed, while those of the others are; also when the fleet crashes between two steps of a resignation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,11 +12,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::future::join_all;
 use image::{ImageFormat, RgbImage};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
 use sosohappy_events::types::Role;
 use sosohappy_fleet::app::{Addresses, Message, NewPost, Phone, Tokens};
-use sosohappy_testkit::{Cluster, FakeSmtp, SmtpBehavior, eventually};
+use sosohappy_testkit::{CallAnswer, Cluster, FakeProvider, FakeSmtp, ProviderKey, SmtpBehavior, eventually};
 
 /// Accounts that resign.
 const LEAVING: usize = 20;
@@ -27,6 +28,20 @@ const COMMENTS: i64 = 8;
 const MESSAGES: i64 = 8;
 const MUTED: usize = 4;
 const DRAFTS: i64 = 3;
+
+/// The fleet crashes after each of these steps of a resignation. The test of revocations has the other ones.
+const CRASHES: [&str; 6] = [
+    "auth.resign-committed",
+    "feed.account-erased",
+    "dm.account-erased",
+    "notice.account-erased",
+    "auth.receipt-committed",
+    "auth.proof-committed",
+];
+
+/// RFC 7636, appendix B.
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// Holds a post or a comment for review.
 const HELD_WORD: &str = "gamble";
@@ -322,12 +337,7 @@ async fn plant_for_moderators(addresses: &Addresses, phone: &Phone, witness: &Ph
 async fn plant_email_account(addresses: &Addresses, smtp: &FakeSmtp) -> (Phone, Planted) {
     let mut planted = Planted::default();
     let address = format!("{}@example.com", planted.text());
-    let post = async |path: &str, form: &[(&str, &str)]| {
-        let url = format!("{}/auth-service/{path}", addresses.auth);
-        let request = sosohappy_common::tls::client().post(url).form(form);
-        request.send().await.unwrap().error_for_status().unwrap()
-    };
-    post("requestEmailCode", &[("email", address.as_str())]).await;
+    post(addresses, "requestEmailCode", &[("email", address.as_str())]).await;
     let code = smtp.mail_to(&address, 1).await.code();
     let password = format!("{} {}", canary(), canary());
     let fields = [
@@ -335,27 +345,78 @@ async fn plant_email_account(addresses: &Addresses, smtp: &FakeSmtp) -> (Phone, 
         ("code", code.as_str()),
         ("password", password.as_str()),
     ];
-    let signed_up = post("signUp", &fields).await;
-    let header = |name: &str| signed_up.headers()[name].to_str().unwrap().to_owned();
-    let tokens = Tokens {
-        account: header("email"),
-        access: header("authorization"),
-        refresh: header("authorization-refresh"),
-    };
+    let signed_up = post(addresses, "signUp", &fields).await;
     planted.secret.insert(password.into_bytes());
     let mut phone = Phone::new(addresses.clone(), &address, "email").unwrap();
-    phone.tokens = Some(tokens);
+    phone.tokens = Some(tokens_of(&signed_up));
     let nickname = planted.text();
     phone.set_profile(&nickname, &planted.text(), &noise()).await.unwrap();
 
     smtp.set_behavior(SmtpBehavior::Refuse("450 mailbox busy"));
     let tried = smtp.connections();
-    post("requestEmailCode", &[("email", address.as_str())]).await;
+    post(addresses, "requestEmailCode", &[("email", address.as_str())]).await;
     eventually("the mail was tried", async || {
         (smtp.connections() > tried).then_some(())
     })
     .await;
     (phone, planted)
+}
+
+/// Signs in with Apple, whose refresh token auth keeps until it is revoked. Returns the token, too.
+async fn plant_apple_account(addresses: &Addresses, apple: &FakeProvider) -> (Phone, Planted, String) {
+    let mut planted = Planted::default();
+    let (email, subject) = (format!("{}@example.com", planted.text()), planted.text());
+    let refresh_token = format!("r.{}", canary());
+    planted.secret.insert(refresh_token.clone().into_bytes());
+    let now = SystemClock.now().as_second();
+    let claims = json!({
+        "iss": "https://appleid.apple.com", "aud": "app", "sub": subject, "iat": now, "exp": now + 600,
+    });
+    let exchanged = json!({
+        "access_token": "a", "token_type": "Bearer", "expires_in": 3600, "refresh_token": refresh_token,
+        "id_token": ProviderKey::Rsa.sign(Some("rsa"), &claims),
+    });
+    apple.set_call_answer("/token", CallAnswer::of(200, exchanged.to_string()));
+
+    let challenge = [("codeChallenge", CHALLENGE), ("codeChallengeMethod", "S256")];
+    let code: Value = post(addresses, "getAuthorizeCode", &challenge)
+        .await
+        .json()
+        .await
+        .unwrap();
+    let apples_code = BASE64_STANDARD.encode("c0ffee.0.code");
+    let fields = [
+        ("email", email.as_str()),
+        ("provider", "apple"),
+        ("providerId", subject.as_str()),
+        ("codeVerifier", VERIFIER),
+        ("authorizeCode", code["authorizeCode"].as_str().expect("a code")),
+        ("authorizationCode", apples_code.as_str()),
+    ];
+    let signed_in = post(addresses, "signIn", &fields).await;
+    let mut phone = Phone::new(addresses.clone(), &email, "apple").unwrap();
+    phone.tokens = Some(tokens_of(&signed_in));
+    phone
+        .set_profile(&planted.text(), &planted.text(), &noise())
+        .await
+        .unwrap();
+    (phone, planted, refresh_token)
+}
+
+/// POSTs a form to auth without a token; it succeeds.
+async fn post(addresses: &Addresses, path: &str, form: &[(&str, &str)]) -> reqwest::Response {
+    let url = format!("{}/auth-service/{path}", addresses.auth);
+    let request = sosohappy_common::tls::client().post(url).form(form);
+    request.send().await.unwrap().error_for_status().unwrap()
+}
+
+fn tokens_of(signed_in: &reqwest::Response) -> Tokens {
+    let header = |name: &str| signed_in.headers()[name].to_str().unwrap().to_owned();
+    Tokens {
+        account: header("email"),
+        access: header("authorization"),
+        refresh: header("authorization-refresh"),
+    }
 }
 
 /// POSTs a form as an account; it succeeds. Returns the answer.
@@ -385,10 +446,18 @@ async fn answer(phone: &Phone, path: &str, request: reqwest::RequestBuilder) -> 
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_byte_of_a_resigned_account_is_left() {
-    let smtp = FakeSmtp::start().await;
+/// Starts a fleet that erases soon.
+async fn start(smtp: &FakeSmtp, apple: &FakeProvider) -> Cluster {
+    let key = FakeProvider::client_key();
+    let (token_url, revoke_url) = (apple.at("/token"), apple.at("/revoke"));
     let settings = [
+        ("SOSOHAPPY_AUTH__SIGN_IN__APPLE__KEYS_URL", apple.keys_url()),
+        ("SOSOHAPPY_AUTH__APPLE__PRIVATE_KEY", key.as_str()),
+        ("SOSOHAPPY_AUTH__APPLE__KEY_ID", "key"),
+        ("SOSOHAPPY_AUTH__APPLE__TEAM_ID", "team"),
+        ("SOSOHAPPY_AUTH__APPLE__CLIENT_ID", "app"),
+        ("SOSOHAPPY_AUTH__APPLE__TOKEN_URL", token_url.as_str()),
+        ("SOSOHAPPY_AUTH__APPLE__REVOKE_URL", revoke_url.as_str()),
         ("SOSOHAPPY_AUTH__MAIL__URL", smtp.url()),
         ("SOSOHAPPY_FEED__REVIEW__WORDS", HELD_WORD),
         ("SOSOHAPPY_CONFIG__ERASURE__DEADLINE", DEADLINE),
@@ -402,7 +471,13 @@ async fn no_byte_of_a_resigned_account_is_left() {
     let binaries = Path::new(env!("CARGO_BIN_EXE_fleet"))
         .parent()
         .expect("a binary is in a folder");
-    let fleet = Cluster::embedded_with(binaries, &settings).await;
+    Cluster::embedded_with(binaries, &settings).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_byte_of_a_resigned_account_is_left() {
+    let (smtp, apple) = (FakeSmtp::start().await, FakeProvider::start().await);
+    let mut fleet = start(&smtp, &apple).await;
     let ports = fleet.replicas[0];
     let addresses = Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice);
 
@@ -429,6 +504,12 @@ async fn no_byte_of_a_resigned_account_is_left() {
         leaving.extend(join_all((0..4).map(|_| plant(&addresses, &witness))).await);
     }
     leaving.push(plant_email_account(&addresses, &smtp).await);
+    let mut of_apple = Vec::new();
+    for _ in 0..2 {
+        let (phone, planted, refresh_token) = plant_apple_account(&addresses, &apple).await;
+        of_apple.push((phone.clone(), refresh_token));
+        leaving.push((phone, planted));
+    }
     let count: usize = leaving.iter().map(|(_, planted)| planted.len()).sum();
     assert!(count >= 1000, "{count}");
     let mut missing: Vec<&Vec<u8>> = leaving
@@ -445,8 +526,14 @@ async fn no_byte_of_a_resigned_account_is_left() {
     .await;
 
     returns_to_nothing(&addresses, &witness).await;
+    // Its second call is due a minute later, while the others leave.
+    resign_over_a_crash(&mut fleet, &addresses, &of_apple[0].0, "auth.call-performed").await;
+    resign_over_a_crash(&mut fleet, &addresses, &of_apple[1].0, "auth.call-finished").await;
+    for ((phone, _), step) in leaving.iter().zip(CRASHES) {
+        resign_over_a_crash(&mut fleet, &addresses, phone, step).await;
+    }
     let resigned = Instant::now();
-    for (phone, _) in &leaving {
+    for (phone, _) in &leaving[CRASHES.len()..leaving.len() - of_apple.len()] {
         phone.resign().await.unwrap();
     }
     let gone: Vec<&Vec<u8>> = leaving.iter().flat_map(|(_, planted)| planted.all()).collect();
@@ -464,12 +551,50 @@ async fn no_byte_of_a_resigned_account_is_left() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!(
-        "{count} canaries gone {:.1} s after the first resignation",
+        "{count} canaries gone {:.1} s after the last crash",
         resigned.elapsed().as_secs_f64()
     );
     let here: Vec<&Vec<u8>> = kept.stored.iter().collect();
     assert_eq!(scan(fleet.folder(), &here).len(), here.len(), "what others have stays");
     assert_eq!(witness.own_day(MONTH).await.unwrap().expect("the post").text, text);
+
+    eventually("every resignation has its proof", async || {
+        (pending(&fleet, &addresses).await["count"] == 0).then_some(())
+    })
+    .await;
+    let revoked = apple.calls("/revoke");
+    let times = |token: &str| revoked.iter().filter(|call| call.form["token"] == token).count();
+    assert!(times(&of_apple[0].1) >= 2, "the crash has hidden the first success");
+    assert!(times(&of_apple[1].1) >= 1);
+}
+
+/// Resigns while the fleet crashes after a step, and waits until every service has erased the account.
+async fn resign_over_a_crash(fleet: &mut Cluster, addresses: &Addresses, phone: &Phone, step: &str) {
+    fleet.crash_at(step);
+    let answered = phone.resign().await;
+    let crashed = fleet.crashed().await;
+    fleet.restart(&crashed).await;
+    let is_signed_in = answered.is_err() && phone.clone().re_issue().await.unwrap() == StatusCode::OK;
+    if is_signed_in {
+        phone.resign().await.unwrap();
+    }
+    eventually(&format!("{step}: every service has erased"), async || {
+        let pending = pending(fleet, addresses).await;
+        let pending = pending["content"].as_array().expect("a list");
+        pending.iter().all(|one| one["missing"] == json!([])).then_some(())
+    })
+    .await;
+    let status = phone.clone().re_issue().await.unwrap();
+    assert_eq!(status, StatusCode::FORBIDDEN, "{step}: still there");
+}
+
+/// Returns the resignations without a proof.
+async fn pending(fleet: &Cluster, addresses: &Addresses) -> Value {
+    let url = format!("{}/auth-service/pendingResignations", addresses.auth);
+    let request = sosohappy_common::tls::client()
+        .get(url)
+        .bearer_auth(&fleet.operator_token);
+    request.send().await.unwrap().json().await.unwrap()
 }
 
 /// Cases C8: a person who signs up again at once sees nothing of the account before.
