@@ -88,7 +88,7 @@ const texts = {
     reason: 'Reason',
     audit: 'Audit',
     auditColumns: 'Entry|At|Action|Effect|By|About|Reason|Note',
-    effects: { ordered: 'ordered', applied: 'applied', notFound: 'content not found', superseded: 'superseded' },
+    effects: { ordered: 'ordered', applied: 'applied', notFound: 'content not found', superseded: 'superseded', unknown: 'unknown' },
     intact: 'Every entry follows from the one before it.',
     broken: 'An entry was changed or deleted in the database.',
   },

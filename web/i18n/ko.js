@@ -88,7 +88,7 @@ const texts = {
     reason: '이유',
     audit: '감사 기록',
     auditColumns: '번호|시각|조치|반영|누가|대상|이유|메모',
-    effects: { ordered: '요청됨', applied: '반영됨', notFound: '콘텐츠 없음', superseded: '나중 조치로 대체됨' },
+    effects: { ordered: '요청됨', applied: '반영됨', notFound: '콘텐츠 없음', superseded: '나중 조치로 대체됨', unknown: '알 수 없음' },
     intact: '모든 기록이 앞선 기록과 이어집니다.',
     broken: '데이터베이스에서 바뀌거나 지워진 기록이 있습니다.',
   },

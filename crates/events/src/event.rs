@@ -84,12 +84,15 @@ pub enum Unreadable {
         known: u16,
         reason: Malformed,
     },
+    /// A newer release wrote the record, with a word that this one does not know: the name of a variant. A replica of that release can read it.
+    #[error("written by a newer release and cannot be read: {0}")]
+    UnknownWord(Malformed),
 }
 
 /// An event owns its topic, name, version, key and encoding.
 ///
-/// A newer version may add fields and headers, which older decoders ignore; any other change breaks the replicas of the release
-/// before, see [`Unreadable::NewerVersion`].
+/// A newer version may add fields and headers, which older decoders ignore; any other change holds up the replicas of the release
+/// before, see [`Unreadable::NewerVersion`] and [`Unreadable::UnknownWord`].
 pub trait Event: Sized + Send + Sync + 'static {
     const TOPIC: Topic;
     /// The `event-type` header, in the past tense.
@@ -208,6 +211,8 @@ impl<E: Event> Envelope<E> {
                 known: E::VERSION,
                 reason,
             },
+            // A record without a version is of a legacy Spring service, which has no later release.
+            Some(_) if reason.has_unknown_word() => Unreadable::UnknownWord(reason),
             _ => reason.into(),
         })
     }

@@ -43,12 +43,30 @@ pub const MAX_DEAD_LETTER_BYTES: usize = 2_000_000;
 ///
 /// The text never quotes the record: it is logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub String);
+#[error("{reason}")]
+pub struct Malformed {
+    reason: String,
+    has_unknown_word: bool,
+}
 
 impl Malformed {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
+        Self {
+            reason: what.into(),
+            has_unknown_word: false,
+        }
+    }
+
+    /// Of a value with a word in the place of one that this release knows, for example `pinned` for the change of a post.
+    pub(crate) fn unknown_word(what: impl Into<String>) -> Self {
+        Self {
+            reason: what.into(),
+            has_unknown_word: true,
+        }
+    }
+
+    pub(crate) fn has_unknown_word(&self) -> bool {
+        self.has_unknown_word
     }
 }
 

@@ -23,7 +23,7 @@ use sosohappy_events::{Envelope, Event, Record, Unreadable};
 /// An attempt that takes longer hangs on something: it is dropped, and made again.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// How long an unreadable record of a newer version is retried: longer than a rolling upgrade takes.
+/// How long an unreadable record of a newer version or release is retried: longer than a rolling upgrade takes.
 const NEWER_VERSION_PATIENCE: Duration = Duration::from_mins(15);
 
 /// The kind of a group's consumer; those of every replica are readers.
@@ -192,7 +192,7 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
 
     /// Decodes a record, or says what became of it.
     ///
-    /// An unreadable record of a newer version holds its partition back, until this replica is replaced by one of the newer release
+    /// An unreadable record of a newer version or release holds its partition back, until this replica is replaced by one of the newer release
     /// or [`NEWER_VERSION_PATIENCE`] has passed: a dead letter would discard an acknowledged event that the newer release could apply.
     async fn decode(&self, record: &Record) -> Result<Envelope<E>, Outcome> {
         let began = Instant::now();
@@ -210,7 +210,9 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
                     self.count("malformed");
                     return Err(Outcome::Rejected(unreadable.to_string()));
                 }
-                Err(unreadable @ Unreadable::NewerVersion { .. }) => unreadable.to_string(),
+                Err(unreadable @ (Unreadable::NewerVersion { .. } | Unreadable::UnknownWord(_))) => {
+                    unreadable.to_string()
+                }
             };
             self.count("newer-version");
             if began.elapsed() >= NEWER_VERSION_PATIENCE {
@@ -334,7 +336,7 @@ mod tests {
     use sosohappy_common::settings::{Log, LogFormat, Tracing};
     use sosohappy_common::telemetry::{Telemetry, recent_spans};
     use sosohappy_events::testing::record_of;
-    use sosohappy_events::types::AccountResigned;
+    use sosohappy_events::types::{AccountResigned, AccountStateChanged};
     use sosohappy_events::{Header, Outgoing};
 
     use super::*;
@@ -342,8 +344,8 @@ mod tests {
     struct Unused;
 
     #[async_trait]
-    impl Consumer<AccountResigned> for Unused {
-        async fn handle(&self, _: Envelope<AccountResigned>) -> Result<(), HandleError> {
+    impl<E: Event> Consumer<E> for Unused {
+        async fn handle(&self, _: Envelope<E>) -> Result<(), HandleError> {
             unreachable!("the record cannot be decoded")
         }
     }
@@ -370,6 +372,29 @@ mod tests {
             .events
             .with_label_values(&["resign", "consumer", "newer-version"]);
         assert!((15..=80).contains(&tries.get()), "{} tries in 15 minutes", tries.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_word_of_a_newer_release_is_rejected_after_the_same_patience() {
+        let context = Context::system("test-service", 0);
+        let handling = Handling::<AccountStateChanged, _>::new(&context, Unused, "consumer");
+        let state = r#"{"account":"kim@example.com+kakao","state":"muted"}"#;
+        let record = record_of(&Outgoing {
+            topic: "accountState".into(),
+            key: Some("kim@example.com+kakao".into()),
+            value: Some(state.into()),
+            headers: vec![(Header::EVENT_VERSION.to_owned(), "1".to_owned())],
+        });
+        let began = Instant::now();
+        let outcome = tokio::time::timeout(2 * NEWER_VERSION_PATIENCE, handling.handle(&record)).await;
+        let Ok(Outcome::Rejected(reason)) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(
+            reason.starts_with("written by a newer release and cannot be read: "),
+            "{reason}"
+        );
+        assert!(began.elapsed() >= NEWER_VERSION_PATIENCE);
     }
 
     /// Fails in this order, then applies; records the time of each call.

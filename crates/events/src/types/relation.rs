@@ -55,18 +55,19 @@ impl Event for RelationChanged {
     fn decode(record: &Record) -> Result<Self, Malformed> {
         match record.value {
             Some(_) => parse::from_json(record),
-            None => tombstone(record.key_text()?).ok_or_else(|| Malformed::new("the key is not a pair of accounts")),
+            None => tombstone(record.key_text()?),
         }
     }
 }
 
 /// Reads a tombstone from its key.
-fn tombstone(key: &str) -> Option<RelationChanged> {
-    let (pair, what) = key.rsplit_once(',')?;
+fn tombstone(key: &str) -> Result<RelationChanged, Malformed> {
+    let no_pair = || Malformed::new("the key is not a pair of accounts");
+    let (pair, what) = key.rsplit_once(',').ok_or_else(no_pair)?;
     let relation = match what {
         BLOCK => Relation::Unblock,
         FOLLOW => Relation::Unfollow,
-        _ => return None,
+        _ => return Err(Malformed::unknown_word("the key ends with an unknown word")),
     };
     // An address may have a comma: only one of the ways to split the key gives two accounts.
     let mut cuts = pair.match_indices(',').filter_map(|(at, _)| {
@@ -77,6 +78,9 @@ fn tombstone(key: &str) -> Option<RelationChanged> {
             other,
         })
     });
-    let only = cuts.next()?;
-    cuts.next().is_none().then_some(only)
+    let only = cuts.next().ok_or_else(no_pair)?;
+    if cuts.next().is_some() {
+        return Err(no_pair());
+    }
+    Ok(only)
 }

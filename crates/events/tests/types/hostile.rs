@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use sosohappy_common::Context;
 use sosohappy_events::types::{
     AccessTokenIssued, AccountErased, AccountResigned, AccountStateChanged, BusMessage, CanaryUpdated,
-    ContentModerated, DeviceTokenSet, DirectMessageSent, FollowChanged, NicknameSet, NoticeRaised, PostLiked,
-    Recipient, RelationChanged, Role, SessionExpired, SessionId, TokenDigest,
+    ContentModerated, DeviceTokenSet, DirectMessageSent, FollowChanged, MessageChanged, MessageReceipt,
+    MessageRequestChanged, ModerationApplied, NicknameSet, NoticeRaised, PostLiked, Recipient, RelationChanged, Role,
+    RoomMessageSent, SessionExpired, SessionId, TokenDigest,
 };
-use sosohappy_events::{Envelope, Event, Record, Topic};
+use sosohappy_events::{Envelope, Event, Record, Topic, Unreadable};
 
-use crate::{KIM, LEE, millis, read, record, spring};
+use crate::{KIM, LEE, millis, read, record, spring, with_headers};
 
 #[test]
 fn null_keys_and_bad_utf8_are_malformed() {
@@ -49,6 +50,74 @@ fn null_keys_and_bad_utf8_are_malformed() {
     check::<NoticeRaised>(Some(
         format!(r#"{{"receiver":"{KIM}","topic":"x","data":1}}"#).as_bytes(),
     ));
+}
+
+/// The record waits for a replica of the release that knows the word. The legacy Spring services have no later release.
+#[test]
+fn a_word_that_is_not_known_is_of_a_newer_release() {
+    fn check<E: Event>(key: &str, value: &str) {
+        check_record::<E>(record(E::TOPIC, Some(key.as_bytes()), Some(value.as_bytes())));
+    }
+    fn check_record<E: Event>(record: Record) {
+        let foreign = Envelope::<E>::decode(&record).err();
+        assert!(
+            matches!(foreign, Some(Unreadable::Malformed(_))),
+            "{}: {foreign:?}",
+            E::TYPE
+        );
+        let ours = Envelope::<E>::decode(&with_headers(record, &[("event-version", "1")])).err();
+        assert!(
+            matches!(ours, Some(Unreadable::UnknownWord(_))),
+            "{}: {ours:?}",
+            E::TYPE
+        );
+    }
+    let order = "01890a5d-ac96-774b-bcce-b302099a8057";
+    check::<AccountStateChanged>(KIM, &format!(r#"{{"account":"{KIM}","state":"later"}}"#));
+    check::<CanaryUpdated>("", r#"{"originService":"config-service:1","type":"later"}"#);
+    check::<MessageChanged>(
+        LEE,
+        &format!(r#"{{"message":"m","sender":"{KIM}","receiver":"{LEE}","change":"later"}}"#),
+    );
+    check::<RoomMessageSent>(
+        "r",
+        &format!(r#"{{"room":"r","message":"m","members":["{KIM}"],"change":"later"}}"#),
+    );
+    check::<MessageReceipt>(KIM, &format!(r#"{{"reader":"{KIM}","state":"later","rooms":[]}}"#));
+    check::<MessageRequestChanged>(
+        LEE,
+        &format!(r#"{{"request":"r","change":"later","asker":"{KIM}","receiver":"{LEE}"}}"#),
+    );
+    for content in [
+        r#""action":"later","kind":"post","date":1"#,
+        r#""action":"hidden","kind":"later""#,
+    ] {
+        check::<ContentModerated>(KIM, &format!(r#"{{"author":"{KIM}",{content}}}"#));
+    }
+    for answer in [
+        r#""outcome":"later""#.to_owned(),
+        format!(r#""decision":{{"moderator":"{LEE}","accepted":true,"kind":"later"}}"#),
+    ] {
+        check::<ModerationApplied>(
+            KIM,
+            &format!(r#"{{"author":"{KIM}","service":"feed-service","order":"{order}",{answer}}}"#),
+        );
+    }
+    check::<RelationChanged>(
+        &format!("{KIM},{LEE},later"),
+        &format!(r#"{{"relation":"later","account":"{KIM}","other":"{LEE}"}}"#),
+    );
+    let tombstone = format!("{KIM},{LEE},later");
+    check_record::<RelationChanged>(record(Topic::Relation, Some(tombstone.as_bytes()), None));
+}
+
+/// All tokens behind such a record would wait for a replica that knows the role.
+#[test]
+fn a_role_that_is_not_known_has_no_rights() {
+    let record = record(Topic::AccessToken, Some(KIM.as_bytes()), Some(b"abc"));
+    let record = with_headers(record, &[("event-version", "1"), ("role", "auditor")]);
+    let issued = Envelope::<AccessTokenIssued>::decode(&record).unwrap().event;
+    assert_eq!(issued.role, Role::User);
 }
 
 #[test]

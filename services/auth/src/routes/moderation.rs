@@ -376,7 +376,8 @@ pub struct ShownAudit {
     reason: String,
     note: Option<String>,
     /// `ordered` while the service that holds the content has not answered, then `applied` (the content is hidden or shown as ordered), `notFound`
-    /// (the author has no such content, or it is not shown to the reporter of what is hidden at once) or `superseded` (a later order says the opposite);
+    /// (the author has no such content, or it is not shown to the reporter of what is hidden at once), `superseded` (a later order says the opposite) or
+    /// `unknown` (an answer of a later release);
     /// null where there is no such content, or the entry is of an older release.
     effect: Option<&'static str>,
     /// When the service answered `applied`.
@@ -393,8 +394,9 @@ impl From<Audited> for ShownAudit {
             None => (None, None),
             Some(Effect::Ordered) => (Some("ordered"), None),
             Some(Effect::Answered { outcome, at }) => {
-                let is_applied = outcome == ModerationOutcome::Applied;
-                (Some(outcome.as_str()), is_applied.then_some(at))
+                let is_applied = outcome == Some(ModerationOutcome::Applied);
+                let effect = outcome.map_or("unknown", ModerationOutcome::as_str);
+                (Some(effect), is_applied.then_some(at))
             }
         };
         Self {

@@ -81,7 +81,8 @@ pub enum Effect {
     /// The service has not answered yet.
     Ordered,
     Answered {
-        outcome: ModerationOutcome,
+        /// `None` where a replica of a later release has written one that this one does not know.
+        outcome: Option<ModerationOutcome>,
         at: Timestamp,
     },
 }

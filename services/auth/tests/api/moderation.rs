@@ -613,6 +613,10 @@ async fn what_is_decided_about_content_is_ordered_until_its_service_answers(bed:
     })
     .await;
     assert_eq!(auth.audit(&admin).await["content"][1]["appliedAt"], Value::Null);
+    // A replica of a later release has written it.
+    ground.execute("UPDATE content_order SET outcome = 'partly'").await;
+    assert_eq!(effects().await, ["unknown", "unknown"]);
+    assert_eq!(auth.audit(&admin).await["content"][0]["appliedAt"], Value::Null);
 
     // Introduction and photo are auth's own.
     let report = json!({ "nickname": "lee", "reason": "unlawfulImagery" });

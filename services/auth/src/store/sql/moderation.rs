@@ -474,12 +474,12 @@ fn effect(row: &Row) -> Result<Option<Effect>, StoreError> {
     let applied_at: Option<i64> = row.try_get("applied_at")?;
     let outcome: Option<String> = row.try_get_unchecked("outcome")?;
     // Releases without outcomes noted every answer as this one.
-    let outcome = outcome.map_or(Ok(ModerationOutcome::Applied), |outcome| outcome.parse());
+    let outcome = outcome.map_or(Some(ModerationOutcome::Applied), |outcome| outcome.parse().ok());
     Ok(match (order, applied_at) {
         (None, _) => None,
         (Some(_), None) => Some(Effect::Ordered),
         (Some(_), Some(at)) => Some(Effect::Answered {
-            outcome: outcome.map_err(|_| rows::broken("outcome"))?,
+            outcome,
             at: rows::from_millis(at)?,
         }),
     })
