@@ -22,6 +22,7 @@ case " $* " in
 *' get configmap config-source '*) printf 'kind: ConfigMap\\nmetadata:\\n  name: config-source\\n  resourceVersion: "7"\\n' ;;
 *' apply --filename '*config-source-before*) grep -c resourceVersion "$5" >>"$TOLD" ;;
 *' apply --filename '*name=config*) echo 4 >"$REVISIONS/config" ;;
+*' apply --filename '*'name in (auth,notice)'*) for service in auth notice; do echo 4 >"$REVISIONS/$service"; done ;;
 *' apply --filename '*name!=config*) for service in auth feed dm notice; do echo 4 >"$REVISIONS/$service"; done ;;
 esac
 """
@@ -55,7 +56,7 @@ def undone(told):
 
 def main():
     kustomize = sys.argv[1]
-    deploy = lambda overlay="production", **how: play(kustomize, "deploy", "apply", overlay, "--demo", "https://fleet.example.com", **how)
+    deploy = lambda overlay="production", *more, **how: play(kustomize, "deploy", "apply", overlay, "--demo", "https://fleet.example.com", *more, **how)
 
     # Without an operator for Kafka a Job creates the topics.
     status, told, said = deploy("dev")
@@ -86,6 +87,17 @@ def main():
         check(all("--to-revision=3" in line for line in told if "rollout undo" in line), f"deploy: rolls back to a wrong revision: {told}")
         check(first(told, "name!=config") == len(told) or back != {"config"}, f"deploy: continues although {fails} failed")
         check(any("config-source-before" in line for line in told), f"deploy: keeps the new settings although {fails} failed")
+
+    before = ("production", "--first", "auth,notice")
+    status, told, said = deploy(*before)
+    ready = max(first(told, f"rollout status deployment/{name}") for name in ("auth", "notice"))
+    check(status == 0 and first(told, "--print-settings") < first(told, "name in (auth,notice)") < ready < first(told, "name!=config") < len(told), f"deploy --first: wrong order: {said}{told}")
+    check(told[-1] == "fleet demo --url https://fleet.example.com", f"deploy --first: the last command is not the smoke test: {told[-1]}")
+    status, told, said = deploy(*before, fails="rollout status deployment/notice")
+    check(status != 0 and undone(told) == {"config", "auth", "notice"}, f"deploy --first: exits with {status} and rolls back {sorted(undone(told))}")
+    check(first(told, "name!=config") == len(told), "deploy --first: continues although the first services failed")
+    status, told, _ = deploy("production", "--first", "auth,mail")
+    check(status != 0 and not told, f"deploy --first: takes an unknown service: {told}")
 
     for what in ("kafkatopic", "kafkauser"):
         status, told, _ = deploy(fails=f"10m {what}")

@@ -10,16 +10,25 @@ COMPONENTS=()
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# parse ARGUMENT…: stores options in DRY, IMAGES and DEMO, other arguments in words.
+# parse ARGUMENT…: stores options in DRY, IMAGES, DEMO and FIRST, other arguments in words.
 parse() {
+    local name
     DRY='' IMAGES='' DEMO=''
-    words=()
+    FIRST=() words=()
     while [ $# -gt 0 ]; do
         case $1 in
         --dry-run) DRY=yes ;;
         --images | --demo)
             [ $# -gt 1 ] || fail "$1 needs a value"
             if [ "$1" = --images ]; then IMAGES=$2; else DEMO=$2; fi
+            shift
+            ;;
+        --first)
+            [ $# -gt 1 ] || fail "$1 needs a value"
+            IFS=, read -r -a FIRST <<<"$2"
+            for name in "${FIRST[@]}"; do
+                case " ${FOLLOWERS[*]} " in *" $name "*) ;; *) fail "--first: unknown service '$name'; known are: ${FOLLOWERS[*]}" ;; esac
+            done
             shift
             ;;
         -h | --help | help)
