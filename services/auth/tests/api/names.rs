@@ -14,6 +14,7 @@ on_both_engines!(
     spellings_of_an_address_are_one_account,
     an_address_that_no_header_carries_is_refused,
     a_name_given_up_stays_its_former_bearers,
+    a_name_is_reserved_for_fourteen_days_by_default,
     the_last_five_names_of_an_account_are_reserved,
     a_name_given_up_is_not_taken_while_it_is_given_up,
     a_resigned_name_comes_back_with_its_account_only,
@@ -162,6 +163,20 @@ async fn an_address_that_no_header_carries_is_refused(bed: Bed) {
         assert_eq!(refused.code(), "invalid-parameter", "{address:?}");
     }
     assert_eq!(ground.rows("account").await, 0);
+}
+
+async fn a_name_is_reserved_for_fourteen_days_by_default(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "별이").await;
+    assert!(auth.set_nickname(&kim, "달이").await);
+    ground
+        .clock
+        .advance(Duration::from_hours(14 * 24) - Duration::from_mins(1));
+    let lee = auth.sign_in(LEE).await;
+    assert!(!auth.set_nickname(&lee, "별이").await);
+    ground.clock.advance(Duration::from_mins(2));
+    assert!(auth.set_nickname(&lee, "별이").await);
 }
 
 async fn a_name_given_up_stays_its_former_bearers(bed: Bed) {
