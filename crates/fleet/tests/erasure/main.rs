@@ -30,9 +30,11 @@ const MUTED: usize = 4;
 const DRAFTS: i64 = 3;
 
 /// The fleet crashes after each of these steps of a resignation. The test of revocations has the other ones.
-const CRASHES: [&str; 6] = [
+const CRASHES: [&str; 8] = [
     "auth.resign-committed",
+    "feed.posts-erased",
     "feed.account-erased",
+    "dm.content-erased",
     "dm.account-erased",
     "notice.account-erased",
     "auth.receipt-committed",

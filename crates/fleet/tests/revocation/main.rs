@@ -42,12 +42,15 @@ const REISSUE_STEPS: [&str; 5] = [
 ];
 
 /// The steps of a resignation, in their order. The first ones are before its commit: a crash there leaves the account as it was.
-const RESIGNATION_STEPS: [&str; 12] = [
+const RESIGNATION_STEPS: [&str; 15] = [
     "auth.resign-deleted",
     "auth.resign-written",
     "auth.resign-committed",
     "relay.published",
+    "feed.posts-erased",
+    "feed.content-erased",
     "feed.account-erased",
+    "dm.content-erased",
     "dm.account-erased",
     "notice.account-erased",
     "auth.receipt-of-feed-service",

@@ -24,7 +24,7 @@ use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, crash_point};
 use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
@@ -604,6 +604,7 @@ impl Store for MongoStore {
             };
             self.collection(DEVICES).delete_one(known).await?;
             self.erase_messages(erasure).await?;
+            crash_point("dm.content-erased");
         }
         let written = doc! {
             "$setOnInsert": { "appliedAt": erasure.now.as_millisecond() },

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::SecretUrl;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, crash_point};
 use sosohappy_events::Outgoing;
 use sosohappy_store::sqlite::{Database, Engine, Tx, enqueue, erased_accounts, first_time, note_erasure};
 use sosohappy_store::{Ping, StoreError, retrying};
@@ -281,6 +281,7 @@ impl Store for SqliteStore {
             while retrying(async || self.forget_rooms(erasure).await).await? {}
             // Last: a frame goes when its message is gone, or in a room that the account has left.
             while retrying(async || self.forget_frames(&erasure.account).await).await? {}
+            crash_point("dm.content-erased");
         }
         retrying(async || {
             let mut tx = self.database.begin().await?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sosohappy_common::Account;
+use sosohappy_common::{Account, crash_point};
 use sosohappy_events::Outgoing;
 use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
@@ -32,6 +32,7 @@ impl Erasures for SqlStore {
         })
         .await?;
         while retrying(async || self.erase_posts(account, until, now).await).await? {}
+        crash_point("feed.posts-erased");
         while self.erase_versions(account, until, STEP).await? {}
         while retrying(async || self.erase_likes(&OWN_LIKES, account, until, now).await).await? {}
         while retrying(async || self.erase_likes(&LIKES_RECEIVED, account, until, now).await).await? {}
@@ -39,6 +40,7 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
+        crash_point("feed.content-erased");
         retrying(async || {
             let mut tx = self.database.begin().await?;
             // An account has few of each.
