@@ -192,6 +192,17 @@ async fn a_published_token_is_admitted_without_a_call() {
 }
 
 #[tokio::test]
+async fn a_role_of_a_later_release_has_no_rights() {
+    let bench = bench().await;
+    bench.answers(5);
+    if let Some(answer) = bench.auth.active.lock().as_mut() {
+        answer.role = Some("auditor".into());
+    }
+    let caller = bench.check(&bench.token(1)).await.unwrap();
+    assert_eq!((caller.session, caller.role), (SessionId(5), Role::User));
+}
+
+#[tokio::test]
 async fn an_unknown_token_is_introspected_once() {
     let bench = bench().await;
     bench.answers(5);
