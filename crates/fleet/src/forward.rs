@@ -1,6 +1,6 @@
 //! Forwards HTTP requests and WebSockets to another server.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -80,15 +80,17 @@ impl Forwarder {
         let uri = request.uri().clone();
         let mut response = match tokio::time::timeout(RESPONSE_TIMEOUT, self.client.request(request)).await {
             Ok(Ok(response)) => response.map(Body::new),
-            Ok(Err(error)) if is_of_request_body(&error) => return read_failed(&error, usize::MAX).into_response(),
             Ok(Err(error)) => {
+                if let Some(problem) = unreadable_body(&error) {
+                    return problem.into_response();
+                }
                 // Without the URI, whose query may have personal data.
                 tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), server = ?uri.authority(), "upstream unavailable");
-                return unavailable(StatusCode::BAD_GATEWAY);
+                return unavailable(StatusCode::BAD_GATEWAY).into_response();
             }
             Err(_) => {
                 tracing::warn!(server = ?uri.authority(), "upstream timed out");
-                return unavailable(StatusCode::GATEWAY_TIMEOUT);
+                return unavailable(StatusCode::GATEWAY_TIMEOUT).into_response();
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -118,15 +120,15 @@ impl Forwarder {
     }
 }
 
-/// Returns whether a request failed because its own body failed.
-fn is_of_request_body(error: &hyper_util::client::legacy::Error) -> bool {
-    std::iter::successors(error.source(), |&cause| cause.source()).any(<dyn std::error::Error>::is::<axum::Error>)
+/// Returns the problem of a request that failed because its own body, axum's, cannot be read: 400, 408 or 413. `None` if the server failed.
+pub(crate) fn unreadable_body(error: &(dyn Error + 'static)) -> Option<Problem> {
+    let is_of_body = std::iter::successors(error.source(), |&cause| cause.source()).any(<dyn Error>::is::<axum::Error>);
+    is_of_body.then(|| read_failed(error, usize::MAX))
 }
 
-pub(crate) fn unavailable(status: StatusCode) -> Response {
-    Problem::new(status, "upstream-unavailable", "The service is unavailable")
-        .retry_after(1)
-        .into_response()
+/// Returns the problem of a request to a server that does not respond.
+pub(crate) fn unavailable(status: StatusCode) -> Problem {
+    Problem::new(status, "upstream-unavailable", "The service is unavailable").retry_after(1)
 }
 
 /// Returns the protocol that the client asks to switch to.

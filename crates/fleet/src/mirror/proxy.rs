@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
@@ -73,7 +73,7 @@ pub async fn answer(State(proxy): State<Arc<Proxy>>, mut request: Request) -> Re
     };
     let mut answer = match proxy.upstream.ask(serving.side, matched.as_ref(), head, body).await {
         Ok(answer) => answer,
-        Err(status) => return forward::unavailable(status),
+        Err(problem) => return problem.into_response(),
     };
     forward::remove_hop_by_hop(answer.headers_mut());
     match answered {

@@ -8,6 +8,9 @@ use http::header::HeaderMap;
 use http::{Method, Uri};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use sosohappy_common::Problem;
+
+use crate::forward;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Shorter than a service keeps an idle connection, so that it is never closed in the moment it is used again.
@@ -99,16 +102,19 @@ impl Sides {
         };
         let base = addresses
             .find(path)
-            .ok_or_else(|| SendError("no address is given for this path".to_owned()))?;
-        let url = Url::parse(&format!("{base}{path}")).map_err(|error| SendError(error.to_string()))?;
+            .ok_or_else(|| SendError::Upstream("no address is given for this path".to_owned()))?;
+        let url = Url::parse(&format!("{base}{path}")).map_err(|error| SendError::Upstream(error.to_string()))?;
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body);
         let answer = self.client.execute(request).await;
-        // Without the URL: its query may hold personal data.
         answer
             .map(Into::into)
-            .map_err(|error| SendError(chain(&error.without_url())))
+            .map_err(|error| match forward::unreadable_body(&error) {
+                Some(problem) => SendError::Body(problem),
+                // Without the URL: its query may hold personal data.
+                None => SendError::Upstream(chain(&error.without_url())),
+            })
     }
 }
 
@@ -117,9 +123,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SendError(String);
+pub enum SendError {
+    /// The request's own body cannot be read: its sender is told the problem.
+    #[error("the request's body cannot be read")]
+    Body(Problem),
+    /// The side cannot be reached, or does not answer in HTTP.
+    #[error("{0}")]
+    Upstream(String),
+}
 
 /// Returns the path with its query.
 pub fn path_of(uri: &Uri) -> String {

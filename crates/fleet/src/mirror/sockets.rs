@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{SinkExt as _, StreamExt as _};
@@ -90,7 +90,7 @@ pub async fn pass(
     let asked = upstream.ask(serving.side, matched.as_ref(), head, reqwest::Body::default());
     let mut answer = match asked.await {
         Ok(answer) => answer,
-        Err(status) => return forward::unavailable(status),
+        Err(problem) => return problem.into_response(),
     };
     let lifecycle = &upstream.context.lifecycle;
     let draining = lifecycle.draining();

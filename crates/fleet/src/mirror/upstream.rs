@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
-use sosohappy_common::Context;
+use sosohappy_common::{Context, Problem};
 
 use super::routes::{Failure, Matched, Routes};
-use super::sides::{Side, Sides};
+use super::sides::{SendError, Side, Sides};
+use crate::forward;
 
 /// From the end of a request's head to the head of its answer, the upload of its body included.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(3);
@@ -32,7 +33,8 @@ pub struct Head {
 }
 
 impl Upstream {
-    /// Returns the answer, or the status with which the client is answered instead.
+    /// Returns the answer, or the problem with which the client is answered instead: 400, 408 or 413 where the request's body cannot be read,
+    /// 502 where the side cannot be reached, 504 where it does not answer in time.
     pub async fn ask(
         &self,
         side: Side,
@@ -44,27 +46,30 @@ impl Upstream {
             headers,
         }: Head,
         body: reqwest::Body,
-    ) -> Result<http::Response<reqwest::Body>, StatusCode> {
+    ) -> Result<http::Response<reqwest::Body>, Problem> {
         let began = self.context.clock.monotonic();
         let sending = self.sides.send(side, method, &path, headers, body);
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, sending).await;
         let taken = self.context.clock.monotonic().saturating_sub(began);
         let failure = match &answer {
             Ok(Ok(answer)) => answer.status().is_server_error().then_some(Failure::Status),
-            Ok(Err(_)) | Err(_) => Some(Failure::Unreachable),
+            // The client's failure says nothing about the side.
+            Ok(Err(SendError::Body(_))) => None,
+            Ok(Err(SendError::Upstream(_))) | Err(_) => Some(Failure::Unreachable),
         };
         if let Some(matched) = matched {
             self.routes.answered(&matched.route, side, taken, failure);
         }
         match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                tracing::warn!(%side, %error, request_id = id, "upstream unavailable");
-                Err(StatusCode::BAD_GATEWAY)
+            Ok(Err(SendError::Body(problem))) => Err(problem),
+            Ok(Err(SendError::Upstream(error))) => {
+                tracing::warn!(%side, error, request_id = id, "upstream unavailable");
+                Err(forward::unavailable(StatusCode::BAD_GATEWAY))
             }
             Err(_) => {
                 tracing::warn!(%side, request_id = id, "upstream timed out");
-                Err(StatusCode::GATEWAY_TIMEOUT)
+                Err(forward::unavailable(StatusCode::GATEWAY_TIMEOUT))
             }
         }
     }

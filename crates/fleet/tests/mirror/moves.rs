@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use sosohappy_testkit::eventually;
+use sosohappy_testkit::{PATIENCE, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::backend::{Backend, Canned};
 use crate::{Bed, DAY, DAY_ROUTE};
@@ -109,6 +111,55 @@ async fn a_route_steps_back_when_ours_is_unavailable() {
         (reason == "ours cannot be reached").then_some(())
     })
     .await;
+}
+
+/// Sends a request that ends with these bytes after its first line, and returns all that is answered.
+async fn answer_to(bed: &Bed, bytes: &str) -> String {
+    let mut connection = TcpStream::connect(bed.address).await.unwrap();
+    let request = format!("POST {DAY} HTTP/1.1\r\nhost: fleet\r\n{bytes}");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut received = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut received)).await;
+    ended.expect("the connection is closed").unwrap();
+    String::from_utf8(received).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_body_is_an_error_of_the_client_and_moves_no_route_back() {
+    let bed = bed().await;
+    moved(&bed).await;
+    for broken in [
+        "transfer-encoding: chunked\r\n\r\nzz\r\n",
+        "transfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n",
+        "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "content-length: 9\r\n\r\nabc",
+    ] {
+        let answer = answer_to(&bed, broken).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{broken:?}: {answer}");
+        assert!(answer.contains("unreadable-body"), "{broken:?}: {answer}");
+    }
+    bed.counted(DAY_ROUTE, "aborted", 4).await;
+    assert_eq!(by(&bed).await, "ours", "the route did not step back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_http_is_an_error_of_the_side() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            if let Ok(1..) = connection.read(&mut request).await {
+                // The mirror may have closed the connection.
+                let _sent = connection.write_all(b"no answer\r\n\r\n").await;
+            }
+        }
+    });
+    let bed = Bed::new(|options| options.spring = vec![format!("http://{address}")]).await;
+    let answer = bed.post(DAY).await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(answer.headers()["retry-after"], "1");
 }
 
 /// A Spring service that is being taken down moves nothing back to itself.
