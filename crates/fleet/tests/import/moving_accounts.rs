@@ -172,4 +172,8 @@ async fn auth_moves_forward_and_back_under_load() {
         )
         .await;
     assert_eq!(doubled, "0", "no account is there twice");
+    println!(
+        "{} profiles were acknowledged by Spring, ours and Spring again",
+        gateway.acknowledged.lock().len()
+    );
 }
