@@ -8,6 +8,8 @@ FLEET := $(CARGO_TARGET_DIR)/release/fleet
 LAUNCHER := $(CARGO_TARGET_DIR)/launcher/fleet
 # Passed on to what is run: make run ARGS="--data /var/lib/sosohappy"
 ARGS ?=
+# What `make bench-migration` imports.
+POSTS ?= 100000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster check-cluster cluster-down cold-build clean
@@ -49,9 +51,9 @@ bench: setup ## measure the figures side by side with their baselines
 	cargo build --release --locked --workspace --bins
 	@$(CARGO_TARGET_DIR)/release/bench $(ARGS)
 
-bench-migration: setup ## measure fleet import and fleet mirror; needs the engines
+bench-migration: setup ## measure fleet import of POSTS posts (100000), and fleet mirror; needs the engines
 	cargo build --release --locked --workspace --bins
-	@$(CARGO_TARGET_DIR)/release/bench import $(ARGS)
+	@environment=$$(scripts/engines env) && eval "$$environment" && $(CARGO_TARGET_DIR)/release/bench import --posts $(POSTS) $(ARGS)
 	@$(CARGO_TARGET_DIR)/release/bench mirror $(ARGS)
 
 fmt: ## format the code

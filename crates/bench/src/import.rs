@@ -1,4 +1,4 @@
-//! `bench import`: time and memory of `fleet import spring` for 100,000 posts with a picture of 20 KB each, into both engine sets.
+//! `bench import`: time and memory of `fleet import spring` for posts with a picture of 20 KB each, into both engine sets.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,8 @@ use sqlx::{AssertSqlSafe, MySqlPool};
 use crate::report::verdict;
 use crate::run::Run;
 
-const POSTS: u32 = 100_000;
+/// The posts for which the targets are.
+pub const POSTS: u32 = 100_000;
 const PEOPLE: u32 = 1_000;
 const TIME: Duration = Duration::from_mins(10);
 const MEMORY_MIB: u64 = 200;
@@ -28,7 +29,8 @@ struct Measured {
     memory_mib: u64,
 }
 
-pub async fn run(run: &mut Run) -> anyhow::Result<()> {
+/// Measures the import of so many posts, at most [`POSTS`].
+pub async fn run(run: &mut Run, posts: u32) -> anyhow::Result<()> {
     ensure!(
         EngineSet::real_is_there(),
         "the legacy databases need the test engines: scripts/engines up"
@@ -36,27 +38,31 @@ pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     let fleet = run.binaries().join("fleet");
     let source = Bed::new(EngineSet::Real).await;
     let urls = [source.mysql_url("spring_auth"), source.mysql_url("spring_feed")];
-    fill(&urls).await?;
+    fill(&urls, posts).await?;
     let mut rows = String::new();
     for (set, name) in [
         (EngineSet::Embedded, "SQLite, pictures in a folder"),
         (EngineSet::Real, "MariaDB, pictures in a folder"),
     ] {
         let target = Bed::new(set).await;
-        let first = import(&fleet, &target, &urls, &format!("{POSTS}  created")).await?;
-        let second = import(&fleet, &target, &urls, &format!("{POSTS}  unchanged")).await?;
+        let first = import(&fleet, &target, &urls, "created", posts).await?;
+        let second = import(&fleet, &target, &urls, "unchanged", posts).await?;
         println!(
             "{name}: {:?}, {} MiB; again {:?}, {} MiB",
             first.time, first.memory_mib, second.time, second.memory_mib
         );
         for (which, measured) in [("first run", &first), ("run without changes", &second)] {
             let met = measured.time <= TIME && measured.memory_mib <= MEMORY_MIB;
+            let verdict = if posts == POSTS {
+                verdict(met)
+            } else {
+                "not of the target's size"
+            };
             writeln!(
                 rows,
-                "| {name}, {which} | {:.0} s | {} MiB | {} |",
+                "| {name}, {which} | {:.0} s | {} MiB | {verdict} |",
                 measured.time.as_secs_f64(),
-                measured.memory_mib,
-                verdict(met)
+                measured.memory_mib
             )?;
         }
     }
@@ -64,9 +70,10 @@ pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown");
     let text = format!(
-        "Written by `bench import` ({build} build, load average {load} at its end): `fleet import spring` with {POSTS} posts of {PEOPLE} accounts, each with a picture of \
-         20 KB, two categories and two likes. The legacy database, the import and its target share two cores. Memory is the largest resident \
-         size of the import's process. Target: at most {} minutes and {MEMORY_MIB} MiB.\n\n\
+        "Written by `make bench-migration POSTS={posts}`, by its part `bench import` ({build} build, load average {load} at its end): `fleet import spring` with \
+         {posts} posts of {PEOPLE} accounts, each with a picture of 20 KB, two categories and two likes. The legacy database, the import and its target share \
+         the machine. Memory is the largest resident size of the import's process. Target for {POSTS} posts on two processors: at most {} minutes and \
+         {MEMORY_MIB} MiB.\n\n\
          | target | time | memory | |\n| --- | --- | --- | --- |\n{rows}",
         TIME.as_secs() / 60,
     );
@@ -91,7 +98,7 @@ fn picture() -> anyhow::Result<Vec<u8>> {
 }
 
 /// Fills the legacy databases by statements that make the rows where they are.
-async fn fill(urls: &[String; 2]) -> anyhow::Result<()> {
+async fn fill(urls: &[String; 2], posts: u32) -> anyhow::Result<()> {
     const DIGITS: &str = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 \
         UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
     let [auth, feed] = urls;
@@ -113,12 +120,12 @@ async fn fill(urls: &[String; 2]) -> anyhow::Result<()> {
     );
     fill(&auth, users).await?;
     // Each account has a post on 100 days, 25 of each of four months.
-    let posts = format!(
+    let days = format!(
         "INSERT INTO feed (feed_id, date, happiness, is_public, nickname, weather, text) \
          SELECT n + 1, (20230101 + n DIV {PEOPLE} DIV 25 * 100 + n DIV {PEOPLE} MOD 25) * 100000000 + 12000000, n MOD 6, b'1', \
-         CONCAT('person', n MOD {PEOPLE}), 'sunny', CONCAT('day ', n) FROM {numbers} WHERE n < {POSTS}"
+         CONCAT('person', n MOD {PEOPLE}), 'sunny', CONCAT('day ', n) FROM {numbers} WHERE n < {posts}"
     );
-    fill(&feed, posts).await?;
+    fill(&feed, days).await?;
     for values in ["'coffee'", "'sea'"] {
         let categories = format!("INSERT INTO feed_category (category, feed_id) SELECT {values}, feed_id FROM feed");
         fill(&feed, categories).await?;
@@ -135,8 +142,8 @@ async fn fill(urls: &[String; 2]) -> anyhow::Result<()> {
         hex
     });
     // In parts: one transaction of two gigabytes would fill the undo log.
-    let part = POSTS / 20;
-    for from in (0..POSTS).step_by(usize::try_from(part)?) {
+    let part = posts.div_ceil(20);
+    for from in (0..posts).step_by(usize::try_from(part)?) {
         let images = format!(
             "INSERT INTO feed_image (image, feed_id) \
              SELECT CONCAT(x'{picture}', feed_id), feed_id FROM feed WHERE feed_id > {from} AND feed_id <= {}",
@@ -144,18 +151,18 @@ async fn fill(urls: &[String; 2]) -> anyhow::Result<()> {
         );
         fill(&feed, images).await?;
     }
-    let (posts, bytes): (i64, i64) =
+    let (pictures, bytes): (i64, i64) =
         sqlx::query_as("SELECT COUNT(*), CAST(SUM(OCTET_LENGTH(image)) AS SIGNED) FROM feed_image")
             .fetch_one(&feed)
             .await?;
-    println!("{posts} pictures of {} bytes", bytes / posts.max(1));
+    println!("{pictures} pictures of {} bytes", bytes / pictures.max(1));
     auth.close().await;
     feed.close().await;
     Ok(())
 }
 
-/// Runs the import in a process of its own. Fails if its summary does not have this line.
-async fn import(fleet: &Path, target: &Bed, urls: &[String; 2], wanted: &str) -> anyhow::Result<Measured> {
+/// Runs the import in a process of its own. Fails if not all posts have that outcome, or not all pictures are placed.
+async fn import(fleet: &Path, target: &Bed, urls: &[String; 2], outcome: &str, posts: u32) -> anyhow::Result<Measured> {
     let auth = target
         .settings::<sosohappy_auth::Settings>("auth", sosohappy_auth::DEFAULTS, &[])
         .await;
@@ -192,10 +199,46 @@ async fn import(fleet: &Path, target: &Bed, urls: &[String; 2], wanted: &str) ->
     let output = child.wait_with_output()?;
     let summary = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "the import failed: {summary}");
-    ensure!(summary.contains(wanted), "{wanted:?} is not in {summary}");
+    for (table, outcome) in [("feed", outcome), ("feed_image", "placed")] {
+        ensure!(
+            has(&summary, table, outcome, posts),
+            "{table}: {posts} {outcome} are not in {summary}"
+        );
+    }
     ensure!(memory_kib > 0, "the memory of the import was not measured");
     Ok(Measured {
         time,
         memory_mib: memory_kib / 1024,
     })
+}
+
+/// Returns whether so many rows of a table have an outcome by the summary of an import.
+fn has(summary: &str, table: &str, outcome: &str, rows: u32) -> bool {
+    let heading = format!("{table}: ");
+    let wanted = format!("{rows}  {outcome}");
+    let of_table = summary.lines().skip_while(|line| !line.starts_with(&heading)).skip(1);
+    let mut counts = of_table.take_while(|line| line.starts_with(' ')).map(str::trim);
+    counts.any(|count| count == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has;
+
+    #[test]
+    fn outcomes_are_those_of_one_table() {
+        let summary = "feed: 20 rows\n          20  created\nfeed_image: 20 rows\n          19  placed\n           1  unplaced\n\
+                       feed_like_nickname: 40 rows\n          40  placed\ncheck: 20 posts\n";
+        assert!(has(summary, "feed", "created", 20));
+        assert!(has(summary, "feed_image", "placed", 19));
+        for (table, outcome, rows) in [
+            ("feed", "created", 2),
+            ("feed", "placed", 40),
+            ("feed_image", "created", 20),
+            ("feed_image", "placed", 20),
+            ("user", "created", 20),
+        ] {
+            assert!(!has(summary, table, outcome, rows), "{rows} {outcome} in {table}");
+        }
+    }
 }

@@ -81,8 +81,12 @@ enum Command {
         #[arg(long, default_value_t = 1_000_000)]
         posts: u64,
     },
-    /// Measure time and memory of `fleet import spring` for 100,000 posts with pictures, on the real engines
-    Import,
+    /// Measure time and memory of `fleet import spring` for posts with a picture of 20 KB each, on the real engines
+    Import {
+        /// The posts in the legacy database; the targets are for the default
+        #[arg(long, default_value_t = import::POSTS, value_parser = clap::value_parser!(u32).range(1..=i64::from(import::POSTS)))]
+        posts: u32,
+    },
     /// Measure messages of one person to a room with very many sockets, some of which do not read, as `bench` does as well
     Rooms(rooms::Size),
     /// Measure sign-ins, password log-ins and re-issues a second, as `bench` does as well
@@ -123,7 +127,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Command::Day { seconds }) => block_on(day::run(&mut begin("day")?, Duration::from_secs(seconds))),
         Some(Command::Feed { posts }) => block_on(feed::run(&mut begin("feed")?, posts)),
         Some(Command::Flood) => block_on(flood::run(&mut begin("flood")?)),
-        Some(Command::Import) => block_on(import::run(&mut begin("import")?)),
+        Some(Command::Import { posts }) => block_on(import::run(&mut begin("import")?, posts)),
         Some(Command::Mirror) => block_on(mirror::run(&mut begin("mirror")?)),
         Some(Command::Rolling) => block_on(rolling::run(&mut begin("rolling")?)),
         Some(Command::Rooms(size)) => block_on(rooms::run(&mut begin("rooms")?, size)),
@@ -216,6 +220,7 @@ mod tests {
             "bench day --seconds 60",
             "bench sockets --sockets 2000",
             "bench sessions --calls 10",
+            "bench import --posts 2000 --report page.md",
         ] {
             assert!(is_accepted(accepted), "{accepted}");
         }
@@ -224,6 +229,8 @@ mod tests {
             "bench feed --only like",
             "bench --rounds 0",
             "bench --samples 10 rooms",
+            "bench import --posts 0",
+            "bench import --posts 100001",
         ] {
             assert!(!is_accepted(refused), "{refused}");
         }

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::routing::post;
-use sosohappy_fleet::mirror::{self, Options, Side};
+use serde_json::Value;
+use sosohappy_fleet::mirror::{self, Mirror, OUTCOMES, Options, Side};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,6 +16,8 @@ use crate::report::{Samples, millis, verdict};
 use crate::run::Run;
 
 const PATH: &str = "/feed-service/findDayFeed";
+/// As the report names it.
+const ROUTE: &str = "POST /feed-service/findDayFeed";
 const ROUNDS: usize = 9;
 const REQUESTS: usize = 1000;
 const STEPS: usize = 9;
@@ -60,6 +63,23 @@ fn post_of(happiness: u8) -> String {
     format!(
         "{{\"nickname\":\"kim\",\"happiness\":{happiness},\"text\":\"today\",\"isPublic\":true,\"categoryList\":[\"sea\",\"home\"]}}"
     )
+}
+
+/// Waits until all answers are compared: a difference of the step before would take the route back at once.
+async fn wait_until_compared(http: &reqwest::Client, mirror: &Mirror) -> anyhow::Result<()> {
+    let report = format!("http://{}/mirror/report", mirror.admin);
+    let began = Instant::now();
+    loop {
+        let report: Value = http.get(&report).send().await?.error_for_status()?.json().await?;
+        let count = |name: &str| report["routes"][ROUTE][name].as_u64().unwrap_or_default();
+        let answered = count("answered");
+        ensure!(answered > 0, "the report has no {ROUTE}");
+        if OUTCOMES.iter().map(|name| count(name)).sum::<u64>() == answered {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "the comparisons do not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 pub async fn run(run: &mut Run) -> anyhow::Result<()> {
@@ -117,6 +137,7 @@ pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     let mut steps = Vec::new();
     for _ in 0..STEPS {
         ours.body.send_replace(post_of(3));
+        wait_until_compared(&http, &mirror).await?;
         let moved = format!("http://{}/mirror/move?route=/feed-service/*&to=ours", mirror.admin);
         http.post(moved).send().await?.error_for_status()?;
         ensure!(ask(&url).await?.1 == "ours", "the route did not move");
@@ -134,7 +155,7 @@ pub async fn run(run: &mut Run) -> anyhow::Result<()> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("unknown");
     let text = format!(
-        "Written by `bench mirror` ({build} build, load average {load}): client, mirror and both backends in one process; {ROUNDS} rounds of \
+        "Written by `make bench-migration`, by its part `bench mirror` ({build} build, load average {load}): client, mirror and both backends in one process; {ROUNDS} rounds of \
          {REQUESTS} requests straight to a backend and {REQUESTS} through the mirror, which compares each, one by one in turn; the median \
          of the rounds. A step back is from the first answer that differs to the first answer of Spring, confirmation included; the \
          median and the longest of {STEPS}.\n\n\

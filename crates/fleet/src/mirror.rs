@@ -52,6 +52,18 @@ pub use sides::Side;
 use sides::Sides;
 use upstream::Upstream;
 
+/// What becomes of an answer to a client: the counts of a route in the report. They add up to `answered` once all comparisons have ended.
+pub const OUTCOMES: [&str; 8] = [
+    "equal",
+    "different",
+    "transient",
+    "oursUnanswered",
+    "springUnanswered",
+    "dropped",
+    "tooLarge",
+    "aborted",
+];
+
 /// How often the topics are asked for at the start, and the pause between.
 const BUS_TRIES: u32 = 60;
 const BUS_PAUSE: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use sosohappy_fleet::mirror::{self, Mirror, Options, Side};
+use sosohappy_fleet::mirror::{self, Mirror, OUTCOMES, Options, Side};
 use sosohappy_testkit::eventually;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -21,18 +21,6 @@ use backend::{Backend, Canned};
 const DAY: &str = "/feed-service/findDayFeed";
 const DAY_ROUTE: &str = "POST /feed-service/findDayFeed";
 const DM_ROUTE: &str = "GET /dm-service/connect-dm";
-
-/// Outcomes of a compared answer.
-const OUTCOMES: [&str; 8] = [
-    "equal",
-    "different",
-    "transient",
-    "oursUnanswered",
-    "springUnanswered",
-    "dropped",
-    "tooLarge",
-    "aborted",
-];
 
 /// Two backends and a mirror between them.
 struct Bed {

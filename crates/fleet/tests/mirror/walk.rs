@@ -43,7 +43,7 @@ async fn two_equal_fleets_differ_in_nothing() {
     };
     let routes = eventually("everything is compared", async || {
         let routes = report().await;
-        let compared: u64 = crate::OUTCOMES.iter().map(|name| count(&routes, name)).sum();
+        let compared: u64 = mirror::OUTCOMES.iter().map(|name| count(&routes, name)).sum();
         (compared == count(&routes, "answered")).then_some(routes)
     })
     .await;
