@@ -30,6 +30,10 @@ const MONGODB_SECURE: &str = "SOSOHAPPY_TEST_MONGODB_SECURE";
 /// A folder of certificates: `ca.pem`, `client.pem` and more.
 const TLS: &str = "SOSOHAPPY_TEST_TLS";
 
+/// The databases whose names begin with a prefix, which is bound twice.
+const DATABASES: &str = "SELECT CAST(schema_name AS CHAR) FROM information_schema.schemata \
+    WHERE LEFT(schema_name, CHAR_LENGTH(?)) = ?";
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
 }
@@ -178,8 +182,13 @@ impl Real {
     async fn clean_up(&self) -> anyhow::Result<()> {
         // The secured URL leads to the same server: the plain one always works.
         let pool = sqlx::MySqlPool::connect(&variable(MYSQL)).await?;
-        for service in ["auth", "feed"] {
-            let drop = format!("DROP DATABASE IF EXISTS `{}`", self.database(service));
+        let databases: Vec<String> = sqlx::query_scalar(DATABASES)
+            .bind(self.prefix.as_str())
+            .bind(self.prefix.as_str())
+            .fetch_all(&pool)
+            .await?;
+        for database in databases {
+            let drop = format!("DROP DATABASE IF EXISTS `{database}`");
             sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&pool).await?;
         }
         pool.close().await;
@@ -245,7 +254,31 @@ fn with_database(url: &str, database: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_database;
+    use super::{DATABASES, EngineSet, MYSQL, variable, with_database};
+    use crate::Bed;
+    use crate::spring::tables;
+
+    /// Bench fills gigabytes of legacy tables.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_database_of_a_bed_is_deleted_with_it() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let legacy = tables::open(&bed.mysql_url("spring_feed"), tables::FEED).await.unwrap();
+        legacy.close().await;
+        let prefix = bed.kafka().unwrap().1.to_owned();
+        let server = sqlx::MySqlPool::connect(&variable(MYSQL)).await.unwrap();
+        let databases = async || -> Vec<String> {
+            let found = sqlx::query_scalar(DATABASES)
+                .bind(prefix.as_str())
+                .bind(prefix.as_str());
+            found.fetch_all(&server).await.unwrap()
+        };
+        assert_eq!(databases().await, [format!("{prefix}spring_feed")]);
+        drop(bed);
+        assert_eq!(databases().await, [""; 0]);
+    }
 
     #[test]
     fn the_database_is_set_as_the_path() {
