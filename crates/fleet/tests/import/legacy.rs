@@ -6,26 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
-use sosohappy_testkit::Bed;
+use sosohappy_testkit::spring::tables;
+use sosohappy_testkit::{Bed, eventually};
 use sqlx::mysql::MySqlPool;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection};
 
 /// The HS512 secret of the legacy auth.
 pub const SECRET: &str = "spring-secret";
-
-const USER: &str = "CREATE TABLE `user` (user_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, apple_refresh_token VARCHAR(255), \
-    device_token VARCHAR(255), email VARCHAR(255), introduction VARCHAR(255), nickname VARCHAR(255), provider VARCHAR(255), \
-    provider_id VARCHAR(255), refresh_token VARCHAR(255), profile_img MEDIUMBLOB) ENGINE = InnoDB";
-
-const FEED: &str = "
-    CREATE TABLE feed (feed_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, date BIGINT, happiness INT, is_public BIT(1),
-        nickname VARCHAR(255), weather VARCHAR(255), text MEDIUMTEXT) ENGINE = InnoDB;
-    CREATE TABLE feed_category (feed_category_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, category VARCHAR(255), feed_id BIGINT,
-        FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB;
-    CREATE TABLE feed_image (feed_image_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, image MEDIUMBLOB, feed_id BIGINT,
-        FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB;
-    CREATE TABLE feed_like_nickname (feed_like_nickname_id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, nickname VARCHAR(255),
-        feed_id BIGINT, FOREIGN KEY (feed_id) REFERENCES feed (feed_id)) ENGINE = InnoDB";
 
 /// A picture of one pixel.
 pub const PNG: &[u8] =
@@ -93,14 +80,11 @@ impl Legacy {
                 format!("CREATE DATABASE `{prefix}{service}` CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
             run(&mut connection, &create).await;
         }
-        let open = async |service, tables| {
-            let pool = MySqlPool::connect(&database(&server, &prefix, service))
-                .await
-                .expect("it opens");
-            sqlx::raw_sql(tables).execute(&pool).await.expect("the tables are made");
-            pool
+        let open = async |service, made| {
+            let url = database(&server, &prefix, service);
+            tables::open(&url, made).await.expect("it opens")
         };
-        let (auth, feed) = (open("auth", USER).await, open("feed", FEED).await);
+        let (auth, feed) = (open("auth", tables::AUTH).await, open("feed", tables::FEED).await);
         Self {
             server,
             prefix,
@@ -346,6 +330,31 @@ async fn number(database: &str, query: &'static str) -> Option<i64> {
     }
 }
 
+/// Waits until a command has written something.
+async fn begun(child: &mut Child, written: impl AsyncFn() -> Option<i64>) {
+    while written().await.unwrap_or(0) == 0 {
+        let ended = child.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "ended before it has written anything: {ended:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Kills a command when it has written some rows and not all. Returns their number.
+pub async fn killed(mut child: Child, written: impl AsyncFn() -> Option<i64>, all: i64) -> i64 {
+    begun(&mut child, &written).await;
+    child.kill().expect("it can be killed");
+    child.wait().expect("it has ended");
+    // Statements that were sent before the kill may still be committed.
+    let there = eventually("nothing is committed any more", async || {
+        let before = written().await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        (written().await? == before).then_some(before)
+    })
+    .await;
+    assert!((1..all).contains(&there), "killed in the middle: {there} of {all}");
+    there
+}
+
 /// Waits until a command has written something, and stops it there while `work` runs. It must not have written all of it.
 pub async fn paused(
     child: &mut Child,
@@ -353,11 +362,7 @@ pub async fn paused(
     all: i64,
     work: impl Future<Output = ()>,
 ) {
-    while written().await.unwrap_or(0) == 0 {
-        let ended = child.try_wait().expect("it can be asked");
-        assert!(ended.is_none(), "ended before it could be stopped: {ended:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    begun(child, &written).await;
     signal(child, "-STOP");
     let there = written().await;
     assert!(

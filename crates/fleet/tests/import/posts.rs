@@ -1,9 +1,7 @@
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use sosohappy_testkit::{Bed, Person, Running, eventually};
 
-use super::legacy::{Legacy, Target, count, has_place, picture};
+use super::legacy::{Legacy, Target, count, has_place, killed, picture};
 
 async fn feed(bed: &Bed, more: &[(&str, &str)]) -> Running {
     let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
@@ -394,23 +392,9 @@ async fn an_import_that_is_killed_continues(bed: Bed) {
     }
     let (auth_url, feed_url) = (legacy.url("auth"), legacy.url("feed"));
     let arguments = ["--auth", auth_url.as_str(), "--feed", feed_url.as_str()];
-    let mut child = target.command(&arguments).spawn().expect("the binary runs");
-    while target.number("SELECT COUNT(*) FROM post").await.unwrap_or(0) == 0 {
-        let ended = child.try_wait().expect("it can be asked");
-        assert!(ended.is_none(), "over before it could be killed: {ended:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    child.kill().expect("killed");
-    child.wait().expect("it is over");
-    // Statements that were sent before the kill may still be committed.
+    let run = target.command(&arguments).spawn().expect("the binary runs");
     let posts = async || target.number("SELECT COUNT(*) FROM post").await;
-    let there = eventually("nothing is committed any more", async || {
-        let before = posts().await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        (posts().await? == before).then_some(before)
-    })
-    .await;
-    assert!((1..POSTS).contains(&there), "killed in the middle: {there}");
+    let there = killed(run, posts, POSTS).await;
 
     let rest = target.import(&arguments);
     assert_eq!(count(&rest, "feed", "unchanged"), there.unsigned_abs(), "{rest}");

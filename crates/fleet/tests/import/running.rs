@@ -1,13 +1,12 @@
 //! A run of the import or export beside a service that goes on writing, or that is killed.
 
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
 use mongodb::bson::Document;
 use mongodb::bson::oid::ObjectId;
-use sosohappy_testkit::{Bed, EngineSet, eventually};
+use sosohappy_testkit::{Bed, EngineSet};
 
-use super::legacy::{Legacy, Target, count, paused, told};
+use super::legacy::{Legacy, Target, count, killed, paused, told};
 use super::messages::{Collected, message};
 
 const PEOPLE: i64 = 20;
@@ -104,20 +103,6 @@ async fn rows_that_are_written_during_a_run_are_left_to_the_next() {
     there.messages.drop().await.expect("dropped");
 }
 
-/// Kills a run when it has written some rows and not all. Returns their number.
-async fn killed(mut run: Child, written: impl AsyncFn() -> Option<i64>, all: i64) -> i64 {
-    while written().await.unwrap_or(0) == 0 {
-        let ended = run.try_wait().expect("it can be asked");
-        assert!(ended.is_none(), "ended before it could be killed: {ended:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    run.kill().expect("it can be killed");
-    run.wait().expect("it has ended");
-    let there = written().await.unwrap_or(0);
-    assert!((1..all).contains(&there), "killed in the middle: {there} of {all}");
-    there
-}
-
 /// Killed while it writes accounts, and again while it writes messages: the next run takes the rest over. A run whose rows are lost fails.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
@@ -208,22 +193,8 @@ async fn an_export_that_is_killed_continues() {
         let number = legacy.text(&format!("SELECT CAST(({query}) AS CHAR)"), false).await;
         number.parse().expect("a number")
     };
-    let mut running = target.export_command(&arguments).spawn().expect("the binary runs");
-    while number(EXPORTED).await == 0 {
-        let ended = running.try_wait().expect("it can be asked");
-        assert!(ended.is_none(), "ended before it could be killed: {ended:?}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    running.kill().expect("it can be killed");
-    running.wait().expect("it has ended");
-    // Statements that were sent before the kill may still be committed.
-    let there = eventually("nothing is committed any more", async || {
-        let before = number(EXPORTED).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        (number(EXPORTED).await == before).then_some(before)
-    })
-    .await;
-    assert!((1..POSTS).contains(&there), "killed in the middle: {there}");
+    let run = target.export_command(&arguments).spawn().expect("the binary runs");
+    let there = killed(run, async || Some(number(EXPORTED).await), POSTS).await;
 
     let rest = target.export(&arguments);
     assert_eq!(
