@@ -126,7 +126,7 @@ async fn rows_are_compared_through_both_apis() {
     }
     let bed = Bed::new(EngineSet::Real).await;
     let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
-    let messages = Collected::new(legacy.url("dm").rsplit_once('/').expect("a path").1).await;
+    let messages = Collected::of(&legacy).await;
     let exp = SystemClock.now().as_second() + 3600;
     let whole = fill(&legacy, &messages, exp).await;
     let (auth, feed) = (legacy.url("auth"), legacy.url("feed"));

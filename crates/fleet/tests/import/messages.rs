@@ -18,10 +18,16 @@ pub struct Collected {
 }
 
 impl Collected {
-    pub async fn new(name: &str) -> Self {
+    /// In a database that is named as those of `legacy`.
+    pub async fn of(legacy: &Legacy) -> Self {
         let server = std::env::var("SOSOHAPPY_TEST_MONGODB").expect("the engines are there");
-        let (base, options) = server.split_once("/?").expect("a URL without a database");
-        let url = format!("{base}/{name}?{options}");
+        let (base, options) = match server.split_once('?') {
+            Some((base, options)) => (base, format!("?{options}")),
+            None => (server.as_str(), String::new()),
+        };
+        let like = legacy.url("dm");
+        let (_, name) = like.rsplit_once('/').expect("a path");
+        let url = format!("{}/{name}{options}", base.trim_end_matches('/'));
         let client = Client::with_uri_str(&url).await.expect("it connects");
         Self {
             messages: client.database(name).collection("message"),
@@ -79,8 +85,7 @@ async fn messages_of_another_collection_are_taken_over(bed: Bed) {
         .await
         .expect("renamed");
 
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let from = Collected::new(&name).await;
+    let from = Collected::of(&legacy).await;
     from.add(message("kim", "lee", 2_023_090_513_000_000, "first")).await;
     from.add(message("moon", "kim", 2_023_090_514_000_000, "second")).await;
     let stranger = from.add(message("kim", "nobody", 2_023_090_514_000_000, "third")).await;
@@ -155,8 +160,7 @@ async fn messages_written_here_are_exported(bed: Bed) {
     for name in ["kim", "lee"] {
         legacy.user(&format!("{name}@example.com+kakao"), name).await;
     }
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let there = Collected::new(&name).await;
+    let there = Collected::of(&legacy).await;
     there
         .add(message("kim", "lee", 2_023_090_513_000_000, "at Spring"))
         .await;

@@ -129,8 +129,7 @@ async fn dm_moves(spring_while_ours_serves: &str) {
     }
     let bed = Bed::new(EngineSet::Real).await;
     let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let there = Collected::new(&name).await;
+    let there = Collected::of(&legacy).await;
     let auth = legacy.url("auth");
     let arguments = ["--auth", auth.as_str(), "--messages", there.url.as_str()];
     let mut pairs = Vec::new();

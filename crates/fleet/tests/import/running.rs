@@ -70,8 +70,7 @@ async fn rows_that_are_written_during_a_run_are_left_to_the_next() {
     }
     let bed = Bed::new(EngineSet::Embedded).await;
     let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let there = Collected::new(&name).await;
+    let there = Collected::of(&legacy).await;
     fill(&legacy).await;
     add_messages(&there, 0, MESSAGES).await;
     let urls = ["auth", "feed"].map(|service| legacy.url(service));
@@ -111,8 +110,7 @@ async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
     }
     let bed = Bed::new(EngineSet::Embedded).await;
     let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
-    let name = legacy.url("dm").rsplit_once('/').expect("a path").1.to_owned();
-    let there = Collected::new(&name).await;
+    let there = Collected::of(&legacy).await;
     let people: Vec<String> = (0..ACCOUNTS)
         .map(|number| {
             format!("('-', 'person{number}@example.com+kakao', 'person{number}', 'kakao', 'subject {number}')")
