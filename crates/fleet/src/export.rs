@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use sosohappy_common::Context;
 use sqlx::{MySql, QueryBuilder};
 
-use crate::import::{self, Names, Report, service, source};
+use crate::import::{self, Names, Report, source};
 
 mod accounts;
 mod messages;
@@ -38,8 +38,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let context = Context::system("fleet", 0);
     let report = Report::create(&options.report)?;
-    let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
-    let auth = sosohappy_auth::import::Importer::open(settings, &import::context()).await?;
+    let auth = import::open_auth(&options.data).await?;
     let report = import::exclusive::run(&auth, Box::pin(export_all(&options, report, &auth, &context))).await?;
     print!("{}", report.finish()?);
     println!("report: {}", options.report.display());
@@ -64,8 +63,7 @@ async fn export_all(
     let names = Names::new(auth.known_names().await?, &[]);
     if let Some(url) = &options.feed {
         let pool = source::open("--feed", url).await?;
-        let settings = service::<sosohappy_feed::Settings>(&options.data, "feed", sosohappy_feed::DEFAULTS).await?;
-        let feed = sosohappy_feed::import::Importer::open(settings, &import::context()).await?;
+        let feed = import::open_feed(&options.data).await?;
         let mut export = posts::Export {
             pool: &pool,
             feed: &feed,
@@ -78,8 +76,7 @@ async fn export_all(
     }
     if let Some(url) = &options.messages {
         let collection = import::messages::open(url).await?;
-        let settings = service::<sosohappy_dm::Settings>(&options.data, "dm", sosohappy_dm::DEFAULTS).await?;
-        let dm = sosohappy_dm::import::Importer::open(&settings, &import::context()).await?;
+        let dm = import::open_dm(&options.data).await?;
         messages::export(&mut report, &collection, &dm, options.dry_run).await?;
     }
     Ok(report)

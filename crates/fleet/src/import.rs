@@ -84,8 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         dry_run: options.dry_run,
         apis: options.apis.as_ref().map(Apis::new).transpose()?,
     };
-    let settings = service::<sosohappy_auth::Settings>(&options.data, "auth", sosohappy_auth::DEFAULTS).await?;
-    let auth = sosohappy_auth::import::Importer::open(settings, &context()).await?;
+    let auth = open_auth(&options.data).await?;
     exclusive::run(&auth, Box::pin(take_over(&options, &mut pass, &auth))).await?;
     let report = pass.report.finish()?;
     print!("{report}");
@@ -114,8 +113,7 @@ async fn take_over(options: &Options, pass: &mut Pass, auth: &sosohappy_auth::im
     let names = Names::new(auth.known_names().await?, &options.bearers);
     if let Some(url) = &options.feed {
         let pool = source::open("--feed", url).await?;
-        let settings = service::<sosohappy_feed::Settings>(&options.data, "feed", sosohappy_feed::DEFAULTS).await?;
-        let feed = sosohappy_feed::import::Importer::open(settings, &context()).await?;
+        let feed = open_feed(&options.data).await?;
         if !pass.dry_run {
             feed.set_names(names.here(), read_at).await?;
         }
@@ -124,8 +122,7 @@ async fn take_over(options: &Options, pass: &mut Pass, auth: &sosohappy_auth::im
     }
     if let Some(url) = &options.messages {
         let collection = messages::open(url).await?;
-        let settings = service::<sosohappy_dm::Settings>(&options.data, "dm", sosohappy_dm::DEFAULTS).await?;
-        let dm = sosohappy_dm::import::Importer::open(&settings, &context()).await?;
+        let dm = open_dm(&options.data).await?;
         if !pass.dry_run {
             dm.set_names(names.here(), read_at).await?;
         }
@@ -137,6 +134,30 @@ async fn take_over(options: &Options, pass: &mut Pass, auth: &sosohappy_auth::im
 /// One for each database: a pool registers its metrics once a context.
 pub(crate) fn context() -> Context {
     Context::system("fleet", 0)
+}
+
+/// Opens auth's database and photos. Each of the three says where its data are: a variable that is missing would leave them in the data
+/// folder, unnoticed.
+pub(crate) async fn open_auth(data: &Path) -> anyhow::Result<sosohappy_auth::import::Importer> {
+    let settings = service::<sosohappy_auth::Settings>(data, "auth", sosohappy_auth::DEFAULTS).await?;
+    let (database, images) = (&settings.database.url, &settings.images.url);
+    eprintln!("auth of this fleet: database {database:?}, photos {images:?}");
+    Box::pin(sosohappy_auth::import::Importer::open(settings, &context())).await
+}
+
+/// As [`open_auth`], feed's database and pictures.
+pub(crate) async fn open_feed(data: &Path) -> anyhow::Result<sosohappy_feed::import::Importer> {
+    let settings = service::<sosohappy_feed::Settings>(data, "feed", sosohappy_feed::DEFAULTS).await?;
+    let (database, images) = (&settings.database.url, &settings.images.url);
+    eprintln!("feed of this fleet: database {database:?}, pictures {images:?}");
+    Box::pin(sosohappy_feed::import::Importer::open(settings, &context())).await
+}
+
+/// As [`open_auth`], dm's messages.
+pub(crate) async fn open_dm(data: &Path) -> anyhow::Result<sosohappy_dm::import::Importer> {
+    let settings = service::<sosohappy_dm::Settings>(data, "dm", sosohappy_dm::DEFAULTS).await?;
+    eprintln!("dm of this fleet: messages {:?}", settings.messages.url);
+    Box::pin(sosohappy_dm::import::Importer::open(&settings, &context())).await
 }
 
 /// Reads the settings of a service as the launcher gives them: everything in the data folder, unless the environment says otherwise.

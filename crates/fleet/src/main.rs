@@ -270,7 +270,7 @@ const IMPORTED: &str = "The target databases and image stores are those of the s
 #[group(id = "from", required = true, multiple = true, args = ["auth", "feed", "messages"])]
 struct ImportSpring {
     /// The database of the legacy auth: accounts, photos, sessions
-    #[arg(long, value_name = "mysql://…")]
+    #[arg(long, value_name = "mysql://…", required_unless_present_any = ["feed", "messages"])]
     auth: Option<String>,
     /// The database of the legacy feed: posts, pictures, likes; requires --auth, or accounts that were imported before
     #[arg(long, value_name = "mysql://…")]
@@ -324,7 +324,7 @@ const EXPORTED: &str = "The source databases are those of the services' own sett
 #[group(id = "into", required = true, multiple = true, args = ["auth", "feed", "messages"])]
 struct ExportSpring {
     /// The database of the legacy auth
-    #[arg(long, value_name = "mysql://…")]
+    #[arg(long, value_name = "mysql://…", required_unless_present_any = ["feed", "messages"])]
     auth: Option<String>,
     /// The database of the legacy feed
     #[arg(long, value_name = "mysql://…")]
@@ -683,4 +683,85 @@ fn main() -> ExitCode {
         Some(Command::Mirror(mirror)) => mirror.options().and_then(|options| block_on(mirror::run(options))),
     };
     finish("fleet", outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory as _, Parser as _};
+    use regex::Regex;
+
+    use super::Arguments;
+
+    const GUIDE: &str = include_str!("../../../docs/migration.md");
+
+    /// Returns the words of a line of the guide without its comment and without what it leaves out; an option keeps its `…`.
+    fn words(line: &str) -> Vec<&str> {
+        let line = line.split(" #").next().unwrap_or_default();
+        let mut words: Vec<&str> = Vec::new();
+        for word in line.split_whitespace() {
+            if word != "…" || words.last().is_some_and(|last| last.starts_with("--")) {
+                words.push(word);
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn commands_of_the_migration_guide_are_accepted() {
+        let blocks = GUIDE.split("```").skip(1).step_by(2);
+        let lines = blocks.flat_map(str::lines).filter(|line| line.starts_with("fleet "));
+        let commands: Vec<_> = lines.map(words).collect();
+        for beginning in [["import", "spring"], ["export", "spring"], ["mirror", "--spring"]] {
+            assert!(
+                commands.iter().any(|command| command[1..3] == beginning),
+                "{beginning:?} is not in {commands:?}"
+            );
+        }
+        for mut command in commands {
+            // The guide has the token in the environment.
+            if command.contains(&"--as") {
+                command.extend(["--token", "token"]);
+            }
+            if let Err(error) = Arguments::try_parse_from(&command) {
+                panic!("{command:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_the_migration_guide_exist() {
+        let root = Arguments::command();
+        // Of scripts/migrate.
+        let mut known = BTreeSet::from(["binaries".to_owned()]);
+        for path in [&["import", "spring"][..], &["export", "spring"], &["mirror"]] {
+            let command = path.iter().fold(&root, |command, name| {
+                command.find_subcommand(name).expect("a command of the guide")
+            });
+            known.extend(
+                command
+                    .get_arguments()
+                    .filter_map(|argument| Some(argument.get_long()?.to_owned())),
+            );
+        }
+        let option = Regex::new("`--([a-z-]+)").unwrap();
+        let named: BTreeSet<String> = option.captures_iter(GUIDE).map(|found| found[1].to_owned()).collect();
+        assert!(named.contains("bearer") && named.contains("error-rate"), "{named:?}");
+        assert_eq!(named.difference(&known).collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn an_import_or_export_of_nothing_is_refused() {
+        for direction in ["import", "export"] {
+            let is_accepted = |more: &[&str]| {
+                let words = ["fleet", direction, "spring"].into_iter().chain(more.iter().copied());
+                Arguments::try_parse_from(words).is_ok()
+            };
+            assert!(!is_accepted(&[]) && !is_accepted(&["--dry-run"]), "{direction}");
+            for source in ["--auth", "--feed", "--messages"] {
+                assert!(is_accepted(&[source, "mysql://host/database"]), "{direction} {source}");
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sosohappy_bus::Start;
 use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_events::Topic;
-use sosohappy_testkit::{Bed, PATIENCE, Running, eventually};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, Running, eventually};
 
 use super::legacy::{Legacy, Target, count, has_place, photo, token};
 
@@ -297,6 +297,8 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
             }
         }
     });
+    let scheme = if bed.set == EngineSet::Real { "mysql" } else { "sqlite" };
+    let targets = format!("auth of this fleet: database {scheme}:[redacted], photos file:[redacted]\n");
     let url = legacy.url("auth");
     for direction in ["import", "export"] {
         let mut command = target.command(&["--auth", &url]);
@@ -308,6 +310,7 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success(), "{direction}: {refused:?}");
         assert!(error.contains("another import or export is running"), "{error}");
+        assert!(error.contains(&targets), "{targets:?} is not in {error}");
     }
     // A renewal that is under way would take the lease again after its release.
     stop.send(()).expect("it is renewed until now");
