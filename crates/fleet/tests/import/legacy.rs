@@ -267,6 +267,13 @@ impl Target {
         told(&output)
     }
 
+    /// Runs the import, which has to fail, and returns its errors.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().expect("the binary runs");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Builds feed's post view anew, and returns what was printed.
     pub fn rebuild_views(&self) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));

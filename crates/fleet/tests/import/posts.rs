@@ -346,6 +346,16 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
         target.number("SELECT COUNT(*) FROM post WHERE text = 'ours'").await,
         Some(1)
     );
+
+    // A post is changed here, and then deleted, whose row has not changed there.
+    for change in [
+        "UPDATE post SET happiness = 1 WHERE day = 20230905",
+        "DELETE FROM post WHERE day = 20230905",
+    ] {
+        assert_eq!(bed.sql("feed", change).await, 1);
+        let told = target.import(&arguments);
+        assert!(told.contains("check: 1 posts were changed or deleted here"), "{told}");
+    }
 }
 
 const POSTS: i64 = 2000;

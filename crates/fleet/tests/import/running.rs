@@ -6,7 +6,7 @@ use mongodb::bson::Document;
 use mongodb::bson::oid::ObjectId;
 use sosohappy_testkit::{Bed, EngineSet};
 
-use super::legacy::{Legacy, Target, count, killed, paused, told};
+use super::legacy::{Legacy, Target, count, killed, paused, picture, told};
 use super::messages::{Collected, message};
 
 const PEOPLE: i64 = 20;
@@ -148,17 +148,12 @@ async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
     assert_eq!((here, messages().await), (Some(ACCOUNTS), Some(MESSAGES)), "each once");
 
     // Databases that lose what they have acknowledged.
-    let refused = || {
-        let output = target.command(&arguments).output().expect("the binary runs");
-        assert!(!output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
     let lose = "CREATE TRIGGER lose AFTER INSERT ON imported_account BEGIN \
                 DELETE FROM imported_account WHERE legacy_id = NEW.legacy_id; END";
     bed.sql("auth", lose).await;
     legacy.user("late@example.com+kakao", "late").await;
     let told = format!("check: {} accounts were read, {ACCOUNTS} are here", ACCOUNTS + 1);
-    let error = refused();
+    let error = target.refused(&arguments);
     assert!(error.contains(&told), "{error}");
     bed.sql("auth", "DROP TRIGGER lose").await;
 
@@ -166,9 +161,41 @@ async fn an_import_that_is_killed_goes_on_and_lost_rows_are_found() {
     bed.sql("dm", lose).await;
     add_messages(&there, MESSAGES, MESSAGES + 1).await;
     let told = format!("check: {} messages were read, {MESSAGES} are here", MESSAGES + 1);
-    let error = refused();
+    let error = target.refused(&arguments);
     assert!(error.contains(&told), "{error}");
     there.messages.drop().await.expect("dropped");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn posts_and_pictures_that_are_not_as_they_were_read_are_found() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Embedded).await;
+    let (legacy, target) = (Legacy::new().await, Target::of(&bed).await);
+    legacy.user("kim@example.com+kakao", "kim").await;
+    for (date, shade) in [(2_023_090_500_000_000, 10), (2_023_090_600_000_000, 200)] {
+        let post = legacy.post("kim", date, 3).await;
+        legacy.image(post, &picture(shade, 200)).await;
+    }
+    let urls = ["auth", "feed"].map(|service| legacy.url(service));
+    let arguments = ["--auth", urls[0].as_str(), "--feed", urls[1].as_str()];
+    target.import(&arguments);
+
+    // Databases that store something else than they are given.
+    let change = "CREATE TRIGGER change AFTER INSERT ON post BEGIN \
+                  UPDATE post SET happiness = 5 WHERE id = NEW.id; END";
+    bed.sql("feed", change).await;
+    legacy.post("kim", 2_023_090_700_000_000, 4).await;
+    let error = target.refused(&arguments);
+    let told = "check: 3 posts with a happiness of 10 were read, 3 with 11 are here";
+    assert!(error.contains(told), "{error}");
+    bed.sql("feed", "DROP TRIGGER change").await;
+
+    let another = "UPDATE imported_image SET image = (SELECT MAX(image) FROM imported_image)";
+    assert_eq!(bed.sql("feed", another).await, 2);
+    let error = target.refused(&arguments);
+    assert!(error.contains("does not show here what it shows there"), "{error}");
 }
 
 /// Killed in the middle, run again, and once more: no row is there twice, and the next import finds every row unchanged.
