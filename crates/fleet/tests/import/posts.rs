@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use sosohappy_testkit::{Bed, Person, Running, eventually};
 
-use super::legacy::{Legacy, Target, count, has_place, killed, picture};
+use super::legacy::{Legacy, Target, count, has_place, killed, picture, told};
 
 async fn feed(bed: &Bed, more: &[(&str, &str)]) -> Running {
     let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
@@ -358,6 +358,49 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
     }
 }
 
+/// More of a post, or of a picture, than this fleet takes.
+async fn what_exceeds_a_limit_is_reported(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    legacy.user("kim@example.com+kakao", "kim").await;
+    let crowded = legacy.post("kim", 2_023_090_500_000_000, 3).await;
+    // With quotes and a comma they take 53 bytes each: 566 are the most in 30,000.
+    let categories: Vec<String> = (0..600).map(|number| format!("('{number:050}', {crowded})")).collect();
+    let image = hex::encode(picture(1, 0));
+    let images = vec![format!("(x'{image}', {crowded})"); 2001];
+    for (insert, rows) in [
+        ("feed_category (category, feed_id)", categories),
+        ("feed_image (image, feed_id)", images),
+    ] {
+        legacy
+            .run(format!("INSERT INTO {insert} VALUES {}", rows.join(", ")))
+            .await;
+    }
+    let limited = legacy.post("kim", 2_023_090_600_000_000, 3).await;
+    let large = legacy.image(limited, &picture(1, 6000)).await;
+    let wide = legacy.image(limited, &super::legacy::photo()).await;
+
+    let (auth_url, feed_url) = (legacy.url("auth"), legacy.url("feed"));
+    let mut import = target.command(&["--auth", &auth_url, "--feed", &feed_url]);
+    import.env("SOSOHAPPY_FEED__IMAGES__MAX_BYTES", "5000");
+    import.env("SOSOHAPPY_FEED__IMAGES__MAX_PIXELS", "50");
+    let summary = told(&import.output().expect("the binary runs"));
+    assert_eq!(count(&summary, "feed", "created"), 2, "{summary}");
+    let images = ["placed", "unplaced"].map(|outcome| count(&summary, "feed_image", outcome));
+    assert_eq!(images, [2000, 3], "{summary}");
+    let report = target.report();
+    let lines = |reason: &str| report.iter().filter(|(_, _, line)| line == reason).count();
+    assert_eq!(lines("unplaced: the post has more than 2000 pictures"), 1);
+    assert_eq!(lines("unplaced: the post has more categories than fit"), 34);
+    for (image, reason) in [
+        (large, "unplaced: larger than images.max-bytes"),
+        (wide, "unplaced: more pixels than images.max-pixels"),
+    ] {
+        let line = (format!("feed_image {image}"), "image".to_owned(), reason.to_owned());
+        assert!(report.contains(&line), "{line:?} is not in the report");
+    }
+}
+
 const POSTS: i64 = 2000;
 
 /// Killed in the middle, run again, and once more.
@@ -435,5 +478,6 @@ async fn an_import_that_is_killed_continues(bed: Bed) {
 on_both_targets!(
     every_post_is_taken_over_or_reported,
     a_second_pass_takes_what_has_changed,
+    what_exceeds_a_limit_is_reported,
     an_import_that_is_killed_continues,
 );

@@ -1,7 +1,7 @@
 //! Our dm beside a Spring dm on the same collection: the messages of each are shown at both.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
@@ -12,6 +12,9 @@ use sosohappy_testkit::spring::SpringDm;
 use sosohappy_testkit::{Bed, EngineSet, Person, Running, Socket, eventually};
 
 const DATE: i64 = 2_023_090_513_000_000;
+
+/// How long a message of a Spring dm may be hidden at ours.
+const HIDDEN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// Signs an account in with a token that services of both fleets know.
 pub async fn person(bed: &Bed, nickname: &str) -> Person {
@@ -113,6 +116,7 @@ async fn messages_of_both_are_shown_at_both() {
     let refreshed = dm.context.settings.set(values.into_iter().collect()).await;
     refreshed.expect("settings are attached").expect("the setting is valid");
     wait_until_shown(spring.url(), &kim, "lee", &[1]).await;
+    let sent = Instant::now();
     send(spring.url(), &lee, "kim", 2).await;
     send(&dm.url, &kim, "lee", 3).await;
     wait_until_shown(spring.url(), &lee, "kim", &[1, 2, 3]).await;
@@ -121,6 +125,8 @@ async fn messages_of_both_are_shown_at_both() {
     for (person, other) in [(&kim, "lee"), (&lee, "kim")] {
         wait_until_shown(&dm.url, person, other, &[1, 2, 3]).await;
     }
+    let hidden = sent.elapsed();
+    assert!(hidden < HIDDEN_AT_MOST, "{hidden:?}");
     // After: Spring may come back at any time.
     dm.stop().await;
     let dm = ours(&bed, "").await;
