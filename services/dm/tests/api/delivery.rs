@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sosohappy_bus::Start;
-use sosohappy_events::types::{Device, DeviceTokenSet, DirectMessageSent, Recipient, SocketMessageSent};
+use sosohappy_events::types::{Device, DeviceTokenSet, DirectMessageSent, Recipient, SessionId, SocketMessageSent};
 use sosohappy_events::{Envelope, Outgoing, Topic};
 use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 
@@ -178,14 +178,14 @@ async fn a_spring_notice_gets_what_no_socket_has_shown(bed: Bed) {
     let settings = [(DELIVERY_TIMEOUT, "4s"), ("fleet.spring", "notice")];
     let dm = Dm::start_with(&bed, &settings).await;
     let (kim, lee) = two(&bed).await;
-    let device = Device {
-        session: lee.session,
-        token: "phone".to_owned(),
+    let devices = ["phone", "tablet"].into_iter().zip(1..).map(|(token, number)| Device {
+        session: SessionId(lee.session.0.wrapping_add(number)),
+        token: token.to_owned(),
         since: bed.context.clock.now(),
-    };
-    bed.publish(DeviceTokenSet::all(lee.account.clone(), vec![device]))
+    });
+    bed.publish(DeviceTokenSet::all(lee.account.clone(), devices.collect()))
         .await;
-    eventually("dm knows the device", async || {
+    eventually("dm knows the devices", async || {
         let metrics = dm.client.get(dm.running.at("/actuator/prometheus")).send().await.ok()?;
         let metrics = metrics.text().await.ok()?;
         let mut applied = metrics.lines().filter(|line| {
@@ -209,9 +209,16 @@ async fn a_spring_notice_gets_what_no_socket_has_shown(bed: Bed) {
     let _half_open = dm.connect(&lee).await;
     from.send(message("kim", "lee", DATE + 1, "not shown").to_string())
         .await;
-    let push = next(&mut pushed).await;
-    assert_eq!(push.event.recipient, Recipient::PushToken("phone".to_owned()));
-    assert!(push.event.frame.contains("not shown"), "{push:?}");
+    let mut recipients = Vec::new();
+    for _ in 0..2 {
+        let push = next(&mut pushed).await;
+        assert!(push.event.frame.contains("not shown"), "{push:?}");
+        recipients.push(push.event.recipient);
+    }
+    for token in ["phone", "tablet"] {
+        let device = Recipient::PushToken(token.to_owned());
+        assert!(recipients.contains(&device), "{device:?} is not among {recipients:?}");
+    }
 
     // Our replicas read each at once, and the second again, under the same id.
     let mut ids = Vec::new();
