@@ -17,6 +17,8 @@ pub enum Copied {
     TooLarge,
     /// The body was not read to its end.
     Aborted,
+    /// Its sender did not send all of it.
+    Broken,
 }
 
 /// Passes a body on as it comes, and hands over a copy once it has ended.
@@ -87,8 +89,11 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Tee<B> {
                     let _given_up = copy.done.send(Copied::Whole(copy.bytes.into()));
                 }
             }
-            // Dropped unsent, the copy counts as aborted.
-            Some(Err(_)) => this.copy = None,
+            Some(Err(_)) => {
+                if let Some(copy) = this.copy.take() {
+                    let _given_up = copy.done.send(Copied::Broken);
+                }
+            }
         }
         Poll::Ready(frame)
     }

@@ -52,7 +52,7 @@ pub enum Outcome {
     Dropped,
     /// A body is longer than what is compared.
     TooLarge,
-    /// The client left before its answer was complete.
+    /// The client left before its answer was complete, or did not send all of its request.
     Aborted,
 }
 

@@ -285,7 +285,7 @@ impl Comparer {
         let body = match tokio::time::timeout(UPLOAD_TIMEOUT, copied(body)).await {
             Ok(Copied::Whole(body)) => Ok(body),
             Ok(Copied::TooLarge) => Err(Outcome::TooLarge),
-            Ok(Copied::Aborted) => Err(Outcome::Aborted),
+            Ok(Copied::Aborted | Copied::Broken) => Err(Outcome::Aborted),
             Err(_) => Err(Outcome::Dropped),
         };
         let body = match body {
@@ -325,6 +325,7 @@ impl Comparer {
                 Copied::Whole(body) => Ok(Answer { status, headers, body }),
                 Copied::TooLarge => Err(Missing::TooLarge),
                 Copied::Aborted => Err(Missing::Aborted),
+                Copied::Broken => Err(Missing::Unanswered),
             }
         };
         tokio::time::timeout(ANSWER_TIMEOUT, wait)
@@ -363,7 +364,7 @@ impl Comparer {
                     body,
                 }),
                 Ok(Copied::TooLarge) => Err(Missing::TooLarge),
-                Ok(Copied::Aborted) | Err(_) => Err(Missing::Unanswered),
+                Ok(Copied::Aborted | Copied::Broken) | Err(_) => Err(Missing::Unanswered),
             }
         };
         tokio::time::timeout(self.timeout, asking)

@@ -143,8 +143,8 @@ async fn a_broken_body_is_an_error_of_the_client_and_moves_no_route_back() {
     assert_eq!(by(&bed).await, "ours", "the route did not step back");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_not_http_is_an_error_of_the_side() {
+/// Answers the first request of each connection with these bytes and their end. Returns the URL.
+async fn serve_bytes(bytes: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -152,14 +152,34 @@ async fn an_answer_that_is_not_http_is_an_error_of_the_side() {
             let mut request = [0; 4096];
             if let Ok(1..) = connection.read(&mut request).await {
                 // The mirror may have closed the connection.
-                let _sent = connection.write_all(b"no answer\r\n\r\n").await;
+                let _sent = connection.write_all(bytes).await;
+                let _ended = connection.shutdown().await;
             }
+            // Closed with bytes unread, a connection may lose its answer.
+            while let Ok(1..) = connection.read(&mut request).await {}
         }
     });
-    let bed = Bed::new(|options| options.spring = vec![format!("http://{address}")]).await;
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_http_is_an_error_of_the_side() {
+    let url = serve_bytes(b"no answer\r\n\r\n").await;
+    let bed = Bed::new(|options| options.spring = vec![url]).await;
     let answer = bed.post(DAY).await;
     assert_eq!(answer.status(), 502);
     assert_eq!(answer.headers()["retry-after"], "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_ends_early_is_no_answer_of_the_side() {
+    let url = serve_bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{}").await;
+    let bed = Bed::new(|options| options.spring = vec![url]).await;
+    bed.ours.answers(DAY, Canned::json("{}"));
+    let answer = bed.post(DAY).await;
+    assert_eq!(answer.status(), 200, "its head was passed on");
+    answer.bytes().await.unwrap_err();
+    bed.counted(DAY_ROUTE, "springUnanswered", 1).await;
 }
 
 /// A Spring service that is being taken down moves nothing back to itself.
