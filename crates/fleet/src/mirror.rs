@@ -52,7 +52,7 @@ pub use sides::Side;
 use sides::Sides;
 use upstream::Upstream;
 
-/// What becomes of an answer to a client: the counts of a route in the report. They add up to `answered` once all comparisons have ended.
+/// What becomes of compared answers: counts of a route in the report. Where all answers are compared, they add up to `answered` in the end.
 pub const OUTCOMES: [&str; 8] = [
     "equal",
     "different",
