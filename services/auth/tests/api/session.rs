@@ -348,9 +348,21 @@ async fn a_mixed_fleet_gets_the_token_itself(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth_with(&[("fleet.spring", "feed")]).await;
     let kim = auth.sign_in(KIM).await;
-    let record = ground.watch::<AccessTokenIssued>().await.record().await;
+    let mut issued = ground.watch::<AccessTokenIssued>().await;
+    let record = issued.record().await;
     assert_eq!(record.key_text().unwrap(), kim.account);
     assert_eq!(record.value_text().unwrap(), kim.access);
+
+    // Without a Spring service that reads it, and after one has come back.
+    for (spring, is_raw) in [("auth", false), ("dm", true)] {
+        let values = [("fleet.spring".to_owned(), Value::from(spring))];
+        let set = auth.running.context.settings.set(values.into_iter().collect()).await;
+        set.unwrap().unwrap();
+        let kim = auth.sign_in(KIM).await;
+        let record = issued.record().await;
+        assert_eq!(record.key_text().unwrap(), kim.account);
+        assert_eq!(record.value_text().unwrap() == kim.access, is_raw, "{spring}");
+    }
 }
 
 async fn reissuing_replaces_the_refresh_token(bed: Bed) {
