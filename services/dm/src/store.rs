@@ -171,8 +171,8 @@ pub trait Receipts: Send + Sync {
         event_of: EventOf<'_>,
     ) -> Result<Option<Receipt>, StoreError>;
 
-    /// The number of messages that the account has not read, without those that moderators hide.
-    async fn unread(&self, account: &Account) -> Result<u64, StoreError>;
+    /// The number of messages that the account has not read, without those that moderators hide and those of these senders.
+    async fn unread(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError>;
 
     /// The newest messages that the account sent, from before a position, the newest first, each with whether it was delivered.
     async fn sent(

@@ -453,8 +453,8 @@ pub trait Messages: Debug + Send + Sync {
     /// Marks messages as handled.
     async fn handle_messages(&self, messages: &[EventId]) -> Result<(), StoreError>;
 
-    /// Counts the messages after `since` that the account has not read, without messages of rooms from hidden senders, by an
-    /// index: it reads no others.
+    /// Counts the messages after `since` that the account has not read, without those of hidden senders, by an index: it reads no
+    /// others.
     async fn unread_messages(
         &self,
         account: &Account,

@@ -1,5 +1,7 @@
 //! Marking as read, counting what is unread, and catching up.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
@@ -31,7 +33,7 @@ pub struct MarkRead {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnreadMessages {
-    /// Messages of all conversations that the caller has not read.
+    /// Messages of all conversations that the caller has not read, without those of people in a block with the caller.
     count: u64,
 }
 
@@ -77,7 +79,8 @@ pub async fn unread_count(State(app): State<App>, caller: Caller) -> Result<Json
 }
 
 async fn unread(app: &App, caller: &Caller) -> Result<Json<UnreadMessages>, Error> {
-    let count = app.store.unread(&caller.account).await?;
+    let blocked = app.directory.blocked_with(&caller.account).await?;
+    let count = app.store.unread(&caller.account, &blocked).await?;
     Ok(Json(UnreadMessages { count }))
 }
 
@@ -113,7 +116,7 @@ pub struct Conversation {
     /// The present nickname of the other person.
     with: String,
     message: Preview,
-    /// Messages that the caller has not read.
+    /// Messages that the caller has not read; 0 of a person in a block with the caller.
     unread: u64,
     /// Up to which `number` the devices of the other person have shown the conversation; 0 if none.
     delivered: i64,
@@ -195,11 +198,15 @@ pub async fn catch_up(
         .await?;
     let others: Vec<&Account> = messages.iter().map(|stored| other(stored, &caller.account)).collect();
     let marks = app.store.marks(&caller.account, &others).await?;
+    let blocked: HashSet<Account> = app.directory.blocked_with(&caller.account).await?.into_iter().collect();
     let names = PresentNames::of(&*app.names, messages.iter().map(|stored| &stored.message)).await?;
     let (mut conversations, mut bytes) = (Vec::new(), 0);
     let mut last: Option<&MessageId> = None;
     for stored in &messages {
-        let marks = marks.get(&stored.message.conversation()).copied().unwrap_or_default();
+        let mut marks = marks.get(&stored.message.conversation()).copied().unwrap_or_default();
+        if blocked.contains(other(stored, &caller.account)) {
+            marks.unread = 0;
+        }
         let conversation = conversation(stored, &caller.account, marks, &names);
         bytes += serde_json::to_vec(&conversation).map_or(0, |json| json.len() + 1);
         if bytes > MOST_BYTES

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sosohappy_events::types::{Relation, RelationChanged};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
 use super::stream::{frame, open, seq, typed};
@@ -12,6 +13,7 @@ use super::{DATE, Dm, message, read, two};
 on_both_engines!(
     the_sender_sees_what_was_delivered_and_read,
     a_person_reads_on_one_device_for_all,
+    messages_of_people_in_a_block_are_not_counted,
     typing_is_delivered_and_not_stored,
     a_client_catches_up_in_pages_of_a_bounded_size,
 );
@@ -124,6 +126,47 @@ async fn a_person_reads_on_one_device_for_all(bed: Bed) {
         .post(&lee, "markRead", &[("receiver", "kim"), ("messageId", "x")])
         .await;
     assert_eq!(told["detail"], "messageId: an id of a message is expected");
+}
+
+async fn messages_of_people_in_a_block_are_not_counted(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let (kim, lee) = two(&bed).await;
+    let park = bed.person("park@example.com+kakao", "park").await;
+    for (from, texts) in [(&kim, &["1", "2"][..]), (&park, &["3"])] {
+        let mut socket = open(&dm, from, "").await;
+        for text in texts {
+            socket.send(typed(text, "lee", text)).await;
+            frame(&mut socket, "accepted").await;
+        }
+    }
+    assert_eq!(dm.unread(&lee).await, 3);
+    let relate = |relation| RelationChanged {
+        relation,
+        account: lee.account.clone(),
+        other: kim.account.clone(),
+    };
+    let until = async |count: u64| {
+        eventually("the count changes", async || {
+            (dm.unread(&lee).await == count).then_some(())
+        })
+        .await;
+    };
+    let caught_up = async || {
+        let (status, body) = dm.get(&lee, "catchUp").await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let conversations = body["conversations"].as_array().unwrap().iter();
+        let counts = conversations.map(|one| (one["with"].clone(), one["unread"].clone()));
+        counts.collect::<Vec<_>>()
+    };
+    bed.publish(relate(Relation::Block)).await;
+    until(1).await;
+    assert_eq!(caught_up().await, [(json!("park"), json!(1)), (json!("kim"), json!(0))]);
+    let (_, body) = dm.post(&lee, "markRead", &[("receiver", "park")]).await;
+    assert_eq!(body["count"], 0, "{body}");
+    // They are unread as before once the block is lifted.
+    bed.publish(relate(Relation::Unblock)).await;
+    until(2).await;
+    assert_eq!(caught_up().await, [(json!("park"), json!(0)), (json!("kim"), json!(2))]);
 }
 
 async fn typing_is_delivered_and_not_stored(bed: Bed) {

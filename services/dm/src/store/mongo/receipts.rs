@@ -228,11 +228,15 @@ impl Receipts for MongoStore {
         Ok(receipt)
     }
 
-    async fn unread(&self, account: &Account) -> Result<u64, StoreError> {
+    async fn unread(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError> {
         let person = account.fingerprint();
         // The character after the colon.
         let person = doc! { "$gt": format!("{person}:"), "$lt": format!("{person};") };
-        let theirs = doc! { UNREAD: person, HIDDEN_AT: null };
+        let mut theirs = doc! { UNREAD: person, HIDDEN_AT: null };
+        if !hidden.is_empty() {
+            let hidden: Vec<String> = hidden.iter().map(Account::fingerprint).collect();
+            theirs.insert("from", doc! { "$nin": hidden });
+        }
         Ok(self.collection(MESSAGES).count_documents(theirs).await?)
     }
 

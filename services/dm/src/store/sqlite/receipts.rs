@@ -100,13 +100,20 @@ impl Receipts for SqliteStore {
         .await
     }
 
-    async fn unread(&self, account: &Account) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM message WHERE receiver = ? AND unread IS NOT NULL AND hidden_at IS NULL",
-        )
-        .bind(account.as_str())
-        .fetch_one(self.database.reader())
-        .await?;
+    async fn unread(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError> {
+        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM message WHERE receiver = ");
+        query
+            .push_bind(account.as_str())
+            .push(" AND unread IS NOT NULL AND hidden_at IS NULL");
+        if !hidden.is_empty() {
+            query.push(" AND sender NOT IN (");
+            let mut senders = query.separated(", ");
+            for sender in hidden {
+                senders.push_bind(sender.as_str());
+            }
+            query.push(")");
+        }
+        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 

@@ -162,8 +162,7 @@ impl Messages for MongoStore {
         let mut unread = doc! { "unread": account.as_str() };
         if !hidden.is_empty() {
             let hidden: Vec<&str> = hidden.iter().map(AsRef::as_ref).collect();
-            let shown = vec![doc! { "room": null }, doc! { "sender": { "$nin": hidden } }];
-            unread.insert("$or", shown);
+            unread.insert("sender", doc! { "$nin": hidden });
         }
         if let Some(since) = since {
             unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });

@@ -179,12 +179,12 @@ impl Messages for SqliteStore {
             query.push(" AND occurred_at > ").push_bind(since.as_millisecond());
         }
         if !hidden.is_empty() {
-            query.push(" AND (room IS NULL OR sender NOT IN (");
+            query.push(" AND sender NOT IN (");
             let mut senders = query.separated(", ");
             for account in hidden {
                 senders.push_bind(account.as_str().to_owned());
             }
-            query.push("))");
+            query.push(")");
         }
         let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
