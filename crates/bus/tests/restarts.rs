@@ -3,12 +3,12 @@
 
 mod support;
 
-use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use sosohappy_bus::{BusError, Start};
 use sosohappy_events::Topic;
+use sosohappy_testkit::Broker;
 use support::{Bench, record};
 
 /// How often the broker is killed; more where this is set.
@@ -19,48 +19,6 @@ const PROCESSES: usize = 4;
 
 /// Clients have reacted to the return of the broker after this time.
 const SETTLING: Duration = Duration::from_secs(4);
-
-/// A broker of this test, which others do not notice.
-struct Broker {
-    folder: tempfile::TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let broker = Self { folder };
-        broker.engines(&["up", "kafka"]);
-        broker
-    }
-
-    /// Runs `scripts/engines`, and returns what it prints.
-    fn engines(&self, arguments: &[&str]) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/engines");
-        let output = Command::new(script)
-            .args(arguments)
-            .env("SOSOHAPPY_ENGINES_DIR", self.folder.path())
-            // Those of the other tests are not meant.
-            .env_remove("SOSOHAPPY_TEST_KAFKA")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "scripts/engines {arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn url(&self) -> String {
-        let lines = self.engines(&["env", "kafka"]);
-        let url = lines
-            .lines()
-            .find_map(|line| line.strip_prefix("export SOSOHAPPY_TEST_KAFKA='"));
-        url.unwrap().trim_end_matches('\'').to_owned()
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.engines(&["kill", "kafka"]);
-    }
-}
 
 /// A process that is ended with the test.
 struct Process(Child);
@@ -142,8 +100,8 @@ fn a_broker_restart_crashes_no_process() {
     let mut died = Vec::new();
     for restart in 1..=restarts {
         let began = Instant::now();
-        broker.engines(&["kill", "kafka"]);
-        broker.engines(&["start", "kafka"]);
+        broker.kill();
+        broker.restart();
         std::thread::sleep(SETTLING);
         for process in &mut processes {
             if let Some(status) = process.0.try_wait().unwrap() {

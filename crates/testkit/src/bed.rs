@@ -17,7 +17,7 @@ use sosohappy_events::{Envelope, Event, Topic};
 
 use crate::engines::Real;
 use crate::fake_auth::{FakeAuth, TokenRecord};
-use crate::{EngineSet, Running, eventually};
+use crate::{Broker, EngineSet, Running, eventually};
 
 /// The test bed: engines, credentials and a fake auth for one test. Databases and topics are deleted when it is dropped.
 #[derive(Debug)]
@@ -58,10 +58,27 @@ impl Bed {
     /// # Panics
     /// If an engine is unavailable.
     pub async fn new(set: EngineSet) -> Self {
+        Self::open(set, None).await
+    }
+
+    /// Creates a test bed on the real engines, with this broker in place of the one that the tests share. The broker is to be dropped after the
+    /// bed.
+    ///
+    /// # Panics
+    /// If an engine is unavailable.
+    pub async fn on_broker(broker: &Broker) -> Self {
+        Self::open(EngineSet::Real, Some(broker.url())).await
+    }
+
+    /// `kafka`: the address of a broker of the test's own.
+    async fn open(set: EngineSet, kafka: Option<String>) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let prefix = format!("test_{}_", entropy.hex(6));
         let folder = tempfile::tempdir().expect("a temporary folder can be created");
-        let real = (set == EngineSet::Real).then(|| Real::from_environment(prefix.clone()));
+        let mut real = (set == EngineSet::Real).then(|| Real::from_environment(prefix.clone()));
+        if let (Some(real), Some(kafka)) = (&mut real, kafka) {
+            real.kafka = kafka;
+        }
         let service_token = entropy.hex(16);
         let auth = FakeAuth::start(&service_token).await;
         let context = Context::system("test", 0);

@@ -11,6 +11,7 @@
 //! ```
 
 mod bed;
+mod broker;
 mod cluster;
 mod commands;
 mod counting_bus;
@@ -31,6 +32,7 @@ pub mod spring;
 pub mod statements;
 
 pub use bed::{Bed, Person};
+pub use broker::Broker;
 pub use cluster::{BalancedCluster, Cluster, Ports, Process, resident_of};
 pub use commands::Commands;
 pub use counting_bus::CountingBus;
