@@ -1,5 +1,5 @@
 //! Messages of one person to a room with very many sockets, a hundredth of which do not read, beside a bare fan-out: the time until a socket
-//! that reads has the frame, and the processor time of a delivered message.
+//! that reads has the frame, the processor time of a delivered message, and how many of the others the server cuts.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,9 +9,12 @@ use futures::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use sosohappy_fleet::app::{Addresses, Phone, Socket, SocketEvent};
 use sosohappy_testkit::{Cluster, eventually};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::addresses;
@@ -23,10 +26,19 @@ use crate::rounds::Rounds;
 use crate::run::Run;
 use crate::sockets::sign_up;
 
-/// The most members of a room beside the sender.
-const MOST_RECEIVERS: usize = 99;
+/// The most members of a room beside the sender and the person whose sockets are stalled.
+const MOST_RECEIVERS: usize = 98;
 /// One of so many sockets is stalled.
 const STALLED: usize = 100;
+/// Bytes of the receive buffer of a stalled socket; the system takes twice as many.
+const RECEIVE_BUFFER: u32 = 4 * 1024;
+/// Messages of 100 KB to the person of the stalled sockets: more than the buffers of the system take, which are at most 4 MiB for the server's
+/// side of a connection (`net.ipv4.tcp_wmem`).
+const FILLING: usize = 64;
+/// A message has up to 4,000 characters; this one has 25 bytes.
+const LONGEST: (&str, usize) = ("\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{200d}\u{1f466}", 4_000);
+/// `sockets.write-timeout`: a stalled socket is cut while messages to the others are measured.
+const WRITE_TIMEOUT: &str = "2s";
 /// Rounds of three phases: with stalled sockets, without, and of the bare server.
 const ROUNDS: u32 = 5;
 const PHASES: u32 = 3;
@@ -50,7 +62,7 @@ const HARM: f64 = 1.1;
 /// What is measured.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Size {
-    /// Sockets that read, of up to 99 people
+    /// Sockets that read, of up to 98 people
     #[arg(long, default_value_t = Size::default().sockets)]
     sockets: usize,
     /// Seconds of messages, of all rounds
@@ -92,8 +104,11 @@ pub async fn run(run: &mut Run, size: Size) -> anyhow::Result<()> {
     let mut measured = Measured::default();
     for _ in 0..ROUNDS {
         let without = room.phase(messages).await?;
-        let stalled = room.open_stalled(size.stalled()).await?;
+        let (stalled, before) = (room.open_stalled(size.stalled()).await?, room.cut().await?);
+        room.fill().await?;
         let with = room.phase(messages).await?;
+        measured.cut += room.cut_of(stalled.len(), before).await?;
+        measured.stalled += stalled.len();
         drop(stalled);
         measured.add(without, with, bare.phase(messages).await?);
     }
@@ -104,8 +119,8 @@ pub async fn run(run: &mut Run, size: Size) -> anyhow::Result<()> {
     }
     let body = format!(
         "Written by `bench rooms`, which `make bench` runs as well: one process on embedded engines, {RATE} messages a second of one person to a room with {} \
-         others, who have {} sockets of version 2 that read and acknowledge once a second, and {} that are open and read nothing: their frames \
-         wait in the buffers of the system, and they answer no ping. {ROUNDS} rounds, in each of which {messages} messages with stalled sockets, without them, and \
+         others, who have {} sockets of version 2 that read and acknowledge once a second, and one who has {} that read nothing and whose buffers are \
+         filled before by {FILLING} messages of 100 KB: the server's writes to them wait, and it cuts them after {WRITE_TIMEOUT}. {ROUNDS} rounds, in each of which {messages} messages with stalled sockets, without them, and \
          frames of a bare server to as many sockets take turns. Clients and servers share the processors.\n\n{}",
         size.sockets.min(MOST_RECEIVERS),
         size.sockets,
@@ -129,6 +144,9 @@ struct Measured {
     to_quiet: Rounds,
     delivered: usize,
     missed: usize,
+    /// Stalled sockets, and those of them that the server cut.
+    stalled: usize,
+    cut: usize,
     /// With stalled sockets, and of the bare server, in seconds.
     processor: f64,
     bare_processor: f64,
@@ -153,6 +171,8 @@ impl Measured {
             "processorSeconds": self.processor,
             "bareProcessorSeconds": self.bare_processor,
             "missed": self.missed,
+            "stalled": self.stalled,
+            "cut": self.cut,
         })
     }
 
@@ -198,6 +218,14 @@ impl Measured {
             target: "0",
             met: self.missed == 0,
             why: "sockets were closed, or frames took more than 10 s.",
+        });
+        rows.push(Row {
+            what: "stalled sockets that the server cut".to_owned(),
+            measured: format!("{} of {}", self.cut, self.stalled),
+            baseline: "—".to_owned(),
+            target: "all",
+            met: self.cut == self.stalled,
+            why: "the buffers of the system took all frames, so that no write waited.",
         });
         rows
     }
@@ -274,7 +302,8 @@ struct Room {
     id: Value,
     addresses: Addresses,
     from: Socket,
-    receivers: Vec<Phone>,
+    /// The member whose sockets are stalled.
+    slow: Phone,
     deliveries: Deliveries,
     /// Processor seconds of the fleet in a second without messages.
     idle: f64,
@@ -285,14 +314,17 @@ struct Room {
 
 impl Room {
     async fn open(binaries: &Path, sockets: usize) -> anyhow::Result<Self> {
-        let members = sockets.min(MOST_RECEIVERS);
-        // Further ones for the stalled sockets.
-        let per_account = (sockets.div_ceil(members) + 10).to_string();
-        let settings = [("SOSOHAPPY_DM__SOCKETS__PER_ACCOUNT", per_account.as_str())];
+        let readers = sockets.min(MOST_RECEIVERS);
+        // The stalled sockets are of one account, and those of the round before may still be closing.
+        let per_account = sockets.div_ceil(readers).max(sockets / STALLED * 2).max(10).to_string();
+        let settings = [
+            ("SOSOHAPPY_DM__SOCKETS__PER_ACCOUNT", per_account.as_str()),
+            ("SOSOHAPPY_DM__SOCKETS__WRITE_TIMEOUT", WRITE_TIMEOUT),
+        ];
         let fleet = Cluster::embedded_with(binaries, &settings).await;
         let addresses = addresses(fleet.replicas[0]);
         let sender = sign_up(&addresses, "sender").await?;
-        let receivers: Vec<Phone> = stream::iter(0..members)
+        let receivers: Vec<Phone> = stream::iter(0..readers)
             .map(|number| {
                 let addresses = &addresses;
                 async move { sign_up(addresses, &format!("m{number}")).await }
@@ -300,10 +332,12 @@ impl Room {
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
-        let id = create_room(&addresses, &sender, &receivers).await?;
+        let slow = sign_up(&addresses, "slow").await?;
+        let members: Vec<&Phone> = receivers.iter().chain([&slow]).collect();
+        let id = create_room(&addresses, &sender, &members).await?;
         let from = sender.resume_dm(0).await?;
         let open: Vec<Socket> = stream::iter(0..sockets)
-            .map(|number| receivers[number % members].resume_dm(0))
+            .map(|number| receivers[number % readers].resume_dm(0))
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
@@ -321,7 +355,7 @@ impl Room {
             from,
             idle,
             _reading: reading,
-            receivers,
+            slow,
             deliveries: Deliveries {
                 arriving,
                 sockets,
@@ -331,15 +365,58 @@ impl Room {
         })
     }
 
-    /// Opens sockets whose clients do not read.
-    async fn open_stalled(&self, number: usize) -> anyhow::Result<Vec<Socket>> {
-        // The members have no other messages: a socket from this number on gets new ones only.
-        let since = i64::try_from(self.deliveries.number)?;
+    /// Opens sockets whose clients do not read, for new frames only.
+    async fn open_stalled(&self, number: usize) -> anyhow::Result<Vec<WebSocketStream<TcpStream>>> {
+        let tokens = self.slow.tokens.as_ref().context("the person is signed in")?;
+        let host = self.addresses.dm.trim_start_matches("http://");
+        let url = format!("ws://{host}/dm-service/connect-dm?nickname={}&v=2", self.slow.nickname);
         let mut stalled = Vec::with_capacity(number);
-        for receiver in self.receivers.iter().cycle().take(number) {
-            stalled.push(receiver.resume_dm(since).await?);
+        for _ in 0..number {
+            let mut request = url.as_str().into_client_request()?;
+            request.headers_mut().insert("authorization", tokens.access.parse()?);
+            request.headers_mut().insert("email", tokens.account.parse()?);
+            let socket = TcpSocket::new_v4()?;
+            // Before it is connected: the window of the connection depends on it.
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+            let stream = socket.connect(host.parse()?).await?;
+            let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+            stalled.push(socket);
         }
         Ok(stalled)
+    }
+
+    /// Sends long messages to the person of the stalled sockets alone, until more is to be written to each than the system takes.
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let (character, times) = LONGEST;
+        let text = character.repeat(times);
+        for number in 0..FILLING {
+            let data = json!({"receiver": self.slow.nickname, "text": text});
+            // Another one in each round.
+            let id = format!("filling {} {number}", self.deliveries.number);
+            let message = json!({"topic": "message", "id": id, "data": data});
+            self.from.send(&message).await?;
+            frame(&mut self.from, "accepted").await?;
+        }
+        Ok(())
+    }
+
+    /// Returns how many sockets the server has cut because they did not read in time.
+    async fn cut(&self) -> anyhow::Result<usize> {
+        let url = format!("{}/actuator/prometheus", self.addresses.dm);
+        let answer = sosohappy_common::tls::client().get(url).send().await?;
+        cut_in(&answer.error_for_status()?.text().await?)
+    }
+
+    /// Waits until so many sockets were cut since that count, and returns how many it were.
+    async fn cut_of(&self, stalled: usize, before: usize) -> anyhow::Result<usize> {
+        let began = Instant::now();
+        loop {
+            let cut = self.cut().await? - before;
+            if cut >= stalled || began.elapsed() > PATIENCE {
+                return Ok(cut);
+            }
+            sleep(REST).await;
+        }
     }
 
     /// Sends messages at the rate, and waits for their frames.
@@ -370,7 +447,7 @@ impl Room {
 }
 
 /// Creates the room, as soon as dm knows the names of all members, and returns its id.
-async fn create_room(addresses: &Addresses, owner: &Phone, members: &[Phone]) -> anyhow::Result<Value> {
+async fn create_room(addresses: &Addresses, owner: &Phone, members: &[&Phone]) -> anyhow::Result<Value> {
     let tokens = owner.tokens.as_ref().context("the owner is signed in")?;
     let names: Vec<&str> = members.iter().map(|member| member.nickname.as_str()).collect();
     let form = [("name", "a room".to_owned()), ("members", names.join(","))];
@@ -384,6 +461,15 @@ async fn create_room(addresses: &Addresses, owner: &Phone, members: &[Phone]) ->
     let joined = created["members"].as_array().map_or(0, Vec::len);
     ensure!(joined == members.len() + 1, "{joined} people are in the room");
     Ok(created["roomId"].clone())
+}
+
+/// Reads the number of sockets that were cut in the metrics of a service.
+fn cut_in(metrics: &str) -> anyhow::Result<usize> {
+    let is_cut =
+        |line: &&str| line.starts_with("sosohappy_sockets_closed_total{") && line.contains(r#"reason="too-slow""#);
+    let series = metrics.lines().find(is_cut).context("the metric is missing")?;
+    let (_, value) = series.rsplit_once(' ').context("the metric has no value")?;
+    Ok(value.parse()?)
 }
 
 /// Reads frames, and acknowledges the last of each second.
@@ -492,6 +578,16 @@ mod tests {
         assert_eq!(number_of(&frame), Some(12));
         assert_eq!(number_of(r#"{"topic":"room","data":{"roomId":"a"}}"#), None);
         assert_eq!(number_of("n=x, "), None);
+    }
+
+    #[test]
+    fn cut_sockets_are_counted() {
+        let metrics = "# TYPE sosohappy_sockets_closed_total counter\n\
+            sosohappy_sockets_closed_total{application=\"dm\",reason=\"idle\"} 3\n\
+            sosohappy_sockets_closed_total{application=\"dm\",reason=\"too-slow\"} 10\n\
+            sosohappy_sockets_refused_total{application=\"dm\",reason=\"too-slow\"} 1\n";
+        assert_eq!(cut_in(metrics).unwrap(), 10);
+        assert!(cut_in("sosohappy_sockets_closed_total{reason=\"idle\"} 3").is_err());
     }
 
     #[test]
