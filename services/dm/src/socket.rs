@@ -471,7 +471,8 @@ impl DmProtocol {
                 let (stored_at, is_pushed_later) = (message.stored_at, message.push_due.is_some());
                 event(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
             };
-            let store = self.store.keep(&message, &event);
+            let stored = || self.relay.wake();
+            let store = self.store.keep(&message, &event, &stored);
             match store.instrument(tracing::info_span!("store")).await {
                 Ok(Outcome::Stored) => break,
                 Ok(Outcome::Repeated) => {
@@ -487,7 +488,6 @@ impl DmProtocol {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.relay.wake();
         self.metrics.stored.inc();
         let conversation = message.message.conversation();
         if message.is_held

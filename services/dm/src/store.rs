@@ -149,6 +149,9 @@ pub trait Streams: Send + Sync {
     async fn last_seen_in_room(&self, account: &Account, room: &str, seq: i64) -> Result<Option<i64>, StoreError>;
 }
 
+/// Wakes the relay.
+pub type OnStored<'a> = &'a (dyn Fn() + Send + Sync);
+
 /// Makes the event of a receipt.
 pub type EventOf<'a> = &'a (dyn Fn(&Receipt) -> Outgoing + Send + Sync);
 
@@ -594,7 +597,15 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
     /// A message waits only in a pending request ([`WriteError::RequestDecided`]), and no message is stored behind those of an accepted
     /// request that still wait ([`WriteError::Unreleased`]) and can be decoded. Where a decision crosses a message that is to wait, the request is completing
     /// after both.
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError>;
+    ///
+    /// `on_stored` is called once both are stored, before the last checks: what they refuse is deleted again, and its event may have been
+    /// published, as by a relay that polls.
+    async fn keep(
+        &self,
+        message: &NewMessage,
+        event: &Outgoing,
+        on_stored: OnStored<'_>,
+    ) -> Result<Outcome, WriteError>;
 
     /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
     async fn with_client_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<Stored>, StoreError>;

@@ -29,7 +29,7 @@ use sosohappy_events::{Mixed, Outgoing};
 use sosohappy_store::mongo::{Database, ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError, retrying};
 
-use super::{Newest, Opened, Outcome, Range, Requests as _, Store, UnclaimedPage, WriteError, is_full};
+use super::{Newest, OnStored, Opened, Outcome, Range, Requests as _, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageId, MessageText, NewMessage, Position, RepeatKey,
     RequestState, Stored, Undelivered,
@@ -377,7 +377,12 @@ impl Store for MongoStore {
     /// The same holds for a message that waits and the decision about its request: the second look lets the request be completed again. A
     /// message that does not wait takes the number after one that does only once that one is released, so that their frames have the order of
     /// their numbers.
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
+    async fn keep(
+        &self,
+        message: &NewMessage,
+        event: &Outgoing,
+        on_stored: OnStored<'_>,
+    ) -> Result<Outcome, WriteError> {
         let conversation = message.message.conversation();
         let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
         let still_here = || self.still_here(sender, receiver, message.authorized_at);
@@ -428,6 +433,7 @@ impl Store for MongoStore {
                 Err(error) => return Err(error.into()),
             }
         }
+        on_stored();
         let mut checked = still_here().await;
         if checked.is_ok() && message.is_held {
             checked = self
@@ -845,6 +851,7 @@ impl Ping for MongoStore {
 
 #[cfg(test)]
 mod tests {
+    use sosohappy_testkit::statements::Cost;
     use sosohappy_testkit::{Bed, Commands, EngineSet};
 
     use super::documents::owners;
@@ -852,6 +859,7 @@ mod tests {
     use crate::SERVICE;
     use crate::domain::{MessageDate, MessageIds, Party};
     use crate::socket::event;
+    use crate::store::Streams as _;
 
     /// A store whose commands are observed.
     async fn observed(bed: &Bed, context: &Context) -> (MongoStore, Commands) {
@@ -873,6 +881,34 @@ mod tests {
         format!("{name}@example.com+kakao").parse().unwrap()
     }
 
+    /// A message of kim to lee, and its event. `client_id`: of a frame of version 2.
+    fn new_message(context: &Context, ids: &MessageIds, client_id: Option<&str>) -> (NewMessage, Outgoing) {
+        let party = |name: &str| Party {
+            account: account(name),
+            nickname: name.to_owned(),
+        };
+        let now = context.clock.now();
+        let message = Message {
+            id: ids.next(),
+            sender: party("kim"),
+            receiver: party("lee"),
+            date: MessageDate::at(now),
+            text: MessageText::stored("hello".to_owned()),
+        };
+        let event = event(&message, now, false, None, context).to_outgoing();
+        let message = NewMessage {
+            message,
+            repeat_key: None,
+            client_key: client_id.map(|id| ClientKey::of(&account("kim"), id)),
+            reply_to: None,
+            authorized_at: now,
+            stored_at: now,
+            push_due: None,
+            is_held: false,
+        };
+        (message, event)
+    }
+
     /// The message is the first write, and acknowledged by a majority of servers before a socket or a topic has it: the relay reads its event
     /// from the same document, with the read concern of a majority.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -883,30 +919,8 @@ mod tests {
         let bed = Bed::new(EngineSet::Real).await;
         let context = bed.context(SERVICE);
         let (store, commands) = observed(&bed, &context).await;
-        let party = |name: &str| Party {
-            account: account(name),
-            nickname: name.to_owned(),
-        };
-        let message = Message {
-            id: MessageIds::new(&context).next(),
-            sender: party("kim"),
-            receiver: party("lee"),
-            date: MessageDate::at(context.clock.now()),
-            text: MessageText::stored("hello".to_owned()),
-        };
-        let now = context.clock.now();
-        let event = event(&message, now, false, None, &context).to_outgoing();
-        let message = NewMessage {
-            message,
-            repeat_key: None,
-            client_key: None,
-            reply_to: None,
-            authorized_at: now,
-            stored_at: now,
-            push_due: None,
-            is_held: false,
-        };
-        let (commands, outcome) = commands.documents_of(store.keep(&message, &event)).await;
+        let (message, event) = new_message(&context, &MessageIds::new(&context), None);
+        let (commands, outcome) = commands.documents_of(store.keep(&message, &event, &|| ())).await;
         assert_eq!(outcome.unwrap(), Outcome::Stored);
         let writes = commands.iter().filter(|(name, _)| name != "find");
         let writes: Vec<_> = writes
@@ -916,6 +930,45 @@ mod tests {
             })
             .collect();
         assert_eq!(writes, [("insert", Some(MESSAGES), Some("majority"))]);
+    }
+
+    /// The commands of a message of version 2, from its storing to its frames at both people and the settling after it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commands_of_a_message_are_counted() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
+        store.make_indexes().await.unwrap();
+        let (kim, lee, ids) = (account("kim"), account("lee"), MessageIds::new(&context));
+        let cost = |reads, writes| Cost { reads, writes };
+        for (number, settled) in [(1_i64, cost(1, 0)), (2, cost(1, 1))] {
+            let (message, event) = new_message(&context, &ids, Some(&number.to_string()));
+            let woken = AtomicBool::new(false);
+            let on_stored = || woken.store(true, Ordering::Relaxed);
+            let (spent, outcome) = commands.cost_of("keep", store.keep(&message, &event, &on_stored)).await;
+            assert_eq!(outcome.unwrap(), Outcome::Stored);
+            assert!(woken.load(Ordering::Relaxed));
+            // Resignations beside the last number, and once more; the message.
+            assert_eq!(spent, cost(3, 1));
+            let (spent, seq) = commands.cost_of("seq", store.seq_of(&kim, &message.message.id)).await;
+            assert_eq!(seq.unwrap(), Some(number));
+            // The message without a frame, the last frame; the frame, and that it is there.
+            assert_eq!(spent, cost(2, 2));
+            // Three side by side: what has no frame. The last frame, the new ones and their messages; as above.
+            for (reader, expected) in [(&lee, cost(6, 2)), (&kim, cost(5, 0))] {
+                let page = store.frames_after(reader, number - 1, 64);
+                let (spent, page) = commands.cost_of("page", page).await;
+                assert_eq!(page.unwrap().until, Some(number));
+                assert_eq!(spent, expected);
+            }
+            let settle = store.settle(&ConversationId::between(&kim, &lee));
+            let (spent, outcome) = commands.cost_of("settle", settle).await;
+            outcome.unwrap();
+            assert_eq!(spent, settled);
+        }
     }
 
     /// Case E7.

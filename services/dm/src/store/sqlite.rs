@@ -32,7 +32,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Newest, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
+use super::{Newest, OnStored, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage,
     Party, Position, RepeatKey, Stored, Undelivered,
@@ -73,7 +73,12 @@ pub async fn open(url: &SecretUrl, max_connections: u32, frames: i64, context: &
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn keep(&self, message: &NewMessage, event: &Outgoing) -> Result<Outcome, WriteError> {
+    async fn keep(
+        &self,
+        message: &NewMessage,
+        event: &Outgoing,
+        on_stored: OnStored<'_>,
+    ) -> Result<Outcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             let (sender, receiver) = (&message.message.sender.account, &message.message.receiver.account);
@@ -101,6 +106,7 @@ impl Store for SqliteStore {
             add_frames(&mut tx, viewers, &message.message.id, 0, self.frames).await?;
             enqueue(&mut tx, event, message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
+            on_stored();
             Ok(Outcome::Stored)
         })
         .await

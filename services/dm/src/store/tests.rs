@@ -146,7 +146,7 @@ impl Kept {
     /// Stores a message as the socket does it: under a greater id when its conversation got a later message.
     async fn keep_as(&self, message: &mut NewMessage) -> Result<Outcome, WriteError> {
         loop {
-            match self.store.keep(message, &self.event(message)).await {
+            match self.store.keep(message, &self.event(message), &|| ()).await {
                 Err(WriteError::Behind(last)) => message.message.id = self.ids.next_after(&last),
                 kept => return kept,
             }
@@ -235,7 +235,7 @@ async fn a_message_and_its_event_are_kept_together_and_in_order(bed: Bed) {
     for number in 0..20 {
         let message = kept.message("kim", "lee", number, number);
         let event = kept.event(&message);
-        kept.store.keep(&message, &event).await.unwrap();
+        kept.store.keep(&message, &event, &|| ()).await.unwrap();
         events.push(event);
         let people = (&account("lee"), &account("kim"));
         let read = history::page(&*kept.store, people, None, 1).await.unwrap();

@@ -8,6 +8,7 @@ use mongodb::bson::{Bson, Document, doc};
 use sosohappy_store::StoreError;
 
 use super::documents::id_of;
+use super::stream::UNNUMBERED;
 use super::{Batches, MARKERS, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, SETTLED};
 use crate::domain::ConversationId;
 
@@ -49,7 +50,8 @@ impl MongoStore {
 
     pub(super) async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
         for person in self.flag_newest(conversation).await? {
-            self.number_frames(&person).await?;
+            let numbered = self.number_frames(&person).await?;
+            self.take_out(&person, numbered).await?;
         }
         Ok(())
     }
@@ -101,20 +103,20 @@ impl MongoStore {
             .await
     }
 
-    /// Gives [`NEWEST_OF`] to the newest message of a conversation alone, and returns its people.
-    async fn flag_newest(&self, conversation: &str) -> Result<Vec<String>, StoreError> {
+    /// Gives [`NEWEST_OF`] to the newest message of a conversation alone, and returns the people who lack frames of the latest ones.
+    async fn flag_newest(&self, conversation: &str) -> Result<HashSet<String>, StoreError> {
         let messages = self.collection(MESSAGES);
         let latest: Vec<Document> = messages
             .find(doc! { "conversation": conversation })
             .sort(doc! { POSITION: -1 })
             .limit(LATEST)
-            .projection(doc! { "accounts": 1, NEWEST_OF: 1 })
+            .projection(doc! { "accounts": 1, NEWEST_OF: 1, UNNUMBERED: 1 })
             .await?
             .try_collect()
             .await?;
         let id = |document: &Document| document.get("_id").cloned().unwrap_or(Bson::Null);
         let Some((newest, older)) = latest.split_first() else {
-            return Ok(Vec::new());
+            return Ok(HashSet::new());
         };
         if let Some(accounts) = newest.get("accounts")
             && newest.get(NEWEST_OF) != Some(accounts)
@@ -127,8 +129,8 @@ impl MongoStore {
             let unflag = doc! { "$unset": { NEWEST_OF: "" } };
             messages.update_many(doc! { "_id": { "$in": flagged } }, unflag).await?;
         }
-        let people = newest.get_array("accounts").into_iter().flatten();
-        Ok(people.filter_map(Bson::as_str).map(str::to_owned).collect())
+        let people = latest.iter().filter_map(|message| message.get_array(UNNUMBERED).ok());
+        Ok(people.flatten().filter_map(Bson::as_str).map(str::to_owned).collect())
     }
 
     /// Gives messages without a position theirs.

@@ -82,12 +82,26 @@ fn missing(frames: &[Frame], messages: &HashMap<MessageId, Document>) -> Vec<Str
     missing.map(|frame| frame.message.as_str().to_owned()).collect()
 }
 
+/// Whether no more than these documents were there when they were read. One that was stored since has a signal of its own.
+fn is_last(found: &[Document]) -> bool {
+    i64::try_from(found.len()).is_ok_and(|found| found < BATCH)
+}
+
 /// A frame as it is stored.
 struct Frame {
     seq: i64,
     message: MessageId,
     /// The id of the change that it is about.
     change: Option<String>,
+}
+
+/// Messages whose frames a person has.
+#[derive(Default)]
+pub(super) struct Numbered {
+    /// Their `_id`s.
+    ids: Vec<Bson>,
+    /// The numbers of the frames that were just inserted; the others were there.
+    numbers: HashMap<MessageId, i64>,
 }
 
 /// The last numbered message of a conversation.
@@ -128,34 +142,84 @@ impl MongoStore {
         last.map(read).transpose().map_err(StoreError::Corrupt)
     }
 
-    /// Numbers the frames of a person (SHA-256 of the account).
-    pub(super) async fn number_frames(&self, person: &str) -> Result<(), StoreError> {
-        let messages = self.collection(MESSAGES);
+    /// Numbers the frames of a person (SHA-256 of the account). The field [`UNNUMBERED`] of the messages that it returns still names the person
+    /// ([`MongoStore::take_out`]).
+    pub(super) async fn number_frames(&self, person: &str) -> Result<Numbered, StoreError> {
+        // Most often there is nothing, or one message.
+        let (messages, changes, in_rooms) = futures::try_join!(
+            self.unnumbered(MESSAGES, person, BATCH),
+            self.unnumbered(CHANGES, person, 1),
+            self.unnumbered(ROOM_MESSAGES, person, 1),
+        )?;
+        let is_all = is_last(&messages);
+        let numbered = self.number_messages(person, messages).await?;
+        if !is_all || !changes.is_empty() {
+            self.take_out(person, numbered).await?;
+            self.number_all(person).await?;
+            return Ok(Numbered::default());
+        }
+        if !in_rooms.is_empty() {
+            self.number_room_messages(person).await?;
+        }
+        if numbered.numbers.len() < numbered.ids.len() {
+            // Another replica has inserted a frame, which a reader sees once it is on a majority of the servers: this write waits for it.
+            self.take_out(person, numbered).await?;
+            return Ok(Numbered::default());
+        }
+        Ok(numbered)
+    }
+
+    /// Returns documents whose frames a person lacks.
+    async fn unnumbered(&self, collection: &str, person: &str, limit: i64) -> Result<Vec<Document>, StoreError> {
+        let found = self
+            .collection(collection)
+            .find(doc! { UNNUMBERED: person })
+            .limit(limit)
+            .projection(doc! { MESSAGE_ID: 1, POSITION: 1 })
+            .await?;
+        Ok(found.try_collect().await?)
+    }
+
+    /// Numbers the frames of these messages, of which none is missing that comes before another of them in its conversation.
+    async fn number_messages(&self, person: &str, mut found: Vec<Document>) -> Result<Numbered, StoreError> {
+        let mut numbered = Numbered::default();
+        if found.is_empty() {
+            return Ok(numbered);
+        }
+        found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
+        let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
+        for document in &found {
+            let message = id_of(document).map_err(StoreError::Corrupt)?;
+            if let Some(number) = self.insert_frame(person, &message, None, next).await? {
+                next = number + 1;
+                numbered.numbers.insert(message, number);
+            }
+            numbered.ids.extend(document.get("_id").cloned());
+        }
+        Ok(numbered)
+    }
+
+    /// Ends the numbering of messages: their frames are there.
+    pub(super) async fn take_out(&self, person: &str, numbered: Numbered) -> Result<(), StoreError> {
+        if !numbered.ids.is_empty() {
+            let messages = doc! { "_id": { "$in": numbered.ids } };
+            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
+            self.collection(MESSAGES).update_many(messages, taken_out).await?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the frames of a person to the last one.
+    async fn number_all(&self, person: &str) -> Result<(), StoreError> {
         loop {
-            let mut found: Vec<Document> = messages
-                .find(doc! { UNNUMBERED: person })
-                .limit(BATCH)
-                .projection(doc! { MESSAGE_ID: 1, POSITION: 1 })
-                .await?
-                .try_collect()
-                .await?;
+            let found = self.unnumbered(MESSAGES, person, BATCH).await?;
             if found.is_empty() {
                 // After the messages that they are about.
                 futures::try_join!(self.number_changes(person), self.number_room_messages(person))?;
                 return Ok(());
             }
-            found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
-            let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
-            for document in &found {
-                let message = id_of(document).map_err(StoreError::Corrupt)?;
-                next = self.insert_frame(person, &message, None, next).await?;
-            }
-            let ids: Vec<Bson> = found
-                .iter()
-                .filter_map(|document| document.get("_id").cloned())
-                .collect();
-            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
-            messages.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+            let numbered = self.number_messages(person, found).await?;
+            self.take_out(person, numbered).await?;
         }
     }
 
@@ -178,7 +242,8 @@ impl MongoStore {
             let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
             for document in &found {
                 let message = id_of(document).map_err(StoreError::Corrupt)?;
-                next = self.insert_frame(person, &message, None, next).await?;
+                let number = self.insert_frame(person, &message, None, next).await?;
+                next = number.map_or(next, |number| number + 1);
             }
             let ids: Vec<Bson> = found
                 .iter()
@@ -186,6 +251,9 @@ impl MongoStore {
                 .collect();
             let taken_out = doc! { "$pull": { UNNUMBERED: person } };
             messages.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+            if is_last(&found) {
+                return Ok(());
+            }
         }
     }
 
@@ -217,7 +285,8 @@ impl MongoStore {
                         .map_err(|error| StoreError::Corrupt(error.into()))
                 };
                 let (id, message) = (text("_id")?, MessageId::stored(text("message")?.to_owned()));
-                next = self.insert_frame(person, &message, Some(id), next).await?;
+                let number = self.insert_frame(person, &message, Some(id), next).await?;
+                next = number.map_or(next, |number| number + 1);
                 ids.push(id);
             }
             let taken_out = doc! { "$pull": { UNNUMBERED: person } };
@@ -225,14 +294,15 @@ impl MongoStore {
         }
     }
 
-    /// Inserts the frame of a message, or of a change of it, under that number or the next free one; returns the number after it.
+    /// Inserts the frame of a message, or of a change of it, under that number or the next free one; returns the number, or `None` if there is
+    /// one already.
     async fn insert_frame(
         &self,
         person: &str,
         message: &MessageId,
         change: Option<&str>,
         mut number: i64,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<Option<i64>, StoreError> {
         let frames = self.collection(FRAMES);
         loop {
             let mut frame = doc! {
@@ -246,10 +316,10 @@ impl MongoStore {
             match frames.insert_one(frame).await.map_err(StoreError::from) {
                 Ok(_) => {
                     self.trim(person, number).await?;
-                    return Ok(number + 1);
+                    return Ok(Some(number));
                 }
                 // It has one: of another replica, or of an attempt before a crash.
-                Err(StoreError::Conflict(rule)) if rule == FRAME_INDEX => return Ok(number),
+                Err(StoreError::Conflict(rule)) if rule == FRAME_INDEX => return Ok(None),
                 // Another replica took the number, for this frame or another.
                 Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {
                     number = self.end_of(person, -1).await?.unwrap_or_default() + 1;
@@ -257,6 +327,18 @@ impl MongoStore {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    async fn number_in_stream(&self, person: &str, message: &MessageId) -> Result<Option<i64>, StoreError> {
+        let frame = doc! { FRAME: format!("{person}:{message}") };
+        let found = self.collection(FRAMES).find_one(frame).await?;
+        let number = |found: Document| {
+            let id = found
+                .get_str("_id")
+                .map_err(|error| StoreError::Corrupt(error.into()))?;
+            number_of(id)
+        };
+        found.map(number).transpose()
     }
 
     /// Deletes frames beyond those that are kept, each time a person has got some more.
@@ -419,16 +501,24 @@ impl Streams for MongoStore {
 
     async fn kept(&self, account: &Account) -> Result<Option<(i64, i64)>, StoreError> {
         let person = account.fingerprint();
-        self.number_frames(&person).await?;
-        let (oldest, newest) = futures::try_join!(self.end_of(&person, 1), self.end_of(&person, -1))?;
+        let numbered = self.number_frames(&person).await?;
+        let (oldest, newest, ()) = futures::try_join!(
+            self.end_of(&person, 1),
+            self.end_of(&person, -1),
+            self.take_out(&person, numbered),
+        )?;
         Ok(oldest.zip(newest))
     }
 
     async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError> {
         let person = account.fingerprint();
-        self.number_frames(&person).await?;
-        let found = self.frames(&person, seq, limit.into()).await?;
-        let messages = self.messages_of(&found).await?;
+        let numbered = self.number_frames(&person).await?;
+        let found = async {
+            let found = self.frames(&person, seq, limit.into()).await?;
+            let messages = self.messages_of(&found).await?;
+            Ok::<_, StoreError>((found, messages))
+        };
+        let ((found, messages), ()) = futures::try_join!(found, self.take_out(&person, numbered))?;
         let mut frames = Frames {
             more: is_full(found.len(), limit),
             ..Frames::default()
@@ -470,16 +560,21 @@ impl Streams for MongoStore {
 
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
         let person = account.fingerprint();
-        self.number_frames(&person).await?;
-        let frame = doc! { FRAME: format!("{person}:{message}") };
-        let found = self.collection(FRAMES).find_one(frame).await?;
-        let number = |found: Document| {
-            let id = found
-                .get_str("_id")
-                .map_err(|error| StoreError::Corrupt(error.into()))?;
-            number_of(id)
-        };
-        found.map(number).transpose()
+        // A direct message waits for no change and no message of a room.
+        let found = self.unnumbered(MESSAGES, &person, BATCH).await?;
+        let numbered = self.number_messages(&person, found).await?;
+        let number = numbered.numbers.get(message).copied();
+        // Before the frame of another replica is looked for, as in [`MongoStore::number_frames`].
+        self.take_out(&person, numbered).await?;
+        if number.is_some() {
+            return Ok(number);
+        }
+        // Another replica has numbered it, or it is one of a room.
+        if let Some(number) = self.number_in_stream(&person, message).await? {
+            return Ok(Some(number));
+        }
+        self.number_all(&person).await?;
+        self.number_in_stream(&person, message).await
     }
 
     async fn last_seen(
