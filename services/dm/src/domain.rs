@@ -20,7 +20,9 @@ pub use message::{
 };
 pub use receipt::{MOST_MISSED, Marks, Progress, Receipt, ShownMessage};
 pub use request::{Admission, Decision, MOST_HELD, Request, RequestState, Standing, Verdict, standing};
-pub use room::{Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, NewRoomMessage, Room, RoomMessage, RoomName};
+#[cfg(any(test, doc))]
+pub use room::MOST_UNREAD;
+pub use room::{Joining, MOST_MEMBERS, MOST_ROOMS, Member, NewRoomMessage, Room, RoomMessage, RoomName};
 pub use scheduled::{FARTHEST, MOST_SCHEDULED, Scheduled};
 pub use text::{InvalidText, MessageText, is_portable, largest_frame};
 pub use words::Words;

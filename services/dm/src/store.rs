@@ -18,9 +18,9 @@ use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError, Transient};
 
 use crate::domain::{
-    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Member,
-    Message, MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt,
-    Request, Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
+    Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Message,
+    MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request,
+    Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
 #[cfg(doc)]
 use crate::domain::{MOST_UNREAD, RepeatKey, Verdict};
@@ -442,9 +442,14 @@ pub trait Rooms: Send + Sync {
         limit: u32,
     ) -> Result<Vec<RoomMessage>, StoreError>;
 
-    /// Counts the messages of a room that the member has not read and can open, at most [`MOST_UNREAD`]: those that are neither erased nor
-    /// retracted, and of none of these accounts.
-    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError>;
+    /// Counts the messages of rooms that the member has not read and can open, of the newest [`MOST_UNREAD`] of each: those that are neither
+    /// erased nor retracted, and of none of these accounts. By one statement; a room without any is missing.
+    async fn unread_in_rooms(
+        &self,
+        account: &Account,
+        rooms: &[Room],
+        hidden: &[Account],
+    ) -> Result<HashMap<String, u64>, StoreError>;
 
     /// The member has read the messages up to a number. Stores the event and returns true if it had not read that far.
     async fn read_room(

@@ -14,7 +14,7 @@ pub const MOST_MEMBERS: usize = 100;
 /// Rooms of one account.
 pub const MOST_ROOMS: u32 = 100;
 
-/// Unread messages of a room that are counted at most: a longer absence takes no longer to count. Fewer in unit tests.
+/// The newest messages of a room among which those that are unread are counted: a longer absence takes no longer to count. Fewer in unit tests.
 pub const MOST_UNREAD: u32 = if cfg!(test) { 5 } else { 1_000 };
 
 /// User-perceived characters of a room's name, and bytes.
@@ -124,6 +124,12 @@ impl Room {
     pub fn may_be_unread(&self, member: &Member) -> bool {
         self.last_number > member.read_until()
     }
+
+    /// Returns the number after which the account's unread messages are counted, of the newest [`MOST_UNREAD`]; `None` if it has none.
+    pub fn counted_after(&self, account: &Account) -> Option<i64> {
+        let member = self.member(account).filter(|member| self.may_be_unread(member))?;
+        Some(member.read_until().max(self.last_number - i64::from(MOST_UNREAD)))
+    }
 }
 
 /// A message of a room.
@@ -204,6 +210,10 @@ mod tests {
         assert_eq!(room.owner(), Some(&account("kim")));
         let unread: Vec<_> = room.members.iter().map(|member| room.may_be_unread(member)).collect();
         assert_eq!(unread, [true, false, false]);
+        let counted = |room: &Room| ["lee", "kim", "choi"].map(|name| room.counted_after(&account(name)));
+        assert_eq!(counted(&room), [Some(2), None, None]);
+        room.last_number = 20;
+        assert_eq!(counted(&room), [Some(15), Some(15), None], "of the newest five");
         room.members.remove(1);
         assert_eq!(room.owner(), Some(&account("lee")));
         room.members.clear();

@@ -8,7 +8,6 @@ use sosohappy_access::Caller;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::{Account, Problem};
-use sosohappy_store::StoreError;
 use utoipa::{IntoParams, ToSchema};
 
 use super::page;
@@ -48,7 +47,7 @@ pub struct RoomShown {
     members: Vec<String>,
     /// The number of the newest message; 0 if there is none.
     number: i64,
-    /// Messages that the caller has not read, of those that `findRoomMessage` shows and that are not retracted; counted up to 1,000.
+    /// Messages that the caller has not read, of those that `findRoomMessage` shows and that are not retracted; of the newest 1,000 of the room.
     unread: u64,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -58,9 +57,8 @@ async fn shown(app: &App, rooms: &[Room], caller: &Account) -> Result<Vec<RoomSh
     let people = rooms.iter().flat_map(|room| &room.members);
     let names = PresentNames::of_people(&*app.names, people.map(|member| member.account.clone())).await?;
     let blocked = app.directory.blocked_with(caller).await?;
-    let unread = rooms.iter().map(|room| unread(app, room, caller, &blocked));
-    let unread = futures::future::try_join_all(unread).await?;
-    let shown = rooms.iter().zip(unread).map(|(room, unread)| RoomShown {
+    let unread = app.store.unread_in_rooms(caller, rooms, &blocked).await?;
+    let shown = rooms.iter().map(|room| RoomShown {
         room_id: room.id.clone(),
         name: room.name.as_str().to_owned(),
         owner: room.owner().and_then(|owner| names.get(owner)).map(str::to_owned),
@@ -71,18 +69,10 @@ async fn shown(app: &App, rooms: &[Room], caller: &Account) -> Result<Vec<RoomSh
             .map(str::to_owned)
             .collect(),
         number: room.last_number,
-        unread,
+        unread: unread.get(&room.id).copied().unwrap_or_default(),
         created_at: room.created_at,
     });
     Ok(shown.collect())
-}
-
-/// Counts the messages of a room that the account has not read; `blocked`: the people in a block with it.
-async fn unread(app: &App, room: &Room, account: &Account, blocked: &[Account]) -> Result<u64, StoreError> {
-    match room.member(account).filter(|member| room.may_be_unread(member)) {
-        Some(member) => app.store.unread_in_room(&room.id, member, blocked).await,
-        None => Ok(0),
-    }
 }
 
 async fn own(app: &App, room: &str, caller: &Caller) -> Result<Room, Error> {

@@ -855,11 +855,12 @@ mod tests {
     use sosohappy_testkit::{Bed, Commands, EngineSet};
 
     use super::documents::owners;
+    use super::stream::numbered;
     use super::*;
     use crate::SERVICE;
-    use crate::domain::{MessageDate, MessageIds, Party};
+    use crate::domain::{Member, MessageDate, MessageIds, Party, Room, RoomName};
     use crate::socket::event;
-    use crate::store::Streams as _;
+    use crate::store::{RoomOutcome, Rooms as _, Streams as _};
 
     /// A store whose commands are observed.
     async fn observed(bed: &Bed, context: &Context) -> (MongoStore, Commands) {
@@ -969,6 +970,54 @@ mod tests {
             outcome.unwrap();
             assert_eq!(spent, settled);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commands_of_a_list_of_rooms_are_counted() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
+        store.make_indexes().await.unwrap();
+        let kim = account("kim");
+        let now = context.clock.now();
+        for number in 1..=20_i64 {
+            let room = Room {
+                id: format!("room {number}"),
+                name: RoomName::stored("room".to_owned()),
+                creator: kim.clone(),
+                created_at: now,
+                members: vec![Member {
+                    account: kim.clone(),
+                    joined_at: now,
+                    joined_after: 0,
+                    read: 0,
+                }],
+                last_number: 0,
+            };
+            assert_eq!(store.create_room(&room, now).await.unwrap(), RoomOutcome::Created);
+            // Of lee, who was killed before the room had its number.
+            let message = doc! {
+                "_id": format!("message {number}"), "room": &room.id, "from": account("lee").fingerprint(),
+                NUMBER: number, PLACE: numbered(&room.id, number),
+            };
+            store.collection(ROOM_MESSAGES).insert_one(message).await.unwrap();
+        }
+        let (spent, rooms) = commands.cost_of("rooms", store.rooms_of(&kim)).await;
+        let rooms = rooms.unwrap();
+        let mut numbers: Vec<i64> = rooms.iter().map(|room| room.last_number).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+        assert_eq!(spent, Cost { reads: 2, writes: 0 });
+        let (spent, unread) = commands
+            .cost_of("unread", store.unread_in_rooms(&kim, &rooms, &[]))
+            .await;
+        let unread = unread.unwrap();
+        assert_eq!(unread.len(), 20);
+        assert!(unread.values().all(|count| *count == 1), "{unread:?}");
+        assert_eq!(spent, Cost { reads: 1, writes: 0 });
     }
 
     /// Case E7.

@@ -20,8 +20,8 @@ use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
 use super::{CLIENT_KEY, MongoStore};
 use crate::domain::{
-    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, MessageDate, MessageId,
-    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
+    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
@@ -42,6 +42,8 @@ const NO_NAME: &str = "-";
 /// How long the document of a room is kept after that: far longer than a message is being stored.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const PERSONS: &str = "members.person";
+/// What [`Rooms::unread_in_rooms`] counts.
+const COUNT: &str = "count";
 
 /// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
 /// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`REACTIONS`], [`HIDDEN_AT`], [`MODERATED_AT`], [`UNNUMBERED`], the event.
@@ -81,6 +83,42 @@ impl MongoStore {
             .await?;
         let number = |last: Document| last.get_i64(NUMBER).map_err(|error| StoreError::Corrupt(error.into()));
         last.map_or(Ok(0), number)
+    }
+
+    /// Returns the greatest number of messages in these rooms whose numbers are not in the room's document, by one command: the process that
+    /// stored them was killed before it wrote them there. A document of an earlier release has none.
+    async fn newest_numbers(&self, rooms: &[Document]) -> Result<HashMap<String, i64>, StoreError> {
+        let mut later = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            let id = room.get_str("_id").map_err(|error| StoreError::Corrupt(error.into()))?;
+            let given = number(room, LAST_NUMBER).unwrap_or_default();
+            later.push(doc! { PLACE: above(id, given) });
+        }
+        if later.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let newest = [
+            doc! { "$match": { "$or": later } },
+            doc! { "$group": { "_id": "$room", NUMBER: { "$max": format!("${NUMBER}") } } },
+        ];
+        self.number_of_each_room(newest, NUMBER).await
+    }
+
+    /// Reads a number for each room that an aggregation of messages finds.
+    async fn number_of_each_room(
+        &self,
+        pipeline: [Document; 2],
+        field: &str,
+    ) -> Result<HashMap<String, i64>, StoreError> {
+        let found = self.collection(ROOM_MESSAGES).aggregate(pipeline).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let read = |document: &Document| -> anyhow::Result<(String, i64)> {
+            Ok((document.get_str("_id")?.to_owned(), number(document, field)?))
+        };
+        found
+            .iter()
+            .map(|document| read(document).map_err(StoreError::Corrupt))
+            .collect()
     }
 
     async fn room_of(&self, document: &Document) -> Result<Room, StoreError> {
@@ -450,7 +488,12 @@ impl Rooms for MongoStore {
             .await?
             .try_collect()
             .await?;
-        futures::future::try_join_all(found.iter().map(|document| self.room_of(document))).await
+        let newest = self.newest_numbers(&found).await?;
+        let rooms = found.iter().map(|document| {
+            let newest = document.get_str("_id").ok().and_then(|id| newest.get(id));
+            room_from(document, newest.copied().unwrap_or_default())
+        });
+        rooms.collect()
     }
 
     async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {
@@ -597,20 +640,38 @@ impl Rooms for MongoStore {
         found.iter().map(message_of).collect()
     }
 
-    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError> {
+    async fn unread_in_rooms(
+        &self,
+        account: &Account,
+        rooms: &[Room],
+        hidden: &[Account],
+    ) -> Result<HashMap<String, u64>, StoreError> {
         // A member has read what it sent.
-        let others = hidden.iter().chain([&member.account]).map(Account::fingerprint);
+        let others = hidden.iter().chain([account]).map(Account::fingerprint);
         let others: Vec<String> = others.collect();
-        let unread = doc! {
-            "room": room,
-            NUMBER: { "$gt": member.read_until() },
-            "from": { "$nin": others },
-            RETRACTED_AT: null,
-            HIDDEN_AT: null,
-        };
-        let messages = self.collection(ROOM_MESSAGES);
-        let count = messages.count_documents(unread).limit(u64::from(MOST_UNREAD));
-        Ok(count.await?)
+        // Each of them seeks in the index of rooms and numbers.
+        let wanted = rooms.iter().filter_map(|room| {
+            Some(doc! {
+                "room": &room.id,
+                NUMBER: { "$gt": room.counted_after(account)? },
+                "from": { "$nin": &others },
+                RETRACTED_AT: null,
+                HIDDEN_AT: null,
+            })
+        });
+        let wanted: Vec<Document> = wanted.collect();
+        let mut unread = HashMap::new();
+        if wanted.is_empty() {
+            return Ok(unread);
+        }
+        let counts = [
+            doc! { "$match": { "$or": wanted } },
+            doc! { "$group": { "_id": "$room", COUNT: { "$sum": 1_i64 } } },
+        ];
+        for (room, count) in self.number_of_each_room(counts, COUNT).await? {
+            unread.insert(room, u64::try_from(count).unwrap_or_default());
+        }
+        Ok(unread)
     }
 
     async fn read_room(

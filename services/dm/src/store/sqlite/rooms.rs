@@ -16,8 +16,8 @@ use super::changes::{self, Table};
 use super::stream::{add_frame, add_frames, delete_frames};
 use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
-    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, MOST_UNREAD, Member, MessageDate, MessageId,
-    MessageText, NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
+    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
@@ -238,21 +238,40 @@ impl Rooms for SqliteStore {
         rows.iter().map(message_of).collect()
     }
 
-    async fn unread_in_room(&self, room: &str, member: &Member, hidden: &[Account]) -> Result<u64, StoreError> {
-        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM (SELECT 1 FROM room_message WHERE room = ");
-        query
-            .push_bind(room)
-            .push(" AND number > ")
-            .push_bind(member.read_until());
-        query.push(" AND retracted_at IS NULL AND hidden_at IS NULL AND sender NOT IN (");
+    async fn unread_in_rooms(
+        &self,
+        account: &Account,
+        rooms: &[Room],
+        hidden: &[Account],
+    ) -> Result<HashMap<String, u64>, StoreError> {
+        let wanted = rooms
+            .iter()
+            .filter_map(|room| Some((room.id.as_str(), room.counted_after(account)?)));
+        let wanted: Vec<(&str, i64)> = wanted.collect();
+        let mut unread = HashMap::new();
+        if wanted.is_empty() {
+            return Ok(unread);
+        }
+        let mut query = QueryBuilder::<Engine>::new("SELECT room, COUNT(*) AS unread FROM (");
+        query.push_values(&wanted, |mut row, (room, after)| {
+            row.push_bind(*room).push_bind(*after);
+        });
+        // A cross join of SQLite keeps the order: each room seeks its messages in the index.
+        query.push(
+            ") AS wanted CROSS JOIN room_message ON room_message.room = wanted.column1 AND number > wanted.column2 \
+             WHERE retracted_at IS NULL AND hidden_at IS NULL AND sender NOT IN (",
+        );
         let mut senders = query.separated(", ");
         // A member has read what it sent.
-        for account in hidden.iter().chain([&member.account]) {
-            senders.push_bind(account.as_str());
+        for sender in hidden.iter().chain([account]) {
+            senders.push_bind(sender.as_str());
         }
-        query.push(") LIMIT ").push_bind(MOST_UNREAD).push(")");
-        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
-        Ok(u64::try_from(count).unwrap_or_default())
+        query.push(") GROUP BY room");
+        for row in query.build().fetch_all(self.database.reader()).await? {
+            let count: i64 = row.try_get("unread")?;
+            unread.insert(row.try_get("room")?, u64::try_from(count).unwrap_or_default());
+        }
+        Ok(unread)
     }
 
     async fn read_room(

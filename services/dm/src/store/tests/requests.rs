@@ -9,6 +9,7 @@ use sosohappy_events::types::{
 };
 use sosohappy_events::{Envelope, EventId, Outgoing, Topic};
 use sosohappy_store::outbox::Pending;
+use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
 
 use super::{Kept, account, at, frames};
@@ -40,6 +41,7 @@ on_both_engines!(
     a_message_of_a_room_that_cannot_be_decoded_stops_no_stream,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
     unread_messages_of_a_room_are_those_that_a_member_can_open,
+    many_rooms_are_listed_by_as_many_statements_as_one,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
@@ -1068,8 +1070,9 @@ async fn numbers_of_a_room_are_not_given_again_after_a_resignation(bed: Bed) {
     assert_eq!(found.last_number, 3);
     for name in ["park", "choi"] {
         let member = found.member(&account(name)).unwrap();
-        let unread = kept.store.unread_in_room(&room.id, member, &[]).await.unwrap();
-        assert_eq!((member.joined_after, unread), (2, 1), "{name}");
+        let rooms = std::slice::from_ref(&found);
+        let unread = kept.store.unread_in_rooms(&member.account, rooms, &[]).await.unwrap();
+        assert_eq!((member.joined_after, unread[&room.id]), (2, 1), "{name}");
         assert_eq!(room_frames(&kept, name).await, [("after".to_owned(), 0)], "{name}");
     }
 }
@@ -1090,21 +1093,71 @@ async fn unread_messages_of_a_room_are_those_that_a_member_can_open(bed: Bed) {
         let found = kept.store.room(&room.id).await.unwrap().unwrap();
         let member = found.member(&account(name)).unwrap();
         assert_eq!(found.may_be_unread(member), name != "park");
-        kept.store.unread_in_room(&room.id, member, &hidden).await.unwrap()
+        let rooms = std::slice::from_ref(&found);
+        let unread = kept.store.unread_in_rooms(&account(name), rooms, &hidden).await;
+        unread.unwrap().get(&room.id).copied().unwrap_or_default()
     };
-    assert_eq!(unread("lee", None).await, u64::from(MOST_UNREAD), "no more are counted");
-    assert_eq!(unread("lee", Some("park")).await, 4);
+    assert_eq!(
+        unread("lee", None).await,
+        u64::from(MOST_UNREAD),
+        "no more are looked at"
+    );
+    assert_eq!(unread("lee", Some("park")).await, 2, "of the newest ones");
     assert_eq!((unread("kim", None).await, unread("park", None).await), (3, 0));
-    let retracted = change_in_room(&kept, &ids[1], "kim", Change::Retract).await;
+    let retracted = change_in_room(&kept, &ids[2], "kim", Change::Retract).await;
     assert!(retracted.unwrap().is_some());
-    assert_eq!(unread("lee", Some("park")).await, 3);
+    assert_eq!(unread("lee", Some("park")).await, 1);
     kept.store
-        .read_room(&room.id, &account("lee"), 1, at(5), &event)
+        .read_room(&room.id, &account("lee"), 4, at(5), &event)
         .await
         .unwrap();
-    assert_eq!(unread("lee", Some("park")).await, 2);
+    assert_eq!((unread("lee", Some("park")).await, unread("lee", None).await), (0, 3));
     kept.erase("park", 20, EventId::new(&kept.context)).await;
-    assert_eq!((unread("lee", None).await, unread("kim", None).await), (2, 0));
+    assert_eq!((unread("lee", None).await, unread("kim", None).await), (0, 0));
+}
+
+/// `commands_of_a_list_of_rooms_are_counted` counts the commands of MongoDB.
+async fn many_rooms_are_listed_by_as_many_statements_as_one(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let (lee, mut ids, mut costs) = (account("lee"), Vec::new(), Vec::new());
+    for number in 0..3 {
+        let room = room(&kept, &["kim", "lee"]).await;
+        for text in 0..number {
+            let message = post(&kept, &room, "kim", &format!("{} {text}", room.id), at(1));
+            let posted = kept.store.post(&message, &always(&event)).await.unwrap();
+            assert_eq!(posted, Posted::Stored);
+        }
+        ids.push(room.id);
+        let (listed, rooms) = cost_of("rooms", &bed, kept.store.rooms_of(&lee)).await;
+        let rooms = rooms.unwrap();
+        let (counted, unread) = cost_of("unread", &bed, kept.store.unread_in_rooms(&lee, &rooms, &[])).await;
+        let unread = unread.unwrap();
+        let found: Vec<_> = rooms
+            .iter()
+            .map(|room| {
+                (
+                    &room.id,
+                    room.last_number,
+                    unread.get(&room.id).copied().unwrap_or_default(),
+                )
+            })
+            .collect();
+        let expected: Vec<_> = ids
+            .iter()
+            .zip(0..)
+            .map(|(id, last): (_, u32)| (id, i64::from(last), u64::from(last)))
+            .collect();
+        assert_eq!(found, expected);
+        costs.push((listed, counted));
+    }
+    if bed.set == EngineSet::Embedded {
+        let reads = |reads| Cost { reads, writes: 0 };
+        assert_eq!(
+            costs,
+            [(reads(3), reads(0)), (reads(3), reads(1)), (reads(3), reads(1))]
+        );
+    }
 }
 
 /// The process that stored it is killed before it has looked at the members again.
