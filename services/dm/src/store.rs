@@ -256,8 +256,8 @@ pub trait Schedule: Send + Sync {
 /// The failure of a scheduled message that cannot be decoded.
 const CORRUPT: &str = "corrupt";
 
-/// In place of the creator of a room who has resigned. Replicas of an earlier release decode it.
-const NOBODY: &str = "nobody@invalid+none";
+/// In place of the creator of a room who has left it or resigned. Replicas of an earlier release decode it.
+const FORMER_CREATOR: &str = "nobody@invalid+none";
 
 /// Requests of which something is left to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

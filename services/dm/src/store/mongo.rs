@@ -60,10 +60,12 @@ const ERASED: &str = "erased_account";
 /// `_id` (SHA-256 of the account), `tokens`, `changedAt`: where a Spring notice pushes to.
 const DEVICES: &str = "push_token";
 
-/// `_id`: what was once true of this database. [`SPRING_DM`]; [`SETTLED`], once messages of earlier releases have [`NEWEST_OF`].
+/// `_id`: what was once true of this database. [`SPRING_DM`]; [`SETTLED`], once messages of earlier releases have [`NEWEST_OF`];
+/// [`CREATORS_CLEARED`], once no room of an earlier release names a creator who is not in it.
 const MARKERS: &str = "marker";
 const SPRING_DM: &str = "spring-dm";
 const SETTLED: &str = "settled";
+const CREATORS_CLEARED: &str = "creators-cleared";
 
 /// The id of a message of ours whose `_id` is an `ObjectId`.
 const MESSAGE_ID: &str = "messageId";
@@ -638,6 +640,7 @@ impl Store for MongoStore {
         let swept = [
             self.resume_requests().await,
             self.sweep_rooms(settled).await,
+            self.clear_former_creators().await,
             self.flag_unsettled(Some(settled)).await,
         ];
         let mut failed = swept.into_iter().find_map(Result::err);

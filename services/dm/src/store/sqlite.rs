@@ -308,6 +308,7 @@ impl Store for SqliteStore {
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError> {
         while retrying(async || self.erase_some_leftovers(settled).await).await? {}
         retrying(async || self.leave_rooms_without_name(settled).await).await?;
+        retrying(async || self.clear_former_creators().await).await?;
         retrying(async || self.resume_requests().await).await?;
         retrying(async || {
             let mut tx = self.database.begin().await?;

@@ -18,13 +18,14 @@ use super::changes::{HIDDEN_AT, RETRACTED_AT};
 use super::documents::{hidden_at, id_of, state_of, timestamp};
 use super::indexes::{index, sparse, unique};
 use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
-use super::{CLIENT_KEY, MongoStore};
+use super::{CLIENT_KEY, CREATORS_CLEARED, MARKERS, MongoStore};
 use crate::domain::{
     Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
     NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
-    ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, decoded,
+    ChangeError, FORMER_CREATOR, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError,
+    decoded,
 };
 
 /// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], [`LEFT`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
@@ -37,7 +38,7 @@ const LAST_NUMBER: &str = "lastNumber";
 const LEFT: &str = "left";
 /// When a sweep first found the room without a member.
 const SWEPT_AT: &str = "sweptAt";
-/// The name of a room without a member; its creator is [`NOBODY`].
+/// The name of a room without a member; its creator is [`FORMER_CREATOR`].
 const NO_NAME: &str = "-";
 /// How long the document of a room is kept after that: far longer than a message is being stored.
 const KEPT: SignedDuration = SignedDuration::from_hours(1);
@@ -189,7 +190,7 @@ impl MongoStore {
         let mut empty = empty();
         empty.insert("_id", room);
         // Replicas of an earlier release decode it.
-        let cleared = doc! { "$set": { "name": NO_NAME, "creator": NOBODY } };
+        let cleared = doc! { "$set": { "name": NO_NAME, "creator": FORMER_CREATOR } };
         if self.collection(ROOMS).update_one(empty, cleared).await?.matched_count > 0 {
             self.delete_messages(ROOM_MESSAGES, &doc! { "room": room }).await?;
         }
@@ -302,7 +303,7 @@ impl MongoStore {
             let creator = room.get_str("creator").unwrap_or_default().parse::<Account>();
             if creator.is_ok_and(|creator| creator.fingerprint() == person) {
                 // In the same update: after a crash a sweep finds no more membership.
-                set.insert("creator", NOBODY);
+                set.insert("creator", FORMER_CREATOR);
             }
             let leave = doc! { "$pull": { "members": membership }, "$set": set };
             rooms.update_one(member, leave).await?;
@@ -314,8 +315,38 @@ impl MongoStore {
     /// Deletes the account of a creator from the rooms that it left before.
     async fn clear_creator(&self, creator: &Account, person: &str) -> Result<(), StoreError> {
         let others = doc! { "creator": creator.as_str(), PERSONS: { "$ne": person } };
-        let cleared = doc! { "$set": { "creator": NOBODY } };
+        let cleared = doc! { "$set": { "creator": FORMER_CREATOR } };
         self.collection(ROOMS).update_many(others, cleared).await?;
+        Ok(())
+    }
+
+    /// Deletes the accounts of creators who are not in their rooms: an earlier release has left them there. Until a pass finds none.
+    pub(super) async fn clear_former_creators(&self) -> Result<(), StoreError> {
+        let markers = self.collection(MARKERS);
+        if markers.find_one(doc! { "_id": CREATORS_CLEARED }).await?.is_some() {
+            return Ok(());
+        }
+        let others = doc! { "creator": { "$ne": FORMER_CREATOR } };
+        let creators = doc! { "creator": 1, "members": 1 };
+        let mut found = self.collection(ROOMS).find(others).projection(creators).await?;
+        let mut is_done = true;
+        while let Some(room) = found.try_next().await? {
+            let Ok(creator) = room.get_str("creator").unwrap_or_default().parse::<Account>() else {
+                continue;
+            };
+            let person = creator.fingerprint();
+            let members = room.get_array("members").into_iter().flatten();
+            let mut persons = members.filter_map(|member| member.as_document()?.get_str("person").ok());
+            if !persons.any(|member| member == person) {
+                self.clear_creator(&creator, &person).await?;
+                is_done = false;
+            }
+        }
+        if is_done {
+            let known = doc! { "$set": { "known": true } };
+            let cleared = doc! { "_id": CREATORS_CLEARED };
+            markers.update_one(cleared, known).upsert(true).await?;
+        }
         Ok(())
     }
 
@@ -530,7 +561,11 @@ impl Rooms for MongoStore {
         let last = room.last_number;
         self.write_room_read(id, &person, last, at, &event_of(last)).await?;
         let member = doc! { "_id": id, PERSONS: &person };
-        let leave = doc! { "$pull": { "members": { "person": &person } }, "$set": { LEFT: true } };
+        let mut set = doc! { LEFT: true };
+        if room.creator == *account {
+            set.insert("creator", FORMER_CREATOR);
+        }
+        let leave = doc! { "$pull": { "members": { "person": &person } }, "$set": set };
         let left = self.collection(ROOMS).update_one(member, leave).await?;
         let newest = self.newest_number(id).await?;
         if newest > last {

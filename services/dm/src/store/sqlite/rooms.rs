@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
-use sosohappy_store::sqlite::{Engine, Tx, enqueue};
+use sosohappy_store::sqlite::{Engine, Tx, enqueue, note_erasure};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
@@ -20,8 +20,8 @@ use crate::domain::{
     NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
 use crate::store::{
-    ChangeError, JoinOutcome, LeftEventOf, NOBODY, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError, changed,
-    check_in_room, decoded,
+    ChangeError, FORMER_CREATOR, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError,
+    changed, check_in_room, decoded,
 };
 
 /// The columns of [`message_of`].
@@ -108,6 +108,7 @@ impl Rooms for SqliteStore {
             if let Some(last) = last.filter(|_| has_left) {
                 enqueue(&mut tx, &event_of(last), at).await?;
             }
+            clear_creator(&mut tx, account).await?;
             delete_if_empty(&mut tx, id).await?;
             tx.commit().await?;
             Ok(has_left)
@@ -434,6 +435,22 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// Deletes the accounts of creators who are not in their rooms: an earlier release has left them there.
+    pub(super) async fn clear_former_creators(&self) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        let cleared = sqlx::query(
+            "UPDATE room SET creator = ?1 WHERE creator <> ?1 AND NOT EXISTS \
+             (SELECT 1 FROM room_member WHERE room_member.room = room.id AND room_member.account = room.creator)",
+        )
+        .bind(FORMER_CREATOR)
+        .execute(&mut *tx)
+        .await?;
+        if cleared.rows_affected() > 0 {
+            note_erasure(&mut tx, self.clock.now()).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
     /// Deletes what an account has in rooms up to the resignation, some at a time. False when there is no more.
     pub(super) async fn forget_rooms(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let (account, until) = (erasure.account.as_str(), erasure.until.as_millisecond());
@@ -477,17 +494,23 @@ async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result
             .bind(up_to.as_millisecond())
             .fetch_all(&mut **tx)
             .await?;
+    clear_creator(tx, account).await?;
+    for room in &left {
+        delete_if_empty(tx, room).await?;
+    }
+    Ok(())
+}
+
+/// Deletes an account from the rooms that it created and is not in.
+async fn clear_creator(tx: &mut Tx, creator: &Account) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE room SET creator = ?1 WHERE creator = ?2 AND NOT EXISTS \
          (SELECT 1 FROM room_member WHERE room_member.room = room.id AND room_member.account = ?2)",
     )
-    .bind(NOBODY)
-    .bind(account.as_str())
+    .bind(FORMER_CREATOR)
+    .bind(creator.as_str())
     .execute(&mut **tx)
     .await?;
-    for room in &left {
-        delete_if_empty(tx, room).await?;
-    }
     Ok(())
 }
 

@@ -47,6 +47,7 @@ on_both_engines!(
     changes_of_a_message_that_is_gone_are_deleted,
     a_room_of_an_account_that_has_resigned_is_swept,
     an_account_that_has_resigned_is_not_added_to_a_room,
+    a_creator_who_is_not_in_a_room_is_forgotten_there,
     an_account_that_was_added_to_a_room_before_its_resignation_was_known_is_swept,
     an_older_token_posts_nothing_after_a_resignation,
     frames_beyond_those_that_are_kept_are_deleted,
@@ -1320,6 +1321,42 @@ async fn a_room_of_an_account_that_has_resigned_is_swept(bed: Bed) {
     let found = kept.store.room(&room.id).await.unwrap().unwrap();
     let members: Vec<_> = found.members.into_iter().map(|member| member.account).collect();
     assert_eq!(members, [account("lee")]);
+}
+
+async fn a_creator_who_is_not_in_a_room_is_forgotten_there(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let (kim, lee) = (account("kim"), account("lee"));
+    let (left, former) = (room(&kept, &["kim", "lee"]).await, room(&kept, &["kim", "lee"]).await);
+    let others = room(&kept, &["lee", "kim"]).await;
+    let found = async |room: &Room| kept.store.room(&room.id).await.unwrap().expect("a room");
+    let event_of = |_: i64| event.clone();
+    let leaving = kept.store.leave_room(&left.id, &kim, at(3), &event_of).await;
+    assert!(leaving.unwrap());
+    assert_ne!(found(&left).await.creator, kim);
+    // Invited again, it is a member as others are.
+    let joined = join_by(&kept, &left.id, "kim", ("lee", 4), 4).await.unwrap();
+    assert_eq!(joined, JoinOutcome::Joined);
+    assert_eq!(found(&left).await.owner(), Some(&lee));
+
+    // A release before has taken it out of the room, and left it as the creator.
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let leave = doc! { "$pull": { "members": { "person": kim.fingerprint() } } };
+        let rooms = collection(&client, "room");
+        let changed = rooms.update_one(doc! { "_id": &former.id }, leave).await.unwrap();
+        assert_eq!(changed.modified_count, 1);
+    } else {
+        let leave = "DELETE FROM room_member WHERE account LIKE 'kim%' AND EXISTS \
+            (SELECT 1 FROM room WHERE room.id = room_member.room AND creator LIKE 'kim%')";
+        assert_eq!(bed.sql("dm", leave).await, 1);
+    }
+    assert_eq!(found(&former).await.creator, kim);
+    for _ in 0..2 {
+        kept.store.sweep(at(0), at(0)).await.unwrap();
+        assert_ne!(found(&former).await.creator, kim);
+        assert_eq!(found(&others).await.creator, lee);
+    }
 }
 
 async fn an_account_that_has_resigned_is_not_added_to_a_room(bed: Bed) {
