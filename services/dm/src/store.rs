@@ -659,6 +659,7 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
     /// and those that an account received after its resignation, before this service had heard of it, and rooms that it was added to. The latter only of resignations up to
     /// `settled`, so that the names of accounts that signed up again are known, and only while the account has no name. Requests that are
     /// accepted and have messages that wait are completing from then on, and the deletion of rooms that a crash interrupted is continued.
+    /// Forgets who left rooms before the first moment.
     async fn sweep(&self, before: Timestamp, settled: Timestamp) -> Result<(), StoreError>;
 
     /// Messages of the legacy Spring services that no account owns yet, with ids after this one, in their order; of one person, by

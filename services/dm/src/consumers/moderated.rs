@@ -65,7 +65,9 @@ impl Moderated {
         }
         let viewers = match message {
             Reportable::Direct(stored) => stored.message.viewers(stored.is_held).cloned().collect(),
-            Reportable::InRoom(message, mut members) => {
+            Reportable::InRoom {
+                message, mut members, ..
+            } => {
                 // Members in a block with the sender do not see it.
                 let directory = &self.unnumbered.directory;
                 let blocked = directory.blocked_with(&message.sender.account).await?;
@@ -96,7 +98,7 @@ impl Moderated {
                 event.meta.occurred_at = moderation.at.max(stored.stored_at);
                 self.publish(&event).await
             }
-            Reportable::InRoom(message, members) => {
+            Reportable::InRoom { message, members, .. } => {
                 // Also members in a block with the sender: they may have had a push before it.
                 let event = RoomMessageSent {
                     room: message.room.clone(),

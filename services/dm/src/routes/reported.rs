@@ -29,7 +29,7 @@ pub struct Reported {
 
 /// Shows the message of an open report
 ///
-/// 404 when the reporter did not receive the message, or has joined its room after it, it was retracted before, the report is decided, or author or
+/// 404 when the reporter did not receive the message, or has joined its room after it or left it before, it was retracted before, the report is decided, or author or
 /// reporter has resigned. For moderators.
 #[utoipa::path(
     get,

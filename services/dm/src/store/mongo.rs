@@ -635,6 +635,7 @@ impl Store for MongoStore {
         let published = doc! { "appliedAt": { "$lt": before }, OUTBOX: null };
         self.collection(RESIGNATIONS).delete_many(published).await?;
         self.forget_reads(before).await?;
+        self.forget_former_members(before).await?;
         self.sweep_request_events(before).await?;
         // One that fails keeps no resignation from being swept.
         let swept = [

@@ -16,14 +16,14 @@ pub struct NewReport {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Who says to have received it, or to be in its room since before it.
+    /// Who says to have received it, or to have seen it in its room.
     pub reporter: Account,
     pub at: Timestamp,
 }
 
 impl NewReport {
-    /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or is in its room since before
-    /// it, and it has a text. A block between the two changes nothing: people report and block at once, in either order. Nobody reports a
+    /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or has seen it in its
+    /// room, and it has a text. A block between the two changes nothing: people report and block at once, in either order. Nobody reports a
     /// conversation of others, or a message that waits in a request.
     pub fn copy_of(&self, message: Reportable) -> Option<(MessageDate, MessageText)> {
         if !message.is_of(&self.author, Some(&self.reporter)) {
@@ -34,7 +34,7 @@ impl NewReport {
                 let is_shown = !stored.is_held && stored.state.retracted_at.is_none();
                 is_shown.then_some((stored.message.date, stored.message.text))
             }
-            Reportable::InRoom(message, _) => {
+            Reportable::InRoom { message, .. } => {
                 let has_text = message.state.retracted_at.is_none();
                 has_text.then_some((message.date, message.text))
             }
@@ -46,8 +46,13 @@ impl NewReport {
 #[derive(Debug)]
 pub enum Reportable {
     Direct(Stored),
-    /// With the members who joined before it was sent, also those in a block with its sender.
-    InRoom(RoomMessage, Vec<Account>),
+    InRoom {
+        message: RoomMessage,
+        /// Those who joined before it was sent, also those in a block with its sender.
+        members: Vec<Account>,
+        /// SHA-256 of those who joined before it was sent and have left after it, of the last days.
+        former: Vec<String>,
+    },
 }
 
 impl Reportable {
@@ -61,8 +66,14 @@ impl Reportable {
                     reporter.is_none_or(|reporter| reporter == receiver),
                 )
             }
-            Self::InRoom(message, members) => {
-                let is_sent_to = |reporter: &Account| reporter != author && members.contains(reporter);
+            Self::InRoom {
+                message,
+                members,
+                former,
+            } => {
+                let has_seen =
+                    |reporter: &Account| members.contains(reporter) || former.contains(&reporter.fingerprint());
+                let is_sent_to = |reporter: &Account| reporter != author && has_seen(reporter);
                 (&message.sender.account, reporter.is_none_or(is_sent_to))
             }
         };
@@ -76,7 +87,7 @@ pub struct Moderation {
     pub message: MessageId,
     /// Who is said to have sent the message.
     pub author: Account,
-    /// Of what a report hides at once: who says to have received it, or to be in its room since before it.
+    /// Of what a report hides at once: who says to have received it, or to have seen it in its room.
     pub reporter: Option<Account>,
     pub hidden: bool,
     /// Of two decisions the later one is in force.
@@ -84,8 +95,8 @@ pub struct Moderation {
 }
 
 impl Moderation {
-    /// Whether a message is the one of the decision: its author sent it, and the reporter of what is hidden at once received it, or is in its room
-    /// since before it.
+    /// Whether a message is the one of the decision: its author sent it, and the reporter of what is hidden at once received it, or has seen it
+    /// in its room.
     pub fn is_about(&self, message: &Reportable) -> bool {
         message.is_of(&self.author, self.reporter.as_ref())
     }

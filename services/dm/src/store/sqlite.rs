@@ -39,6 +39,7 @@ use crate::domain::{
 };
 use reports::delete_reported;
 use requests::check_request;
+use rooms::forget_former_members;
 use stream::{add_frames, delete_frames, kept_frames};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -313,6 +314,7 @@ impl Store for SqliteStore {
         retrying(async || {
             let mut tx = self.database.begin().await?;
             erased_accounts::forget(&mut tx, before).await?;
+            forget_former_members(&mut tx, before).await?;
             Ok(tx.commit().await?)
         })
         .await

@@ -53,8 +53,11 @@ impl Reports for MongoStore {
         let Some(room) = self.room(&message.room).await? else {
             return Ok(None);
         };
-        let members = room.viewers(message.number).cloned().collect();
-        Ok(Some(Reportable::InRoom(message, members)))
+        Ok(Some(Reportable::InRoom {
+            members: room.viewers(message.number).cloned().collect(),
+            former: self.former_viewers(&message).await?,
+            message,
+        }))
     }
 
     async fn keep_reported(&self, report: &NewReport) -> Result<bool, StoreError> {
@@ -89,7 +92,7 @@ impl Reports for MongoStore {
         let message = self.reportable(&moderation.message).await?;
         let messages = match message.filter(|message| moderation.is_about(message)) {
             Some(Reportable::Direct(_)) => self.collection(MESSAGES),
-            Some(Reportable::InRoom(..)) => self.collection(ROOM_MESSAGES),
+            Some(Reportable::InRoom { .. }) => self.collection(ROOM_MESSAGES),
             None => return Ok(ModerationOutcome::NotFound),
         };
         let at = moderation.at.as_millisecond();

@@ -32,6 +32,9 @@ use crate::store::{
 /// joined. `person` is the SHA-256 of the account. A room without members is deleted for everybody; its document is kept for a while
 /// ([`SWEPT_AT`]), so that the messages of one whose deletion was interrupted are found.
 const ROOMS: &str = "room";
+/// Who has left a room, the last time, by which a report is known that arrives later: `_id` (room, a colon, `person`), `person` (SHA-256 of the
+/// account), `joinedAfter`, `leftAfter` (the number of the newest message then), `leftAt`.
+const FORMER_MEMBERS: &str = "room_former_member";
 /// The greatest number that a message of the room was given.
 const LAST_NUMBER: &str = "lastNumber";
 /// In a room that a member has left, until it is known whether others are in it.
@@ -71,6 +74,53 @@ impl MongoStore {
             index("room_message_room", doc! { "room": 1, NUMBER: -1 }),
         ];
         self.collection(ROOM_MESSAGES).create_indexes(messages).await?;
+        let former = [
+            index("room_former_member_person", doc! { "person": 1 }),
+            index("room_former_member_left_at", doc! { "leftAt": 1 }),
+        ];
+        self.collection(FORMER_MEMBERS).create_indexes(former).await?;
+        Ok(())
+    }
+
+    /// Notes that a member leaves a room whose newest message has that number.
+    async fn note_former_member(
+        &self,
+        room: &str,
+        member: &Member,
+        last: i64,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let person = member.account.fingerprint();
+        let left = doc! { "$set": {
+            "person": &person,
+            "joinedAfter": member.joined_after,
+            "leftAfter": last,
+            "leftAt": at.as_millisecond(),
+        } };
+        let id = doc! { "_id": format!("{room}:{person}") };
+        self.collection(FORMER_MEMBERS)
+            .update_one(id, left)
+            .upsert(true)
+            .await?;
+        Ok(())
+    }
+
+    /// Returns SHA-256 of the people who have seen a message of a room and have left since.
+    pub(super) async fn former_viewers(&self, message: &RoomMessage) -> Result<Vec<String>, StoreError> {
+        let seen = doc! {
+            "_id": former_of(&message.room),
+            "joinedAfter": { "$lt": message.number },
+            "leftAfter": { "$gte": message.number },
+        };
+        let found: Vec<Document> = self.collection(FORMER_MEMBERS).find(seen).await?.try_collect().await?;
+        let persons = found.iter().filter_map(|former| former.get_str("person").ok());
+        Ok(persons.map(str::to_owned).collect())
+    }
+
+    /// Forgets who left rooms before that moment.
+    pub(super) async fn forget_former_members(&self, before: i64) -> Result<(), StoreError> {
+        let earlier = doc! { "leftAt": { "$lt": before } };
+        self.collection(FORMER_MEMBERS).delete_many(earlier).await?;
         Ok(())
     }
 
@@ -193,6 +243,8 @@ impl MongoStore {
         let cleared = doc! { "$set": { "name": NO_NAME, "creator": FORMER_CREATOR } };
         if self.collection(ROOMS).update_one(empty, cleared).await?.matched_count > 0 {
             self.delete_messages(ROOM_MESSAGES, &doc! { "room": room }).await?;
+            let former = doc! { "_id": former_of(room) };
+            self.collection(FORMER_MEMBERS).delete_many(former).await?;
         }
         Ok(())
     }
@@ -309,6 +361,8 @@ impl MongoStore {
             rooms.update_one(member, leave).await?;
             self.delete_if_empty(id).await?;
         }
+        let former = doc! { "person": person, "leftAt": { "$lte": until.as_millisecond() } };
+        self.collection(FORMER_MEMBERS).delete_many(former).await?;
         Ok(())
     }
 
@@ -554,23 +608,28 @@ impl Rooms for MongoStore {
         event_of: LeftEventOf<'_>,
     ) -> Result<bool, StoreError> {
         let person = account.fingerprint();
-        let Some(room) = self.room(id).await?.filter(|room| room.member(account).is_some()) else {
+        let Some(room) = self.room(id).await? else {
+            return Ok(false);
+        };
+        let Some(member) = room.member(account) else {
             return Ok(false);
         };
         // Before the member leaves: a call after a crash in between finds the member, and writes the event again, which changes nothing.
         let last = room.last_number;
         self.write_room_read(id, &person, last, at, &event_of(last)).await?;
-        let member = doc! { "_id": id, PERSONS: &person };
+        self.note_former_member(id, member, last, at).await?;
+        let there = doc! { "_id": id, PERSONS: &person };
         let mut set = doc! { LEFT: true };
         if room.creator == *account {
             set.insert("creator", FORMER_CREATOR);
         }
         let leave = doc! { "$pull": { "members": { "person": &person } }, "$set": set };
-        let left = self.collection(ROOMS).update_one(member, leave).await?;
+        let left = self.collection(ROOMS).update_one(there, leave).await?;
         let newest = self.newest_number(id).await?;
         if newest > last {
             // Messages that were stored meanwhile.
             self.write_room_read(id, &person, newest, at, &event_of(newest)).await?;
+            self.note_former_member(id, member, newest, at).await?;
         }
         self.delete_if_empty(id).await?;
         Ok(left.modified_count > 0)
@@ -750,6 +809,12 @@ impl Rooms for MongoStore {
             .await?;
         found.iter().map(message_of).collect()
     }
+}
+
+/// Returns the condition on the `_id`s of those who have left a room.
+fn former_of(room: &str) -> Document {
+    // The character after the colon.
+    doc! { "$gt": format!("{room}:"), "$lt": format!("{room};") }
 }
 
 /// Returns the condition on rooms without a member.

@@ -7,7 +7,7 @@ use sosohappy_store::sqlite::{Tx, note_erasure};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::rooms::message_and_viewers;
+use super::rooms::{former_viewers, message_and_viewers};
 use super::{SqliteStore, stored_of};
 use crate::domain::{Erasure, MessageId};
 use crate::store::reports::{Moderation, NewReport, Reportable, ReportedMessage, Reports};
@@ -56,7 +56,7 @@ impl Reports for SqliteStore {
                     "UPDATE message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2, \
                      push_due_at = CASE WHEN ?1 THEN NULL ELSE push_due_at END WHERE id = ?3",
                 ),
-                Some(Reportable::InRoom(..)) => (
+                Some(Reportable::InRoom { .. }) => (
                     "SELECT hidden_at, moderated_at FROM room_message WHERE id = ?",
                     "UPDATE room_message SET hidden_at = CASE WHEN ?1 THEN ?2 END, moderated_at = ?2 WHERE id = ?3",
                 ),
@@ -136,8 +136,14 @@ async fn reportable_in(tx: &mut Tx, id: &MessageId) -> Result<Option<Reportable>
     if let Some(row) = row {
         return Ok(Some(Reportable::Direct(stored_of(&row)?)));
     }
-    let found = message_and_viewers(tx, id).await?;
-    Ok(found.map(|(message, members)| Reportable::InRoom(message, members)))
+    let Some((message, members)) = message_and_viewers(tx, id).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Reportable::InRoom {
+        former: former_viewers(tx, &message).await?,
+        message,
+        members,
+    }))
 }
 
 /// Deletes the copies of an account that has resigned: those of its messages and of those to it.

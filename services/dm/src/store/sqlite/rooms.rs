@@ -99,6 +99,18 @@ impl Rooms for SqliteStore {
                 .bind(id)
                 .fetch_optional(&mut *tx)
                 .await?;
+            sqlx::query(
+                "INSERT INTO room_former_member (room, account, joined_after, left_after, left_at) \
+                 SELECT room, account, joined_after, ?, ? FROM room_member WHERE room = ? AND account = ? \
+                 ON CONFLICT (room, account) DO UPDATE SET joined_after = excluded.joined_after, \
+                 left_after = excluded.left_after, left_at = excluded.left_at",
+            )
+            .bind(last.unwrap_or_default())
+            .bind(at.as_millisecond())
+            .bind(id)
+            .bind(account.as_str())
+            .execute(&mut *tx)
+            .await?;
             let left = sqlx::query("DELETE FROM room_member WHERE room = ? AND account = ?")
                 .bind(id)
                 .bind(account.as_str())
@@ -486,7 +498,7 @@ impl SqliteStore {
     }
 }
 
-/// Takes an account out of the rooms that it joined up to that moment, and deletes it from those that it created and is not in.
+/// Takes an account out of the rooms that it joined up to that moment, and deletes it from those that it created and is not in, or has left.
 async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result<(), StoreError> {
     let left: Vec<String> =
         sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
@@ -495,6 +507,11 @@ async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result
             .fetch_all(&mut **tx)
             .await?;
     clear_creator(tx, account).await?;
+    sqlx::query("DELETE FROM room_former_member WHERE account = ? AND left_at <= ?")
+        .bind(account.as_str())
+        .bind(up_to.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
     for room in &left {
         delete_if_empty(tx, room).await?;
     }
@@ -580,6 +597,10 @@ async fn delete_if_empty(tx: &mut Tx, room: &str) -> Result<(), StoreError> {
             .fetch_all(&mut **tx)
             .await?;
         delete_changes(tx, &deleted).await?;
+        sqlx::query("DELETE FROM room_former_member WHERE room = ?")
+            .bind(room)
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }
@@ -642,6 +663,29 @@ pub(super) async fn message_and_viewers(
         .map(|row| account_of(row, "account"))
         .collect::<Result<_, _>>()?;
     Ok(Some((message, viewers)))
+}
+
+/// Returns SHA-256 of the people who have seen a message of a room and have left since.
+pub(super) async fn former_viewers(tx: &mut Tx, message: &RoomMessage) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT account FROM room_former_member WHERE room = ?1 AND joined_after < ?2 AND left_after >= ?2",
+    )
+    .bind(&message.room)
+    .bind(message.number)
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter()
+        .map(|row| Ok(account_of(row, "account")?.fingerprint()))
+        .collect()
+}
+
+/// Forgets who left rooms before that moment.
+pub(super) async fn forget_former_members(tx: &mut Tx, before: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM room_former_member WHERE left_at < ?")
+        .bind(before.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 async fn insert(tx: &mut Tx, new: &NewRoomMessage, number: i64) -> Result<(), StoreError> {

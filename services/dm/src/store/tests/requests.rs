@@ -19,7 +19,7 @@ use crate::domain::{
     RequestState, Room, RoomMessage, RoomName, Stored, Verdict,
 };
 use crate::receipts::{read_event, room_read_event};
-use crate::store::reports::{Moderation, NewReport};
+use crate::store::reports::{Moderation, NewReport, Reportable};
 use crate::store::{ChangeError, FrameContent, JoinOutcome, Posted, Range, RoomOutcome, Unfinished, WriteError};
 
 on_both_engines!(
@@ -35,6 +35,7 @@ on_both_engines!(
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
     moderators_see_hide_and_restore_a_message_of_a_room,
+    a_report_of_a_member_who_has_left_counts_for_what_it_saw,
     texts_of_a_room_are_not_published_after_their_message_is_retracted_or_erased,
     reading_and_leaving_a_room_are_published_once,
     changes_go_with_their_message_in_a_room,
@@ -760,6 +761,82 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
     assert!(kept.store.change_in_room(&late, &event).await.unwrap().is_some());
     kept.erase("park", 40, EventId::new(&kept.context)).await;
     assert_eq!(reactions().await, [of("kim", "🩷")]);
+}
+
+async fn a_report_of_a_member_who_has_left_counts_for_what_it_saw(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let room = room(&kept, &["kim", "lee"]).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let say = async |text: &str| {
+        let message = post(&kept, &room, "kim", text, at(1));
+        let posted = kept.store.post(&message, &always(&event)).await.unwrap();
+        assert_eq!(posted, Posted::Stored);
+        message.message.id
+    };
+    let leave = async |name: &str, second: i64| {
+        let event_of = |_: i64| event.clone();
+        let left = kept
+            .store
+            .leave_room(&room.id, &account(name), at(second), &event_of)
+            .await;
+        assert!(left.unwrap());
+    };
+    let before = say("before").await;
+    assert_eq!(join(&kept, &room.id, "park", 3).await.unwrap(), JoinOutcome::Joined);
+    let seen = say("seen").await;
+    leave("park", 10).await;
+    leave("lee", 10).await;
+    let after = say("after").await;
+    let report = async |number: i64, message: &MessageId, reporter: &str| {
+        let report = NewReport {
+            report: number,
+            message: message.clone(),
+            author: account("kim"),
+            reporter: account(reporter),
+            at: at(12),
+        };
+        kept.store.keep_reported(&report).await.unwrap()
+    };
+    for (number, (message, reporter, is_kept)) in (1..).zip([
+        (&seen, "park", true),
+        (&seen, "lee", true),
+        (&before, "lee", true),
+        (&before, "park", false),
+        (&after, "park", false),
+        (&seen, "choi", false),
+    ]) {
+        assert_eq!(report(number, message, reporter).await, is_kept, "{number}");
+    }
+    let moderation = Moderation {
+        message: seen.clone(),
+        author: account("kim"),
+        reporter: Some(account("park")),
+        hidden: true,
+        at: at(13),
+    };
+    let outcome = kept.store.moderate(&moderation).await.unwrap();
+    assert_eq!(outcome, ModerationOutcome::Applied);
+    // It is hidden from those who are in the room.
+    let Some(Reportable::InRoom { members, .. }) = kept.store.reportable(&seen).await.unwrap() else {
+        panic!("a message of a room");
+    };
+    assert_eq!(members, [account("kim")]);
+
+    // The last time counts, up to a resignation and for some days.
+    assert_eq!(join(&kept, &room.id, "park", 14).await.unwrap(), JoinOutcome::Joined);
+    leave("park", 15).await;
+    assert!(!report(7, &after, "park").await);
+    kept.erase("park", 20, EventId::new(&kept.context)).await;
+    let former = async |message: &MessageId| match kept.store.reportable(message).await.unwrap() {
+        Some(Reportable::InRoom { former, .. }) => former,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(former(&before).await, [account("lee").fingerprint()]);
+    kept.store.sweep(at(10), at(0)).await.unwrap();
+    assert!(report(8, &before, "lee").await);
+    kept.store.sweep(at(11), at(0)).await.unwrap();
+    assert!(former(&before).await.is_empty());
+    assert!(!report(9, &before, "lee").await);
 }
 
 async fn moderators_see_hide_and_restore_a_message_of_a_room(bed: Bed) {
