@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_access::acknowledge_order;
 use sosohappy_bus::BusError;
 use sosohappy_bus::consume::{Consumer, HandleError};
-use sosohappy_common::Account;
 use sosohappy_events::types::{
-    ContentModerated, MessageChange, MessageChanged, ModeratedContent, ModerationAction, ModerationApplied,
-    ModerationOutcome, RoomMessageSent,
+    ContentModerated, MessageChange, MessageChanged, ModeratedContent, ModerationAction, ModerationOutcome,
+    RoomMessageSent,
 };
-use sosohappy_events::{Envelope, Event, EventId};
+use sosohappy_events::{Envelope, Event};
 
 use crate::domain::MessageId;
 use crate::store::Store;
@@ -25,30 +25,6 @@ pub struct Moderated {
 }
 
 impl Moderated {
-    /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
-    /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
-    async fn acknowledge(
-        &self,
-        author: &Account,
-        order: EventId,
-        outcome: ModerationOutcome,
-    ) -> Result<(), HandleError> {
-        let context = &self.unnumbered.context;
-        let applied = ModerationApplied {
-            author: author.clone(),
-            service: context.service.to_owned(),
-            order,
-            decision: None,
-            outcome: Some(outcome),
-        };
-        let published = self.publish(&Envelope::new(applied, context)).await;
-        match published {
-            Err(error @ BusError::Refused(_)) => tracing::error!(%error, "moderationApplied not published"),
-            published => published.map_err(|error| HandleError::Unavailable(error.into()))?,
-        }
-        Ok(())
-    }
-
     async fn publish<E: Event>(&self, event: &Envelope<E>) -> Result<(), BusError> {
         self.unnumbered.bus.publish(&[event.to_outgoing()]).await
     }
@@ -166,7 +142,8 @@ impl Consumer<ContentModerated> for Moderated {
                 } else {
                     tracing::info!(outcome = outcome.as_str(), "moderation order not applied");
                 }
-                self.acknowledge(&moderation.author, meta.id, outcome).await?;
+                let Unnumbered { bus, context, .. } = &self.unnumbered;
+                acknowledge_order(&**bus, context, &moderation.author, meta.id, outcome).await?;
             }
         }
         Ok(())

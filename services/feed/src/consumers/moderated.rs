@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sosohappy_access::acknowledge_order;
+use sosohappy_bus::Bus;
 use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_bus::relay::RelayHandle;
-use sosohappy_bus::{Bus, BusError};
 use sosohappy_common::{Account, Context};
-use sosohappy_events::types::{
-    ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
-};
-use sosohappy_events::{Envelope, EventId};
+use sosohappy_events::Envelope;
+use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationOutcome};
 use sosohappy_media::Images;
 
 use crate::copies;
@@ -75,7 +74,7 @@ impl Consumer<ContentModerated> for Moderated {
                 if outcome != ModerationOutcome::Applied {
                     tracing::info!(outcome = outcome.as_str(), "moderation order not applied");
                 }
-                self.acknowledge(author, meta.id, outcome).await?;
+                acknowledge_order(&*self.bus, &self.context, author, meta.id, outcome).await?;
             }
         }
         Ok(())
@@ -83,30 +82,6 @@ impl Consumer<ContentModerated> for Moderated {
 }
 
 impl Moderated {
-    /// Publishes `moderationApplied` for auth. The record of the order is consumed after that: the answer may come twice, but comes. A bus
-    /// that refuses it (without the topic or the right to write it) does not stop later orders: the audit keeps the state `ordered`.
-    async fn acknowledge(
-        &self,
-        author: &Account,
-        order: EventId,
-        outcome: ModerationOutcome,
-    ) -> Result<(), HandleError> {
-        let applied = ModerationApplied {
-            author: author.clone(),
-            service: self.context.service.to_owned(),
-            order,
-            decision: None,
-            outcome: Some(outcome),
-        };
-        let record = Envelope::new(applied, &self.context).to_outgoing();
-        let published = self.bus.publish(&[record]).await;
-        match published {
-            Err(error @ BusError::Refused(_)) => tracing::error!(%error, "moderationApplied not published"),
-            published => published.map_err(|error| HandleError::Unavailable(error.into()))?,
-        }
-        Ok(())
-    }
-
     /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
     async fn renew_images(&self, author: &Account, post: HiddenPost) -> Result<(), HandleError> {
         let clock = self.context.clock.as_ref();
