@@ -55,15 +55,10 @@ pub async fn run(run: &mut Run, calls: u32) -> anyhow::Result<()> {
 
 async fn measure(binaries: &Path, set: EngineSet, calls: u32) -> anyhow::Result<String> {
     let smtp = FakeSmtp::start().await;
+    let settings = [("SOSOHAPPY_AUTH__MAIL__URL", smtp.url())];
     let (fleet, engines) = match set {
-        EngineSet::Embedded => {
-            let settings = [("SOSOHAPPY_AUTH__MAIL__URL", smtp.url())];
-            (Cluster::embedded_with(binaries, &settings).await, "embedded")
-        }
-        EngineSet::Real => (
-            Cluster::real_with_mail(binaries, Some(smtp.url())).await,
-            "Kafka, MariaDB",
-        ),
+        EngineSet::Embedded => (Cluster::embedded_with(binaries, &settings).await, "embedded"),
+        EngineSet::Real => (Cluster::real_with(binaries, &settings).await, "Kafka, MariaDB"),
     };
     let addresses = addresses(fleet.replicas[0]);
     let bare = Bare::new(set).await?;

@@ -42,8 +42,10 @@ pub struct Cluster {
     pub operator_token: String,
     folder: tempfile::TempDir,
     real: Option<Real>,
-    /// The settings `events.…` of each service, where each is a process, and further ones that a test gives.
+    /// The settings `events.…` of each service, where each is a process.
     settings: BTreeMap<Service, Vec<(&'static str, String)>>,
+    /// Environment variables of every process, where each service is one.
+    environment: BTreeMap<String, String>,
     // Held for its drop: the ports stay reserved while a process is down.
     _reserved: ReservedPorts,
 }
@@ -101,24 +103,21 @@ impl Cluster {
             folder,
             real: None,
             settings: BTreeMap::new(),
+            environment: BTreeMap::new(),
             _reserved: reserved,
         }
     }
 
     /// Starts each service as a process, with two replicas of feed, dm and notice, on Kafka, MariaDB and the MongoDB-protocol server.
     pub async fn real(binaries: &Path) -> Self {
-        Self::real_with_mail(binaries, None).await
+        Self::real_with(binaries, &[]).await
     }
 
-    /// As [`Cluster::real`]; auth sends its mails to the server at `mail_url`.
-    pub async fn real_with_mail(binaries: &Path, mail_url: Option<&str>) -> Self {
+    /// As [`Cluster::real`], with settings as environment variables.
+    pub async fn real_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
         let real = Real::from_environment(prefix());
         let events = Service::ALL.map(|service| (service, vec![("EVENTS__URL", real.kafka.clone())]));
-        let mut settings = BTreeMap::from(events);
-        if let (Some(of_auth), Some(url)) = (settings.get_mut(&Service::Auth), mail_url) {
-            of_auth.push(("MAIL__URL", url.to_owned()));
-        }
-        Self::on(binaries, real, settings).await
+        Self::on(binaries, real, BTreeMap::from(events), settings).await
     }
 
     /// As [`Cluster::real`], on the secured listeners: TLS everywhere, passwords for the databases, and a Kafka user for each service with
@@ -138,10 +137,15 @@ impl Cluster {
                 .expect("fleet can be run");
             assert!(ran.status.success(), "fleet topics {more:?}: {ran:?}");
         }
-        Self::on(binaries, real, events).await
+        Self::on(binaries, real, events, &[]).await
     }
 
-    async fn on(binaries: &Path, real: Real, settings: BTreeMap<Service, Vec<(&'static str, String)>>) -> Self {
+    async fn on(
+        binaries: &Path,
+        real: Real,
+        events: BTreeMap<Service, Vec<(&'static str, String)>>,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be created");
         let entropy: &dyn Entropy = &SystemEntropy;
         let mut reserved = ReservedPorts::default();
@@ -153,6 +157,10 @@ impl Cluster {
             notice: reserved.reserve(),
         });
         let operator_token = entropy.hex(16);
+        let environment = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let environment = environment.chain([crash_file(folder.path())]).collect();
         let mut cluster = Self {
             processes: BTreeMap::new(),
             replicas,
@@ -161,7 +169,8 @@ impl Cluster {
             operator_token: operator_token.clone(),
             folder,
             real: Some(real),
-            settings,
+            settings: events,
+            environment,
             _reserved: reserved,
         };
 
@@ -246,9 +255,9 @@ impl Cluster {
             .expect("the service has a bus");
         let mut environment = secrets.clone();
         environment.extend(crate::patience::limits_by_environment());
-        environment.extend([crash_file(self.folder.path())]);
         let settings = events.into_iter().chain(of_service).chain(settings);
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
+        environment.extend(self.environment.clone());
         let binary = binaries.join(format!("sosohappy-{service}"));
         let process = Process::start(name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;
         self.processes.insert(name.to_owned(), process);
@@ -312,6 +321,15 @@ impl Cluster {
         let answer = request.bearer_auth(&self.operator_token).send().await;
         let answer = answer.expect("the entry answers");
         (answer.status(), answer.text().await.expect("a body"))
+    }
+
+    /// Returns the URL of the database of notice: `sqlite:<file>` or `mongodb://…`.
+    #[must_use]
+    pub fn inbox_url(&self) -> String {
+        match &self.real {
+            Some(real) => real.mongodb_url("notice"),
+            None => format!("sqlite:{}", self.path("data/notice.db")),
+        }
     }
 
     /// Returns the folder of all files of the cluster, logs included.
