@@ -30,7 +30,7 @@ use sosohappy_bus::consume::HandleError;
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, crash_point};
 use sosohappy_events::{EventId, Mixed};
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Version};
@@ -239,9 +239,11 @@ impl Delivery {
     /// Returns how many the inbox keeps. The caller counts them as [`Outcome::Kept`] once everything that it handles together is applied: after an
     /// error all of it is handled again.
     pub async fn keep_all(&self, raised: Vec<Raised>) -> Result<usize, HandleError> {
+        crash_point("notice.consumed");
         // All notices come before all pushes: a crash in between leaves the records unacknowledged, and they are handled again.
         let now = self.now();
         let kept = self.put_all(self.for_receivers(latest(raised)).await?, now).await?;
+        crash_point("notice.stored");
         let pushes: Vec<WaitingPush> = kept.iter().filter_map(|raised| raised.push(now)).collect();
         let (delivery_timeout, like_delay) = {
             let push = &self.settings.get().push;
@@ -257,6 +259,7 @@ impl Delivery {
         };
         let waits: Vec<_> = pushes.iter().map(|push| (push, wait(push))).collect();
         self.queue_all(&waits).await?;
+        crash_point("notice.push-queued");
         Ok(kept.len())
     }
 

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use sosohappy_access::Caller;
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::clock::Clock;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::{Account, Context, crash_point};
 use sosohappy_events::EventId;
 use sosohappy_realtime::{Marks, OnShown};
+use sosohappy_store::StoreError;
 
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::store::{Store, View};
@@ -33,7 +34,11 @@ impl ShownReports {
         let (settled_in, viewed_in) = (store.clone(), store.clone());
         let marks = Marks::spawn(context, move |notices: Vec<EventId>, at| {
             let store = settled_in.clone();
-            Box::pin(async move { store.settle(&notices, at).await })
+            Box::pin(async move {
+                store.settle(&notices, at).await?;
+                crash_point("notice.shown-recorded");
+                Ok::<_, StoreError>(())
+            })
         });
         let views = Marks::spawn(context, move |views: Vec<View>, _| {
             let store = viewed_in.clone();
@@ -81,13 +86,18 @@ impl ShownReports {
                 }
             }
         };
-        let (metrics, acknowledged) = (self.metrics.clone(), reached(Hop::Acknowledged));
+        let (metrics, written, acknowledged) =
+            (self.metrics.clone(), reached(Hop::Written), reached(Hop::Acknowledged));
         let on_shown = self.marks.on_shown(notice, move || {
             metrics.notice(Outcome::Shown);
             acknowledged();
             shown();
+            crash_point("notice.frame-shown");
         });
-        on_shown.on_written(reached(Hop::Written))
+        on_shown.on_written(move || {
+            written();
+            crash_point("notice.frame-written");
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{self, Correlation};
 use sosohappy_common::rate::Rate;
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context, WakeHandle};
+use sosohappy_common::{Account, Context, WakeHandle, crash_point};
 use sosohappy_events::EventId;
 use sosohappy_store::{Directory, StoreError};
 use tokio::task::JoinSet;
@@ -204,6 +204,7 @@ impl Worker {
     }
 
     async fn handle(&self, group: &PushGroup) -> Result<(), StoreError> {
+        crash_point("notice.push-taken");
         let now = self.context.clock.now();
         let push = &group.newest;
         let (kind, max_age) = (push.content.label(), self.settings.get().push.max_age);
@@ -230,6 +231,7 @@ impl Worker {
         match end.unwrap_or(Ok(End::Later(Pause::Growing)))? {
             End::Settled(outcome) => {
                 self.store.settle(&group.events, now).await?;
+                crash_point("notice.push-settled");
                 self.metrics.push(kind, outcome);
                 self.metrics.grouped(kind, group.events.len() - 1);
                 Ok(())
@@ -387,7 +389,10 @@ impl Worker {
         if let Target::Account(account) = &group.newest.target {
             self.store.add_banner(account, banner, occurred_at).await?;
         }
-        self.store.sent(&group.events, &banner.token).await
+        crash_point("notice.banner-recorded");
+        self.store.sent(&group.events, &banner.token).await?;
+        crash_point("notice.push-recorded");
+        Ok(())
     }
 
     /// Wakes the devices that show the banners, and sets the number on their icons.
@@ -444,6 +449,7 @@ impl Worker {
                 break;
             }
         }
+        crash_point("notice.push-answered");
         Ok(match result {
             Ok(()) => Answer::Sent,
             Err(PushError::Gone { since }) => {
