@@ -678,8 +678,7 @@ impl TakenPushes {
     }
 
     fn groups(&self) -> impl Iterator<Item = &[TakenPush]> {
-        let groups = self.0.chunk_by(|one, other| one.key() == other.key());
-        groups.map(|group| &group[..group.len().min(MOST_GROUPED as usize)])
+        self.0.chunk_by(|one, other| one.key() == other.key())
     }
 
     /// Returns the number of threads.

@@ -1420,6 +1420,30 @@ async fn a_long_thread_hides_no_other(bed: Bed) {
     assert!(bench.is_settled(long[count - 1]).await.unwrap());
 }
 
+/// The rest of a thread that has more pushes than a group stays due: it is not read, and another take has it at once.
+async fn a_thread_of_more_than_a_group_is_taken_in_parts(bed: Bed) {
+    let bench = bench(bed).await;
+    let count = MOST_GROUPED as usize + 1;
+    let long: Vec<WaitingPush> = (0..count)
+        .map(|_| WaitingPush {
+            content: PushContent::Like { date: 1 },
+            ..bench.push("lee", "kim", 1)
+        })
+        .collect();
+    for pushes in long.chunks(STORED_AT_ONCE) {
+        let waits: Vec<_> = pushes.iter().map(|push| (push, at(10))).collect();
+        bench.queue_all(&waits).await.unwrap();
+    }
+    let mut taken = HashSet::new();
+    for expected in [count - 1, 1, 0] {
+        let groups = bench.take_due(at(10), at(70), 1).await.unwrap();
+        let events: Vec<EventId> = groups.into_iter().flat_map(|group| group.events).collect();
+        assert_eq!(events.len(), expected);
+        taken.extend(events);
+    }
+    assert_eq!(taken.len(), count);
+}
+
 /// Notices without a push are settled, too: one that is queued late is not sent.
 async fn an_inbox_is_settled_by_few_statements(bed: Bed) {
     let bench = bench(bed).await;
@@ -1924,6 +1948,7 @@ on_both_engines!(
     pushes_of_a_thread_are_counted_by_the_minute,
     due_pushes_of_many_threads_are_taken_at_once_in_order,
     a_long_thread_hides_no_other,
+    a_thread_of_more_than_a_group_is_taken_in_parts,
     an_inbox_is_settled_by_few_statements,
     the_push_queue_has_a_size_and_an_earliest_time,
     pushes_of_one_thread_are_taken_together,

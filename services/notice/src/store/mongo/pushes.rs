@@ -14,8 +14,8 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes, WINDOW, broken,
-    cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
+    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes,
+    WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
 };
 
 #[async_trait]
@@ -313,7 +313,8 @@ impl MongoStore {
         Ok(threads)
     }
 
-    /// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far.
+    /// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far. At most
+    /// [`MOST_GROUPED`]: the rest stays due.
     async fn take_threads(
         &self,
         threads: &[String],
@@ -322,54 +323,58 @@ impl MongoStore {
         again: Timestamp,
     ) -> Result<TakenPushes, StoreError> {
         let pushes = self.collection(PUSHES);
-        let due = doc! { "thread": { "$in": threads }, "due_at": { "$lte": now.as_millisecond() } };
-        pushes.update_many(due, taking(name, again)).await?;
-        // What this replica got, and what is postponed.
-        let either = [
-            doc! { "taken": name },
-            doc! { "due_at": { "$exists": true }, "attempts": { "$gt": 0 }, "taken": { "$exists": false } },
+        let now = now.as_millisecond();
+        let due_or_postponed = [
+            doc! { "due_at": { "$lte": now } },
+            doc! { "due_at": { "$gt": now }, "attempts": { "$gt": 0 }, "taken": { "$exists": false } },
         ];
-        let of_threads = doc! { "thread": { "$in": threads }, "$or": either.as_slice() };
-        let mut found = pushes.find(of_threads).projection(taken_fields()).await?;
+        let free = doc! { "$or": due_or_postponed.as_slice() };
+        let mut of_threads = doc! { "thread": { "$in": threads } };
+        of_threads.extend(free.clone());
+        let mut found = pushes
+            .find(of_threads)
+            .sort(doc! { "thread": 1, "due_at": 1 })
+            .limit(i64::from(MOST_GROUPED))
+            .projection(taken_fields())
+            .await?;
         let (mut taken, mut postponed) = (Vec::new(), Vec::new());
         while let Some(push) = found.try_next().await? {
-            if push.contains_key("taken") {
+            if number(&push, "due_at")? <= now {
                 taken.push(taken_push(&push)?);
             } else {
                 postponed.push(taken_push(&push)?);
             }
         }
-        let along: Vec<EventId> = {
+        {
             let groups: HashSet<(&str, Option<&str>)> = taken.iter().map(TakenPush::key).collect();
-            let along = postponed.iter().filter(|push| groups.contains(&push.key()));
-            along.map(|push| push.event).collect()
-        };
-        taken.extend(self.take_postponed(&along, name, again).await?);
+            postponed.retain(|push| groups.contains(&push.key()));
+        }
+        taken.append(&mut postponed);
+        if taken.is_empty() {
+            return Ok(TakenPushes::new(threads, taken));
+        }
+        let events: Vec<EventId> = taken.iter().map(|push| push.event).collect();
+        let mut count = 0;
+        for events in events.chunks(STORED_AT_ONCE) {
+            let mut still_free = doc! { "_id": { "$in": ids(events) } };
+            still_free.extend(free.clone());
+            count += pushes.update_many(still_free, taking(name, again)).await?.matched_count;
+        }
+        if usize::try_from(count).is_ok_and(|count| count < events.len()) {
+            // Another replica has taken or settled some since they were read.
+            let mine = self.taken_under(name, &events).await?;
+            taken.retain(|push| mine.contains(&push.event));
+        }
         Ok(TakenPushes::new(threads, taken))
     }
 
-    /// Takes postponed pushes. Returns those that no other replica has taken since they were read.
-    async fn take_postponed(
-        &self,
-        events: &[EventId],
-        name: &str,
-        again: Timestamp,
-    ) -> Result<Vec<TakenPush>, StoreError> {
-        let mut taken = Vec::new();
-        if events.is_empty() {
-            return Ok(taken);
-        }
-        let pushes = self.collection(PUSHES);
-        let postponed = doc! {
-            "_id": { "$in": ids(events) },
-            "due_at": { "$exists": true },
-            "taken": { "$exists": false },
-        };
-        pushes.update_many(postponed, taking(name, again)).await?;
+    /// Returns those of the pushes that the take of this name has.
+    async fn taken_under(&self, name: &str, events: &[EventId]) -> Result<HashSet<EventId>, StoreError> {
         let mine = doc! { "_id": { "$in": ids(events) }, "taken": name };
-        let mut found = pushes.find(mine).projection(taken_fields()).await?;
+        let mut found = self.collection(PUSHES).find(mine).projection(doc! { "_id": 1 }).await?;
+        let mut taken = HashSet::new();
         while let Some(push) = found.try_next().await? {
-            taken.push(taken_push(&push)?);
+            taken.insert(parse_event(text(&push, "_id")?)?);
         }
         Ok(taken)
     }
@@ -390,11 +395,12 @@ impl MongoStore {
     }
 }
 
-/// The fields that [`taken_push`] reads.
+/// The fields that [`taken_push`] reads, and when the push is due.
 fn taken_fields() -> Document {
-    doc! { "thread": 1, "sent": 1, "actor": 1, "occurred_at": 1, "attempts": 1, "taken": 1 }
+    doc! { "thread": 1, "sent": 1, "actor": 1, "occurred_at": 1, "attempts": 1, "due_at": 1 }
 }
 
+/// Reads a push that is being taken: with one attempt more.
 fn taken_push(push: &Document) -> Result<TakenPush, StoreError> {
     Ok(TakenPush {
         event: parse_event(text(push, "_id")?)?,
@@ -402,7 +408,7 @@ fn taken_push(push: &Document) -> Result<TakenPush, StoreError> {
         sent: push.get("sent").map(ToString::to_string),
         actor: optional(push, "actor"),
         occurred_at: number(push, "occurred_at")?,
-        attempts: number(push, "attempts")?,
+        attempts: number(push, "attempts")? + 1,
     })
 }
 
