@@ -859,12 +859,13 @@ mod tests {
     use sosohappy_testkit::{Bed, Commands, EngineSet};
 
     use super::documents::owners;
+    use super::receipts::UNREAD;
     use super::stream::numbered;
     use super::*;
     use crate::SERVICE;
     use crate::domain::{Member, MessageDate, MessageIds, Party, Room, RoomName};
     use crate::socket::event;
-    use crate::store::{RoomOutcome, Rooms as _, Streams as _};
+    use crate::store::{Receipts, RoomOutcome, Rooms as _, Streams as _};
 
     /// A store whose commands are observed.
     async fn observed(bed: &Bed, context: &Context) -> (MongoStore, Commands) {
@@ -1022,6 +1023,61 @@ mod tests {
         assert_eq!(unread.len(), 20);
         assert!(unread.values().all(|count| *count == 1), "{unread:?}");
         assert_eq!(spent, Cost { reads: 1, writes: 0 });
+    }
+
+    /// What the index does not decide would be read from the messages, however many there are.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn unread_messages_are_counted_by_their_index() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
+        store.make_receipt_indexes().await.unwrap();
+        let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
+        let documents = (0..9).map(|number| {
+            let conversation = ConversationId::between(&kim, if number < 4 { &lee } else { &park });
+            let mut document = doc! { "_id": number, UNREAD: receipts::unread(&kim, &conversation) };
+            if number % 4 == 0 {
+                document.insert(HIDDEN_AT, 1_i64);
+            }
+            document
+        });
+        store.collection(MESSAGES).insert_many(documents).await.unwrap();
+
+        let unread = Receipts::unread(&store, &kim, &[]);
+        let (sent, count) = commands.documents_of(unread).await;
+        assert_eq!(count.unwrap(), 6, "three of nine are hidden");
+        let filters: Vec<Document> = sent
+            .iter()
+            .map(|(_, command)| {
+                let stages = command.get_array("pipeline").expect("a count");
+                let first = stages[0].as_document().expect("a stage");
+                first.get_document("$match").expect("a condition").clone()
+            })
+            .collect();
+        let of_all: Vec<&Document> = filters.iter().filter(|filter| filter.len() == 1).collect();
+        assert_eq!((filters.len(), of_all.len()), (2, 1), "{filters:?}");
+        let explain = doc! {
+            "explain": {
+                "find": MESSAGES,
+                "filter": of_all[0].clone(),
+                "projection": { "_id": 0, UNREAD: 1 },
+            },
+            "verbosity": "queryPlanner",
+        };
+        let plan = store.database.database().run_command(explain).await.unwrap();
+        let planner = plan.get_document("queryPlanner").expect("a plan");
+        let plan = planner.get_document("winningPlan").expect("a plan").to_string();
+        assert!(
+            plan.contains("\"message_unread\"") && !plan.contains("\"filter\""),
+            "{plan}"
+        );
+
+        let blocked = [lee];
+        let unread = Receipts::unread(&store, &kim, &blocked);
+        assert_eq!(unread.await.unwrap(), 3, "of park, two of whose five are hidden");
     }
 
     /// Case E7.

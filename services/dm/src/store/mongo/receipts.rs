@@ -13,7 +13,7 @@ use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
 use super::changes::HIDDEN_AT;
 use super::documents::{ids_of, message_of, stored_of};
-use super::indexes::{index, sparse};
+use super::indexes::{index, partial, sparse};
 use super::requests::HELD;
 use super::stream::NUMBER;
 use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
@@ -42,6 +42,14 @@ impl MongoStore {
     pub(super) async fn make_receipt_indexes(&self) -> Result<(), StoreError> {
         self.collection(MESSAGES)
             .create_index(sparse("message_unread", doc! { UNREAD: 1 }))
+            .await?;
+        let hidden = doc! { HIDDEN_AT: { "$exists": true } };
+        self.collection(MESSAGES)
+            .create_index(partial(
+                "message_unread_hidden",
+                doc! { UNREAD: 1, HIDDEN_AT: 1 },
+                hidden,
+            ))
             .await?;
         self.collection(WATERMARKS)
             .create_index(sparse("watermark_accounts", doc! { "accounts": 1 }))
@@ -231,13 +239,19 @@ impl Receipts for MongoStore {
     async fn unread(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError> {
         let person = account.fingerprint();
         // The character after the colon.
-        let person = doc! { "$gt": format!("{person}:"), "$lt": format!("{person};") };
-        let mut theirs = doc! { UNREAD: person, HIDDEN_AT: null };
+        let mut theirs = doc! { "$gt": format!("{person}:"), "$lt": format!("{person};") };
         if !hidden.is_empty() {
-            let hidden: Vec<String> = hidden.iter().map(Account::fingerprint).collect();
-            theirs.insert("from", doc! { "$nin": hidden });
+            let hidden = hidden
+                .iter()
+                .map(|sender| unread(account, &ConversationId::between(account, sender)));
+            theirs.insert("$nin", hidden.collect::<Vec<_>>());
         }
-        Ok(self.collection(MESSAGES).count_documents(theirs).await?)
+        // Two counts, each of an index alone: no index says of a message that it has no `hiddenAt`, so that each would be read.
+        let messages = self.collection(MESSAGES);
+        let all = messages.count_documents(doc! { UNREAD: theirs.clone() });
+        let moderated = messages.count_documents(doc! { UNREAD: theirs, HIDDEN_AT: { "$gt": i64::MIN } });
+        let (all, moderated) = futures::try_join!(all.into_future(), moderated.into_future())?;
+        Ok(all.saturating_sub(moderated))
     }
 
     async fn sent(
