@@ -190,28 +190,27 @@ impl Pushes for MongoStore {
     }
 
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let over = (now - WINDOW).as_millisecond();
-        retrying(|| async {
-            let open = doc! { "_id": &thread.0, "started_at": { "$gt": over } };
-            let counted = self
+        // An absent field compares as less than any number: a new document begins a minute.
+        let is_over = doc! { "$lte": ["$started_at", (now - WINDOW).as_millisecond()] };
+        // Both see the document as it was.
+        let counted = vec![doc! { "$set": {
+            "started_at": { "$cond": [is_over.clone(), now.as_millisecond(), "$started_at"] },
+            "sent": { "$cond": [is_over, 1_i64, { "$add": ["$sent", 1_i64] }] },
+        } }];
+        let window = retrying(|| async {
+            let window = self
                 .collection(WINDOWS)
-                .find_one_and_update(open, doc! { "$inc": { "sent": 1_i64 } })
+                .find_one_and_update(doc! { "_id": &thread.0 }, counted.clone())
+                .upsert(true)
                 .return_document(ReturnDocument::After)
-                .await?;
-            if let Some(window) = counted {
-                let end = timestamp(number(&window, "started_at")?)? + WINDOW;
-                return Ok((number(&window, "sent")? > i64::from(limit)).then_some(end));
-            }
-            let ended = doc! { "_id": &thread.0, "started_at": { "$lte": over } };
-            let first = doc! { "$set": { "started_at": now.as_millisecond(), "sent": 1_i64 } };
-            match self.upsert(WINDOWS, ended, first).await {
-                Ok(true) => Ok(None),
-                // Another replica began the minute.
-                Ok(false) => Err(StoreError::Retry(anyhow::anyhow!("the window changed meanwhile"))),
-                Err(error) => Err(error.retry_if_taken(&[ID_INDEX])),
-            }
+                .await;
+            // Another replica began the first minute.
+            window.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))
         })
-        .await
+        .await?;
+        let window = window.ok_or_else(|| broken("a window is not there"))?;
+        let end = timestamp(number(&window, "started_at")?)? + WINDOW;
+        Ok((number(&window, "sent")? > i64::from(limit)).then_some(end))
     }
 }
 
