@@ -354,7 +354,8 @@ pub trait Inbox: Debug + Send + Sync {
     /// Returns those of the events whose notices or messages the account has read, or that were withdrawn.
     async fn handled(&self, account: &Account, events: &[EventId]) -> Result<Vec<EventId>, StoreError>;
 
-    /// Raises the number up to which the account has read, at most to its newest. Returns the notices that were unread until then.
+    /// Settles the pushes of the account's notices up to a number, and raises the number up to which it has read, at most to its newest. Returns
+    /// the notices that were unread until then. The number comes last: after a crash in between they are unread, and the call can be made again.
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;
 
     /// Returns the number up to which the account has read; 0 when nothing.

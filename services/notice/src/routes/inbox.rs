@@ -249,8 +249,7 @@ pub async fn read_notice(
 ) -> Result<Json<Unread>, Error> {
     let seq = i64::try_from(params.seq.0).unwrap_or(i64::MAX);
     let now = app.context.clock.now();
-    let read = app.store.read(&caller.account, seq, now).await?;
-    app.store.settle(&read, now).await?;
+    app.store.read(&caller.account, seq, now).await?;
     app.banners
         .withdraw_handled(&caller.account, Some(caller.session), now)
         .await?;

@@ -1548,9 +1548,23 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     let read = bench.read(&kim, numbers[1], at(10)).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));
+    for (notice, is_read) in notices.iter().zip([true, true, false, false, false]) {
+        assert_eq!(bench.is_settled(notice.event).await.unwrap(), is_read);
+    }
     assert_eq!(bench.read(&kim, numbers[0], at(11)).await.unwrap(), []);
     assert_eq!(bench.read_until(&kim).await.unwrap(), numbers[1]);
-    assert_eq!(bench.read(&kim, i64::MAX, at(12)).await.unwrap().len(), 3);
+    let (commands, read) = bench.commands.documents_of(bench.read(&kim, i64::MAX, at(12))).await;
+    assert_eq!(read.unwrap().len(), 3);
+    let is_update = |(name, command): &(String, Document)| {
+        (name == "update").then(|| command.get_str("update").expect("a collection").to_owned())
+    };
+    let mut updated: Vec<String> = commands.iter().filter_map(is_update).collect();
+    updated.dedup();
+    let expected: &[&str] = match bench.bed.set {
+        EngineSet::Embedded => &[],
+        EngineSet::Real => &["push", "inbox_read"],
+    };
+    assert_eq!(updated, expected, "the pushes first");
     assert_eq!(
         bench.read_until(&kim).await.unwrap(),
         numbers[4],

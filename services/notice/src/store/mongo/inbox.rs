@@ -11,7 +11,9 @@ use sosohappy_store::{StoreError, retrying};
 use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
+use crate::store::{
+    Following, Inbox, Listing, NoticeGroup, Pushes as _, StoredNotice, View, broken, parse_account, timestamp,
+};
 
 /// Returns the update of one view, as [`Database::update_each`](sosohappy_store::mongo::Database::update_each) takes it. Only an opened socket
 /// makes the document of an account.
@@ -186,14 +188,12 @@ impl Inbox for MongoStore {
 
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
         let notices = self.collection(NOTICES);
-        let newest = self.end(account, -1).await?;
-        let (seq, before) = (seq.min(newest.unwrap_or_default()), self.read_until(account).await?);
+        let (newest, before) = futures::try_join!(self.end(account, -1), self.read_until(account))?;
+        let seq = seq.min(newest.unwrap_or_default());
         if seq <= before {
             return Ok(Vec::new());
         }
-        // Two calls at once may both return a notice; it is settled twice then, which changes nothing.
-        let later = doc! { "$max": { "read_seq": seq, "read_at": now.as_millisecond() } };
-        self.upsert(READ, doc! { "_id": account.as_str() }, later).await?;
+        // Two calls at once may both settle a notice, which changes nothing.
         let read = doc! {
             "account": account.as_str(),
             "seq": { "$gt": before, "$lte": seq },
@@ -204,6 +204,9 @@ impl Inbox for MongoStore {
         while let Some(notice) = found.try_next().await? {
             events.push(parse_event(text(&notice, "_id")?)?);
         }
+        self.settle(&events, now).await?;
+        let later = doc! { "$max": { "read_seq": seq, "read_at": now.as_millisecond() } };
+        self.upsert(READ, doc! { "_id": account.as_str() }, later).await?;
         Ok(events)
     }
 

@@ -9,7 +9,8 @@ use sosohappy_store::sqlite::Engine;
 use sosohappy_store::{StoreError, retrying};
 use sqlx::QueryBuilder;
 
-use super::{SqliteStore, is_erased, push_events, pushes::event};
+use super::pushes::{event, settle};
+use super::{SqliteStore, is_erased, push_events};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
 
@@ -179,7 +180,7 @@ impl Inbox for SqliteStore {
     }
 
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
-        let read: Vec<Vec<u8>> = retrying(|| async {
+        retrying(|| async {
             let mut tx = self.database.begin().await?;
             let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM notice WHERE account = ?")
                 .bind(account.as_str())
@@ -202,7 +203,7 @@ impl Inbox for SqliteStore {
             .bind(now.as_millisecond())
             .execute(&mut *tx)
             .await?;
-            let read = sqlx::query_scalar(
+            let read: Vec<Vec<u8>> = sqlx::query_scalar(
                 "SELECT event_id FROM notice WHERE account = ? AND seq > ? AND seq <= ? AND withdrawn = 0",
             )
             .bind(account.as_str())
@@ -210,11 +211,12 @@ impl Inbox for SqliteStore {
             .bind(seq)
             .fetch_all(&mut *tx)
             .await?;
+            let read = read.into_iter().map(event).collect::<Result<Vec<_>, _>>()?;
+            settle(&mut tx, &read, now).await?;
             tx.commit().await?;
             Ok(read)
         })
-        .await?;
-        read.into_iter().map(event).collect()
+        .await
     }
 
     async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {

@@ -50,20 +50,7 @@ impl Pushes for SqliteStore {
         }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            for events in events.chunks(STORED_AT_ONCE) {
-                let mut query = QueryBuilder::<Engine>::new("INSERT INTO push (event_id, occurred_at, queued_at) ");
-                query.push_values(events, |mut row, event| {
-                    row.push_bind(event.0.as_bytes().to_vec())
-                        .push_bind(now.as_millisecond())
-                        .push_bind(now.as_millisecond());
-                });
-                query.push(
-                    " ON CONFLICT (event_id) DO UPDATE
-                    SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0,
-                        cause = NULL",
-                );
-                query.build().execute(&mut *tx).await?;
-            }
+            settle(&mut tx, events, now).await?;
             Ok(tx.commit().await?)
         })
         .await
@@ -247,6 +234,25 @@ impl Pushes for SqliteStore {
         let end = timestamp(started_at)? + WINDOW;
         Ok((sent > i64::from(limit)).then_some(end))
     }
+}
+
+/// Settles pushes, also those that are queued later.
+pub(super) async fn settle(tx: &mut Tx, events: &[EventId], now: Timestamp) -> Result<(), StoreError> {
+    for events in events.chunks(STORED_AT_ONCE) {
+        let mut query = QueryBuilder::<Engine>::new("INSERT INTO push (event_id, occurred_at, queued_at) ");
+        query.push_values(events, |mut row, event| {
+            row.push_bind(event.0.as_bytes().to_vec())
+                .push_bind(now.as_millisecond())
+                .push_bind(now.as_millisecond());
+        });
+        query.push(
+            " ON CONFLICT (event_id) DO UPDATE
+            SET account = NULL, token = NULL, actor = NULL, content = NULL, sent = NULL, due_at = NULL, thread = NULL, taken = 0,
+                cause = NULL",
+        );
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 /// Inserts pushes. Those that wait already happened again.
