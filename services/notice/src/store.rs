@@ -322,6 +322,15 @@ pub struct Listing<'a> {
     pub limit: u32,
 }
 
+/// What an account has read of its inbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadState {
+    /// The number up to which it has read; 0 when nothing.
+    pub seq: i64,
+    /// The latest time of [`Inbox::viewed`].
+    pub viewed_at: Option<Timestamp>,
+}
+
 /// A client of version 1, which does not say what was read, opened a socket or showed a frame.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -358,8 +367,12 @@ pub trait Inbox: Debug + Send + Sync {
     /// the notices that were unread until then. The number comes last: after a crash in between they are unread, and the call can be made again.
     async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;
 
-    /// Returns the number up to which the account has read; 0 when nothing.
-    async fn read_until(&self, account: &Account) -> Result<i64, StoreError>;
+    async fn read_state(&self, account: &Account) -> Result<ReadState, StoreError>;
+
+    /// Returns [`ReadState::seq`].
+    async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {
+        Ok(self.read_state(account).await?.seq)
+    }
 
     /// Counts the notices after a number, of those that happened after `since`. One that happened before, but was consumed after the client's
     /// view at `since`, never counts. It reads what it counts, and not the whole inbox: by the number if it is above 0, else by the time.
@@ -373,9 +386,6 @@ pub trait Inbox: Debug + Send + Sync {
 
     /// Notes when clients of version 1 opened a socket or showed a frame. Nothing for an account that resigned since.
     async fn viewed(&self, views: &[View]) -> Result<(), StoreError>;
-
-    /// Returns the latest time of [`Inbox::viewed`].
-    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// The messages that an account has from a sender.
@@ -584,8 +594,9 @@ pub trait Pushes: Debug + Send + Sync {
     /// Returns the size and the earliest time of the queue. It reads one index.
     async fn push_queue(&self) -> Result<PushQueue, StoreError>;
 
-    /// Records that a device got the pushes: a later try leaves it out.
-    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError>;
+    /// Records that a device got the pushes: a later try leaves it out. Returns whether all of them still wait: one that was read or withdrawn
+    /// meanwhile does not.
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<bool, StoreError>;
 
     /// Remembers the banner that a device of the account was sent; it replaces the one of that name on the device. Nothing if the account
     /// was erased after `occurred_at`.
@@ -745,6 +756,23 @@ pub async fn open(settings: &InboxSettings, context: &Context) -> anyhow::Result
         "mongodb" | "mongodb+srv" => Ok(mongo::open(settings, context).await?),
         _ => bail!("expected sqlite:<file> or mongodb://<host>/<database>"),
     }
+}
+
+/// Opens the inbox as [`open`] does, and records the commands to `MongoDB`, where it has no background tasks.
+#[cfg(test)]
+pub async fn open_observed(
+    settings: &InboxSettings,
+    context: &Context,
+    commands: &sosohappy_testkit::Commands,
+) -> anyhow::Result<Opened> {
+    if settings.url.scheme() == "sqlite" {
+        return open(settings, context).await;
+    }
+    let handler = commands.handler();
+    let opened = mongo::open_with(settings, context, |options| {
+        options.command_event_handler = Some(handler);
+    });
+    Ok(opened.await?)
 }
 
 /// Returns the stored form of a push's cause.

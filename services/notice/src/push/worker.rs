@@ -261,13 +261,17 @@ impl Worker {
         let (Target::Account(account), Some(kind)) = (&push.target, push.content.kind()) else {
             return Ok(Gate::Send);
         };
-        if let Some(mute) = push.mute()
-            && self.store.is_muted(account, &mute).await?
-        {
+        let is_muted = async {
+            match push.mute() {
+                Some(mute) => self.store.is_muted(account, &mute).await,
+                None => Ok(false),
+            }
+        };
+        let (is_muted, stored) = tokio::try_join!(is_muted, self.store.preferences(account))?;
+        if is_muted {
             return Ok(Gate::Refuse);
         }
-        let preferences = self.store.preferences(account).await?.preferences;
-        Ok(preferences.gate(kind, now))
+        Ok(stored.preferences.gate(kind, now))
     }
 
     /// Returns in which thread a group has to wait, and until when, if it is over a limit:
@@ -334,13 +338,17 @@ impl Worker {
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
-        let Some(wording) = self.wording(group).await else {
+        let badge = async {
+            match &push.target {
+                Target::Account(account) => self.badge(account).await.map(Some),
+                Target::Token(_) => Ok(None),
+            }
+        };
+        let (wording, badge) = tokio::join!(self.wording(group), badge);
+        let Some(wording) = wording else {
             return Ok(End::Later(Pause::Growing));
         };
-        let badge = match &push.target {
-            Target::Account(account) => Some(self.badge(account).await?),
-            Target::Token(_) => None,
-        };
+        let badge = badge?;
 
         let open = devices.iter().filter(|device| !push.sent.contains(&device.token));
         let answers = join_all(open.map(|device| {
@@ -355,22 +363,22 @@ impl Worker {
                     name: text.collapse.clone().unwrap_or_else(|| push.event.to_string()),
                 };
                 let answer = self.send(group, &device.token, &[PushMessage::Alert(text)]).await?;
-                if matches!(answer, Answer::Sent) {
-                    self.record(group, &banner).await?;
+                if matches!(answer, Answer::Sent)
+                    && !self.record(group, &banner).await?
+                    && let Target::Account(account) = &push.target
+                {
+                    self.withdraw_if_handled(account, push.event).await?;
                 }
                 Ok(answer)
             }
         }))
         .await;
-        if let Target::Account(account) = &push.target
-            && answers.iter().any(|answer| matches!(answer, Ok(Answer::Sent)))
-        {
-            self.withdraw_if_handled(account, push.event).await?;
-        }
         Self::end(push, answers)
     }
 
-    /// Removes banners of a push that was read or withdrawn while it was sent: what handled it did not see them.
+    /// Removes banners of a push that was read or withdrawn while it was sent: what handled it may not have seen them. It settles or withdraws
+    /// the push before it looks for banners, and the banner of a push is recorded before it is asked whether the push waits: so one of the two
+    /// sees the other.
     async fn withdraw_if_handled(&self, account: &Account, event: EventId) -> Result<(), StoreError> {
         if self.store.handled(account, &[event]).await?.is_empty() {
             return Ok(());
@@ -382,17 +390,17 @@ impl Worker {
         banners.withdraw_handled(account, None, self.context.clock.now()).await
     }
 
-    /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner.
-    async fn record(&self, group: &PushGroup, banner: &Banner) -> Result<(), StoreError> {
+    /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner. Returns whether the push waits.
+    async fn record(&self, group: &PushGroup, banner: &Banner) -> Result<bool, StoreError> {
         let occurred_at = group.newest.occurred_at;
         self.metrics.reached(Hop::Pushed, occurred_at, self.context.clock.now());
         if let Target::Account(account) = &group.newest.target {
             self.store.add_banner(account, banner, occurred_at).await?;
         }
         crash_point("notice.banner-recorded");
-        self.store.sent(&group.events, &banner.token).await?;
+        let waits = self.store.sent(&group.events, &banner.token).await?;
         crash_point("notice.push-recorded");
-        Ok(())
+        Ok(waits)
     }
 
     /// Wakes the devices that show the banners, and sets the number on their icons.
@@ -480,11 +488,12 @@ impl Worker {
     /// does, but only since the last view of a client of version 1, which does not say what was read. What happened before that view but was
     /// consumed after it never counts.
     async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
-        let hidden = self.directory.blocked_with(account).await?;
-        let read = self.store.read_until(account).await?;
-        let since = self.store.viewed_until(account).await?;
-        let notices = self.store.unread(account, &hidden, read, since).await?;
-        Ok(notices + self.store.unread_messages(account, &hidden, since).await?)
+        let (hidden, read) = tokio::try_join!(self.directory.blocked_with(account), self.store.read_state(account))?;
+        let (notices, messages) = tokio::try_join!(
+            self.store.unread(account, &hidden, read.seq, read.viewed_at),
+            self.store.unread_messages(account, &hidden, read.viewed_at),
+        )?;
+        Ok(notices + messages)
     }
 
     /// Returns the content with the present nicknames; `None` while they are not available.

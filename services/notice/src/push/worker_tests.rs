@@ -7,7 +7,8 @@ use sosohappy_access::Denied;
 use sosohappy_common::clock::ManualClock;
 use sosohappy_events::EventId;
 use sosohappy_events::types::{Relation, SessionId, State};
-use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually, on_both_engines};
+use sosohappy_testkit::statements::Cost;
+use sosohappy_testkit::{Bed, Commands, EngineSet, PATIENCE, eventually, on_both_engines};
 
 use super::*;
 use crate::banners::Banners;
@@ -68,6 +69,8 @@ struct Bench {
     worker: Worker,
     gateway: Arc<Fake>,
     clock: Arc<ManualClock>,
+    /// On `MongoDB`.
+    commands: Commands,
     _bed: Bed,
 }
 
@@ -80,7 +83,9 @@ async fn bench_on(bed: Bed) -> Bench {
     let clock = ManualClock::at(Timestamp::from_second(1_700_000_000).unwrap());
     let mut context = bed.context("notice-service");
     context.clock = clock.clone();
-    let opened = store::open(&settings.get().inbox, &context).await.unwrap();
+    let commands = Commands::default();
+    let opened = store::open_observed(&settings.get().inbox, &context, &commands);
+    let opened = opened.await.unwrap();
     let gateway = Arc::new(Fake::default());
     let worker = Worker {
         settings,
@@ -97,6 +102,7 @@ async fn bench_on(bed: Bed) -> Bench {
         worker,
         gateway,
         clock,
+        commands,
         _bed: bed,
     }
 }
@@ -148,6 +154,24 @@ impl Bench {
             date: 2_023_090_513_248_392,
         };
         self.queue(Target::Account(account(author)), Some(liker), content).await
+    }
+
+    /// Queues the push of a like that the inbox has.
+    async fn stored_like(&self, liker: &str, author: &str) -> EventId {
+        let event = self.like(liker, author).await;
+        let now = self.worker.context.clock.now();
+        let notice = Notice {
+            event,
+            receiver: account(author),
+            occurred_at: now,
+            content: Content::Like {
+                liker: account(liker),
+                known_as: liker.to_owned(),
+                date: 2_023_090_513_248_392,
+            },
+        };
+        self.worker.store.add(&notice, now).await.unwrap();
+        event
     }
 
     async fn after(&self, time: Duration) -> usize {
@@ -532,18 +556,7 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
         bench.device("kim", session, token).await;
     }
     let now = bench.worker.context.clock.now();
-    let event = bench.like("lee", "kim").await;
-    let notice = Notice {
-        event,
-        receiver: kim.clone(),
-        occurred_at: now,
-        content: Content::Like {
-            liker: account("lee"),
-            known_as: "lee".to_owned(),
-            date: 2_023_090_513_248_392,
-        },
-    };
-    bench.worker.store.add(&notice, now).await.unwrap();
+    let event = bench.stored_like("lee", "kim").await;
     assert_eq!(bench.after(SOON).await, 1);
     assert_eq!(bench.sent().len(), 3);
     let banners = Banners {
@@ -579,6 +592,49 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
     assert_eq!(bench.sent(), [], "no banner");
     assert!(bench.worker.store.banners(&kim).await.unwrap().is_empty());
+}
+
+/// A provider that gets pushes while their account reads them.
+#[derive(Debug)]
+struct ReadMeanwhile {
+    account: Account,
+    banners: Banners,
+    at: Timestamp,
+}
+
+#[async_trait]
+impl Gateway for ReadMeanwhile {
+    async fn push(&self, _device: &str, _event: EventId, message: &PushMessage) -> Result<(), PushError> {
+        if matches!(message, PushMessage::Alert(_)) {
+            let read = self.banners.store.read(&self.account, i64::MAX, self.at).await;
+            assert_eq!(read.unwrap().len(), 1);
+            self.banners
+                .withdraw_handled(&self.account, None, self.at)
+                .await
+                .unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// What reads it finds no banner yet.
+async fn a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner(bed: Bed) {
+    let mut bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    bench.stored_like("lee", "kim").await;
+    let kim = account("kim");
+    bench.worker.gateway = Arc::new(ReadMeanwhile {
+        account: kim.clone(),
+        banners: Banners {
+            store: bench.worker.store.clone(),
+            pushes: PushHandle::default(),
+        },
+        at: bench.worker.context.clock.now(),
+    });
+    assert_eq!(bench.after(SOON).await, 1);
+    assert!(bench.worker.store.banners(&kim).await.unwrap().is_empty());
+    assert_eq!(bench.after(SOON).await, 1, "a push removes the banner");
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
 }
 
 fn message(text: &str) -> PushContent {
@@ -721,8 +777,28 @@ on_both_engines!(
     a_burst_of_one_sender_is_few_pushes,
     a_burst_while_the_provider_is_unavailable_is_one_push,
     a_banner_is_removed_from_other_devices_when_it_is_read,
+    a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner,
     likes_of_a_post_are_one_push,
 );
+
+/// | | reads | writes |
+/// | --- | --- | --- |
+/// | take | due threads, their pushes, contents | taken |
+/// | gate and limits | mute, preferences | of the thread, of the account |
+/// | devices, number on the icon | devices, blocks, what was read, notices, messages | |
+/// | record | whether the account was erased | banner, sent, settled |
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_to_one_device_takes_few_commands() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bench = bench_on(Bed::new(EngineSet::Real).await).await;
+    bench.device("kim", 1, "phone").await;
+    bench.like("lee", "kim").await;
+    let (cost, taken) = bench.commands.cost_of("push", bench.after(SOON)).await;
+    assert_eq!((taken, bench.sent().len()), (1, 1));
+    assert_eq!(cost, Cost { reads: 11, writes: 6 });
+}
 
 #[tokio::test]
 async fn nothing_is_pushed_to_a_suspended_account() {

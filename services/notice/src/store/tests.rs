@@ -42,16 +42,8 @@ async fn bench(bed: Bed) -> Bench {
         .clone();
     let context = bed.context("notice-service");
     let commands = Commands::default();
-    let handler = commands.handler();
-    let opened = match bed.set {
-        EngineSet::Embedded => open(&inbox, &context).await.expect("the inbox opens"),
-        EngineSet::Real => {
-            let opened = mongo::open_with(&inbox, &context, |options| {
-                options.command_event_handler = Some(handler);
-            });
-            opened.await.expect("the inbox opens")
-        }
-    };
+    let opened = open_observed(&inbox, &context, &commands).await;
+    let opened = opened.expect("the inbox opens");
     Bench {
         opened,
         context,
@@ -149,6 +141,10 @@ impl Bench {
             EngineSet::Embedded => cost_of(name, &self.bed, work).await,
             EngineSet::Real => self.commands.cost_of(name, work).await,
         }
+    }
+
+    async fn viewed_until(&self, account: &Account) -> Option<Timestamp> {
+        self.read_state(account).await.unwrap().viewed_at
     }
 
     async fn push_groups(&self, second: i64) -> Vec<PushGroup> {
@@ -1406,7 +1402,7 @@ async fn a_long_thread_hides_no_other(bed: Bed) {
     // What was sent, postponed or settled together is written together.
     let long = &groups[0].events;
     let writes = async {
-        bench.sent(long, "phone").await.unwrap();
+        assert!(bench.sent(long, "phone").await.unwrap());
         bench.postpone(long, at(20)).await.unwrap();
         bench.defer(long, &groups[0].thread, at(20)).await.unwrap();
         bench.settle(long, at(20)).await.unwrap();
@@ -1418,6 +1414,12 @@ async fn a_long_thread_hides_no_other(bed: Bed) {
     };
     assert_eq!((cost.reads, cost.writes), (0, 4 * statements));
     assert!(bench.is_settled(long[count - 1]).await.unwrap());
+    let (settled, waiting) = (long[0], groups[1].events[0]);
+    assert!(
+        !bench.sent(&[settled, waiting], "phone").await.unwrap(),
+        "one does not wait"
+    );
+    assert!(bench.sent(&[waiting], "phone").await.unwrap());
 }
 
 /// The rest of a thread that has more pushes than a group stays due: it is not read, and another take has it at once.
@@ -1702,7 +1704,7 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
         assert!(bench.add_message(&message(number, "kim", "lee", second)).await.unwrap());
     }
     let counted = async || {
-        let since = bench.viewed_until(&kim).await.unwrap();
+        let since = bench.viewed_until(&kim).await;
         let notices = bench.unread(&kim, &[], 0, since).await.unwrap();
         (notices, bench.unread_messages(&kim, &[], since).await.unwrap())
     };
@@ -1717,7 +1719,7 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
         authorized_at: None,
     };
     bench.viewed(&[showed(15)]).await.unwrap();
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None, "no socket was opened");
+    assert_eq!(bench.viewed_until(&kim).await, None, "no socket was opened");
     assert_eq!(counted().await, (2, 2));
     let views = [opened(&kim, 5, 1), opened(&lee, 5, 1)];
     let (cost, written) = bench.cost_of("views", bench.viewed(&views)).await;
@@ -1729,7 +1731,7 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
     bench.viewed(&[showed(15)]).await.unwrap();
     assert_eq!(counted().await, (1, 1));
     bench.viewed(&[opened(&kim, 12, 1), showed(13)]).await.unwrap();
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(15)), "a late write");
+    assert_eq!(bench.viewed_until(&kim).await, Some(at(15)), "a late write");
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0, "viewed is not read");
     // Of an account that has read by number, too.
     for (since, expected) in [(5, 1), (20, 0)] {
@@ -1739,16 +1741,16 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
 
     bench.read(&kim, i64::MAX, at(31)).await.unwrap();
     bench.viewed(&[opened(&kim, 40, 1)]).await.unwrap();
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(40)));
+    assert_eq!(bench.viewed_until(&kim).await, Some(at(40)));
     assert!(bench.read_until(&kim).await.unwrap() > 0, "what was read stays");
 
     // Its sockets are closed a moment after the resignation.
     bench.erase(&bench.erasure("kim", 50), at(50)).await.unwrap();
     bench.viewed(&[opened(&kim, 51, 45), showed(52)]).await.unwrap();
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), None);
+    assert_eq!(bench.viewed_until(&kim).await, None);
     bench.viewed(&[opened(&kim, 60, 55)]).await.unwrap();
-    assert_eq!(bench.viewed_until(&kim).await.unwrap(), Some(at(60)), "signed up again");
-    assert_eq!(bench.viewed_until(&lee).await.unwrap(), Some(at(5)));
+    assert_eq!(bench.viewed_until(&kim).await, Some(at(60)), "signed up again");
+    assert_eq!(bench.viewed_until(&lee).await, Some(at(5)));
 }
 
 async fn messages_of_resigned_people_do_not_count(bed: Bed) {

@@ -12,7 +12,8 @@ use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{
-    Following, Inbox, Listing, NoticeGroup, Pushes as _, StoredNotice, View, broken, parse_account, timestamp,
+    Following, Inbox, Listing, NoticeGroup, Pushes as _, ReadState, StoredNotice, View, broken, parse_account,
+    timestamp,
 };
 
 /// Returns the update of one view, as [`Database::update_each`](sosohappy_store::mongo::Database::update_each) takes it. Only an opened socket
@@ -210,12 +211,16 @@ impl Inbox for MongoStore {
         Ok(events)
     }
 
-    async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {
+    async fn read_state(&self, account: &Account) -> Result<ReadState, StoreError> {
         let read = self.collection(READ).find_one(doc! { "_id": account.as_str() }).await?;
-        Ok(read
-            .map(|read| number(&read, "read_seq"))
-            .transpose()?
-            .unwrap_or_default())
+        let Some(read) = read else {
+            return Ok(ReadState::default());
+        };
+        let is_viewed = read.contains_key("viewed_at");
+        Ok(ReadState {
+            seq: number(&read, "read_seq")?,
+            viewed_at: is_viewed.then(|| timestamp(number(&read, "viewed_at")?)).transpose()?,
+        })
     }
 
     async fn unread(
@@ -252,12 +257,6 @@ impl Inbox for MongoStore {
             }
         }
         Ok(())
-    }
-
-    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError> {
-        let read = self.collection(READ).find_one(doc! { "_id": account.as_str() }).await?;
-        let viewed = read.filter(|read| read.contains_key("viewed_at"));
-        viewed.map(|read| timestamp(number(&read, "viewed_at")?)).transpose()
     }
 }
 

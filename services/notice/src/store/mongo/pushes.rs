@@ -110,7 +110,7 @@ impl Pushes for MongoStore {
         })
     }
 
-    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<bool, StoreError> {
         self.update_waiting(events, doc! { "$addToSet": { "sent": token } })
             .await
     }
@@ -178,7 +178,8 @@ impl Pushes for MongoStore {
 
     async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError> {
         let later = doc! { "$set": { "due_at": due.as_millisecond() }, "$unset": { "taken": "" } };
-        self.update_waiting(events, later).await
+        self.update_waiting(events, later).await?;
+        Ok(())
     }
 
     async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError> {
@@ -186,7 +187,8 @@ impl Pushes for MongoStore {
             "$set": { "due_at": due.as_millisecond(), "thread": &thread.0, "attempts": 0_i64 },
             "$unset": { "taken": "" },
         };
-        self.update_waiting(events, later).await
+        self.update_waiting(events, later).await?;
+        Ok(())
     }
 
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -281,10 +283,11 @@ impl MongoStore {
         Ok(())
     }
 
-    async fn update_waiting(&self, events: &[EventId], update: Document) -> Result<(), StoreError> {
+    /// Updates those of the pushes that wait. Returns whether all do.
+    async fn update_waiting(&self, events: &[EventId], update: Document) -> Result<bool, StoreError> {
         let waiting = doc! { "_id": { "$in": ids(events) }, "due_at": { "$exists": true } };
-        self.collection(PUSHES).update_many(waiting, update).await?;
-        Ok(())
+        let updated = self.collection(PUSHES).update_many(waiting, update).await?;
+        Ok(usize::try_from(updated.matched_count).is_ok_and(|count| count == events.len()))
     }
 
     /// Returns the threads of the pushes that have been due for longest.

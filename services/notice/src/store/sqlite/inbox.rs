@@ -12,7 +12,9 @@ use sqlx::QueryBuilder;
 use super::pushes::{event, settle};
 use super::{SqliteStore, is_erased, push_events};
 use crate::domain::{LIKE, stored_like};
-use crate::store::{Following, Inbox, Listing, NoticeGroup, StoredNotice, View, broken, parse_account, timestamp};
+use crate::store::{
+    Following, Inbox, Listing, NoticeGroup, ReadState, StoredNotice, View, broken, parse_account, timestamp,
+};
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -219,12 +221,17 @@ impl Inbox for SqliteStore {
         .await
     }
 
-    async fn read_until(&self, account: &Account) -> Result<i64, StoreError> {
-        let read: Option<i64> = sqlx::query_scalar("SELECT read_seq FROM inbox_read WHERE account = ?")
-            .bind(account.as_str())
-            .fetch_optional(self.database.reader())
-            .await?;
-        Ok(read.unwrap_or_default())
+    async fn read_state(&self, account: &Account) -> Result<ReadState, StoreError> {
+        let read: Option<(i64, Option<i64>)> =
+            sqlx::query_as("SELECT read_seq, viewed_at FROM inbox_read WHERE account = ?")
+                .bind(account.as_str())
+                .fetch_optional(self.database.reader())
+                .await?;
+        let (seq, viewed_at) = read.unwrap_or_default();
+        Ok(ReadState {
+            seq,
+            viewed_at: viewed_at.map(timestamp).transpose()?,
+        })
     }
 
     async fn unread(
@@ -279,14 +286,5 @@ impl Inbox for SqliteStore {
             Ok(tx.commit().await?)
         })
         .await
-    }
-
-    async fn viewed_until(&self, account: &Account) -> Result<Option<Timestamp>, StoreError> {
-        let viewed: Option<i64> =
-            sqlx::query_scalar("SELECT viewed_at FROM inbox_read WHERE account = ? AND viewed_at IS NOT NULL")
-                .bind(account.as_str())
-                .fetch_optional(self.database.reader())
-                .await?;
-        viewed.map(timestamp).transpose()
     }
 }

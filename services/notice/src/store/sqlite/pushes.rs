@@ -108,7 +108,7 @@ impl Pushes for SqliteStore {
         })
     }
 
-    async fn sent(&self, events: &[EventId], token: &str) -> Result<(), StoreError> {
+    async fn sent(&self, events: &[EventId], token: &str) -> Result<bool, StoreError> {
         self.update_waiting(events, |query| {
             query
                 .push("sent = json_insert(COALESCE(sent, '[]'), '$[#]', ")
@@ -196,7 +196,8 @@ impl Pushes for SqliteStore {
         self.update_waiting(events, |query| {
             query.push("taken = 0, due_at = ").push_bind(due.as_millisecond());
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     async fn defer(&self, events: &[EventId], thread: &Thread, due: Timestamp) -> Result<(), StoreError> {
@@ -207,7 +208,8 @@ impl Pushes for SqliteStore {
                 .push(", thread = ")
                 .push_bind(thread.0.clone());
         })
-        .await
+        .await?;
+        Ok(())
     }
 
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -283,22 +285,24 @@ async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(),
 }
 
 impl SqliteStore {
-    /// Updates those of the pushes that wait. `set` adds the assignments.
+    /// Updates those of the pushes that wait. `set` adds the assignments. Returns whether all wait.
     async fn update_waiting(
         &self,
         events: &[EventId],
         set: impl Fn(&mut QueryBuilder<Engine>) + Sync,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
+            let mut updated = 0;
             for events in events.chunks(STORED_AT_ONCE) {
                 let mut query = QueryBuilder::<Engine>::new("UPDATE push SET ");
                 set(&mut query);
                 query.push(" WHERE due_at IS NOT NULL AND event_id IN (");
                 push_events(&mut query, events);
-                query.push(")").build().execute(&mut *tx).await?;
+                updated += query.push(")").build().execute(&mut *tx).await?.rows_affected();
             }
-            Ok(tx.commit().await?)
+            tx.commit().await?;
+            Ok(usize::try_from(updated).is_ok_and(|updated| updated == events.len()))
         })
         .await
     }
