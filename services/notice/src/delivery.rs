@@ -136,8 +136,20 @@ impl Delivery {
             return Ok(());
         }
         self.metrics.reached(Hop::Consumed, notice.occurred_at, self.now());
+        // The published app knows the frames of likes only.
+        let shows_old_frame =
+            matches!(notice.content, Content::Like { .. }) && self.hub.has(&notice.receiver, Version::One);
+        let is_wanted = async {
+            // Version 2 asks when it reads the inbox.
+            if shows_old_frame {
+                self.is_wanted(notice).await
+            } else {
+                Ok(true)
+            }
+        };
         // At the same time: a frame waits for each look-up.
-        let (is_for_receiver, name) = tokio::join!(self.is_for_receiver(notice), self.name_of_actor(notice));
+        let (is_for_receiver, name, is_wanted) =
+            tokio::join!(self.is_for_receiver(notice), self.name_of_actor(notice), is_wanted);
         if !is_for_receiver? {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
@@ -152,9 +164,8 @@ impl Delivery {
             self.put(notice, self.now()).await?;
             self.hub.signal(&notice.receiver);
         }
-        // The published app knows the frames of likes only.
-        if matches!(notice.content, Content::Like { .. }) && self.hub.has(&notice.receiver, Version::One) {
-            if let Some(outcome) = self.decide(notice, verdict).await?.outcome() {
+        if shows_old_frame {
+            if let Some(outcome) = self.decide(notice, is_wanted?, verdict).await?.outcome() {
                 self.metrics.notice(outcome);
             } else {
                 let frame = notice.content.frame(name.as_deref());
@@ -181,8 +192,8 @@ impl Delivery {
     /// | yes | any | no | stored within [`FRESH`] and since this start, and the sockets were open when it happened | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, push not settled | show |
     /// | yes | any | no | else | repeated |
-    async fn decide(&self, notice: &Notice, verdict: Verdict) -> Result<Decision, HandleError> {
-        if !self.is_wanted(notice).await? {
+    async fn decide(&self, notice: &Notice, is_wanted: bool, verdict: Verdict) -> Result<Decision, HandleError> {
+        if !is_wanted {
             return Ok(Decision::Unwanted);
         }
         if verdict == Verdict::New && self.knows_new(notice) {

@@ -141,10 +141,14 @@ impl Protocol for NoticeProtocol {
 
 impl NoticeProtocol {
     async fn notices_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
-        let hidden = self.directory.blocked_with(account).await?;
+        let (hidden, stored, mutes) = tokio::try_join!(
+            self.directory.blocked_with(account),
+            self.store.preferences(account),
+            self.store.mutes(account),
+        )?;
         let following = self.store.after(account, &hidden, after, stream::PAGE).await?;
-        let preferences = self.store.preferences(account).await?.preferences;
-        let mutes: HashSet<Mute> = self.store.mutes(account).await?.into_iter().collect();
+        let preferences = stored.preferences;
+        let mutes: HashSet<Mute> = mutes.into_iter().collect();
         let is_wanted = |notice: &StoredNotice| {
             let mute = muted_post(&notice.topic, &notice.data);
             preferences.shows(&notice.topic) && mute.is_none_or(|mute| !mutes.contains(&mute))

@@ -201,8 +201,7 @@ impl MongoStore {
         if notices.is_empty() {
             return Ok(added);
         }
-        let marks = self.marks(&subjects).await?;
-        let mut last = self.last_of_receivers(notices).await?;
+        let (marks, mut last) = futures::try_join!(self.marks(&subjects), self.last_of_receivers(notices))?;
         let mut documents = Vec::with_capacity(notices.len());
         for (notice, subject) in notices.iter().zip(&subjects) {
             if let Some(excluded) = marks.exclusion(subject) {
