@@ -41,6 +41,11 @@ const fn spring_readers(topic: Topic) -> &'static [Service] {
     }
 }
 
+/// Returns whether a Spring service reads the topic.
+fn is_read_by_spring(fleet: &Fleet, topic: Topic) -> bool {
+    spring_readers(topic).iter().any(|reader| fleet.spring.contains(reader))
+}
+
 /// The rules under the present settings. Clones follow the same setting.
 #[derive(Debug, Clone)]
 pub struct Mixed(Live<Fleet>);
@@ -72,8 +77,7 @@ impl Mixed {
 
     /// Returns whether a Spring service reads the topic.
     fn is_read_by_spring(&self, topic: Topic) -> bool {
-        let spring = &self.0.get().spring;
-        spring_readers(topic).iter().any(|reader| spring.contains(reader))
+        is_read_by_spring(&self.0.get(), topic)
     }
 
     /// Returns whether `accessToken` carries the tokens themselves: a Spring service cannot use digests.
@@ -115,11 +119,25 @@ impl Mixed {
     }
 
     /// Returns whether a Spring notice reads `noticeLike` and `directMessage`, and pushes each record. It takes the key of `directMessage`
-    /// for a push token. Beside it our notice pushes neither; one that has begun to push goes on until it is stopped, because the Spring
-    /// notice begins at the record at which ours has ended.
+    /// for a push token.
     #[must_use]
     pub fn pushes_by_spring_notice(&self) -> bool {
         self.is_read_by_spring(Topic::DirectMessage)
+    }
+
+    /// Returns whether a Spring notice pushes the likes and messages that a replica of our notice reads which is started now. The value follows
+    /// the setting:
+    ///
+    /// | `fleet.spring` has notice now | and has had it since | pushed by |
+    /// | --- | --- | --- |
+    /// | no | any | our replica: a Spring notice that is added begins at the record at which ours has ended, so ours pushes until it is stopped |
+    /// | yes | yes | the Spring notice |
+    /// | yes | not always | our replica, until it is stopped |
+    #[must_use]
+    pub fn is_beside_spring_notice(&self) -> Live<bool> {
+        self.0.follow(|fleet, before| {
+            before.is_none_or(|is_beside| *is_beside) && is_read_by_spring(fleet, Topic::DirectMessage)
+        })
     }
 
     /// Returns what is published for a message: itself, or while a Spring notice reads `directMessage` one record for the replicas of

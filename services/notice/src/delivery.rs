@@ -20,7 +20,6 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,7 +30,7 @@ use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, crash_point};
-use sosohappy_events::{EventId, Mixed};
+use sosohappy_events::EventId;
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Version};
 use sosohappy_store::Directory;
@@ -92,36 +91,8 @@ pub struct Delivery {
     pub started: Timestamp,
     /// When the inbox was created.
     pub born: Timestamp,
-    pub spring: BesideSpring,
-}
-
-/// Whether a Spring notice pushes the likes and messages that this replica reads:
-///
-/// | `fleet.spring` had notice at the start | and has had it since | pushed by |
-/// | --- | --- | --- |
-/// | no | any | this replica: a Spring notice that is added begins at the record at which ours has ended, so ours pushes until it is stopped |
-/// | yes | yes | the Spring notice |
-/// | yes | no | this replica, until it is stopped |
-#[derive(Debug, Clone)]
-pub struct BesideSpring {
-    mixed: Mixed,
-    /// False once `fleet.spring` was without notice. Clones share it.
-    is_beside: Arc<AtomicBool>,
-}
-
-impl BesideSpring {
-    pub fn new(mixed: Mixed) -> Self {
-        let is_beside = mixed.pushes_by_spring_notice();
-        Self {
-            mixed,
-            is_beside: Arc::new(AtomicBool::new(is_beside)),
-        }
-    }
-
-    fn pushes(&self) -> bool {
-        let is_spring = self.mixed.pushes_by_spring_notice();
-        self.is_beside.fetch_and(is_spring, Ordering::Relaxed) && is_spring
-    }
+    /// Whether a Spring notice pushes the likes and messages that this replica reads.
+    pub is_beside_spring_notice: Live<bool>,
 }
 
 impl Delivery {
@@ -383,7 +354,7 @@ impl Delivery {
     /// beside this replica, and everything that happened before this inbox was created.
     pub async fn queue_all(&self, pushes: &[(&WaitingPush, Duration)]) -> Result<(), HandleError> {
         let max_age = self.settings.get().push.max_age;
-        let is_beside_spring = self.spring.pushes();
+        let is_beside_spring = *self.is_beside_spring_notice.get();
         let is_springs = |push: &WaitingPush| {
             let is_read_by_spring = matches!(push.content, PushContent::Like { .. } | PushContent::Message { .. });
             push.occurred_at < self.born || (is_beside_spring && is_read_by_spring)

@@ -33,7 +33,7 @@ use sosohappy_realtime::{Hub, spawn_revalidation};
 
 use crate::app::App;
 use crate::banners::Banners;
-use crate::delivery::{BesideSpring, Delivery};
+use crate::delivery::Delivery;
 use crate::metrics::NoticeMetrics;
 use crate::push::{PushHandle, Worker};
 use crate::seen::SeenDevices;
@@ -107,7 +107,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         withdrawn: Arc::default(),
         started: context.clock.now(),
         born,
-        spring: BesideSpring::new(mixed),
+        is_beside_spring_notice: mixed.is_beside_spring_notice(),
     };
     consumers::spawn(&bus, &delivery, relay);
     spawn_refresh(&context, bus, poll);

@@ -455,6 +455,21 @@ async fn likes_and_messages_are_pushed_by_a_spring_notice(bed: Bed) {
     .await;
 }
 
+/// Of a quiet fleet: the Spring notice begins at the record at which ours ends, and this one is before it.
+async fn a_spring_notice_that_was_gone_between_two_records_pushes_no_more(bed: Bed) {
+    let notice = replica(&bed, &[AT_ONCE, ("fleet.spring", "notice")]).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    device(&bed, &kim, "phone").await;
+    applied(&notice, "deviceToken", 1).await;
+    set_spring(&notice, &[]).await;
+    set_spring(&notice, &["notice"]).await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    eventually("the like is pushed", async || {
+        (pushes(&notice, "like", "sent").await == 1).then_some(())
+    })
+    .await;
+}
+
 async fn without_a_device_nothing_is_sent(bed: Bed) {
     let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -631,5 +646,6 @@ on_both_engines!(
     a_message_that_dm_has_shown_is_not_pushed,
     what_happened_before_the_inbox_was_there_is_not_pushed,
     likes_and_messages_are_pushed_by_a_spring_notice,
+    a_spring_notice_that_was_gone_between_two_records_pushes_no_more,
     without_a_device_nothing_is_sent,
 );
