@@ -18,7 +18,8 @@ use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::people::{Console, Crowd};
 use sosohappy_fleet::secrets::Secrets;
 use sosohappy_fleet::{
-    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views, topics,
+    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views,
+    system_notice, topics,
 };
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
@@ -54,6 +55,8 @@ enum Command {
     DeadLetters(DeadLetters),
     /// Give an account a role, such as the first admin, in a running fleet
     GrantRole(GrantRole),
+    /// Send a person a notice of the operators, with a push, in a running fleet; each is in the audit
+    SystemNotice(SystemNotice),
     /// Show when and from where an account connected, also one that has resigned; each use is in the audit
     ConnectionLog(ConnectionLog),
     /// Import accounts, posts and messages of the legacy Spring services; repeatable, also while these services run
@@ -113,6 +116,32 @@ impl GrantRole {
     async fn run(self) -> anyhow::Result<()> {
         let token = Secrets::find(&self.data)?.operator_token;
         grant_role::run(&self.auth, &token, &self.account, self.role).await
+    }
+}
+
+#[derive(Debug, Args)]
+struct SystemNotice {
+    /// The account: email+provider
+    #[arg(value_name = "ACCOUNT", value_parser = account)]
+    account: Account,
+    /// Shown above the text
+    #[arg(long, value_name = "TEXT")]
+    title: String,
+    /// What the person is told
+    #[arg(long, value_name = "TEXT")]
+    text: String,
+    /// The URL of auth
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8890")]
+    auth: String,
+    /// The folder of the fleet's data, whose operator token is used unless `SOSOHAPPY_OPERATOR_TOKEN` is set
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl SystemNotice {
+    async fn run(self) -> anyhow::Result<()> {
+        let token = Secrets::find(&self.data)?.operator_token;
+        system_notice::run(&self.auth, &token, &self.account, &self.title, &self.text).await
     }
 }
 
@@ -675,6 +704,7 @@ fn main() -> ExitCode {
         Some(Command::Demo(demo)) => block_on(demo.run()),
         Some(Command::Export(export)) => export.run(),
         Some(Command::GrantRole(grant)) => block_on(grant.run()),
+        Some(Command::SystemNotice(notice)) => block_on(notice.run()),
         Some(Command::ConnectionLog(log)) => block_on(log.run()),
         Some(Command::Import(import)) => import.run(),
         Some(Command::RebuildViews(rebuild)) => block_on(rebuild_views::run(&rebuild.data)),

@@ -17,3 +17,4 @@ pub mod profile;
 pub mod provider;
 pub mod session;
 pub mod stamp;
+pub mod system_notice;

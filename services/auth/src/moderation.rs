@@ -16,6 +16,7 @@ use crate::app::{App, later};
 use crate::domain::moderation::{AuditEntry, Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
 use crate::domain::person::Person;
 use crate::domain::stamp;
+use crate::domain::system_notice::SystemNotice;
 use crate::error::Error;
 use crate::relations;
 use crate::sessions;
@@ -28,6 +29,7 @@ pub const TIMER: &str = "suspension";
 /// The topics of notices.
 const MODERATION_NOTICE: &str = "moderation";
 const ROLE_NOTICE: &str = "role";
+const SYSTEM_NOTICE: &str = "system";
 
 /// What a person reports.
 #[derive(Debug)]
@@ -573,6 +575,27 @@ pub async fn note_decision(
         }
         tx.note_answer(applied.order, ModerationOutcome::Applied, at).await?;
         Ok(tx.commit().await?)
+    })
+    .await
+}
+
+/// Sends an account a notice of the operators, whose text is the note of its entry in the audit. A repeated call sends another one.
+pub async fn send_system_notice(app: &App, account: &Account, notice: &SystemNotice) -> Result<(), Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person_at(account).await?.ok_or(Error::NoSuchPerson)?;
+        let at = stamp::after(person.changed_at, app.now());
+        notify(app, tx.as_mut(), &person.account, SYSTEM_NOTICE, notice.data(), at).await?;
+        let decision = Decision {
+            action: action::SEND_SYSTEM_NOTICE,
+            actor: None,
+            target: &person.account,
+            subject: SYSTEM_NOTICE.to_owned(),
+            reason: "",
+            note: notice.text(),
+        };
+        audit(app, tx.as_mut(), &decision, at).await?;
+        app.commit(tx).await
     })
     .await
 }

@@ -14,6 +14,7 @@ mod profile;
 mod resignations;
 mod role;
 mod session;
+mod system_notice;
 
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ pub fn routes(app: Arc<App>, credentials: &Credentials) -> OpenApiRouter {
         .routes(routes!(fleet::muted_words_of));
     let operators = OpenApiRouter::new()
         .routes(routes!(role::grant_role))
+        .routes(routes!(system_notice::send_system_notice))
         .routes(routes!(connections::open_connection_log))
         .routes(routes!(resignations::show_resignations));
 

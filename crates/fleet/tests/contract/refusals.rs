@@ -74,7 +74,7 @@ impl Route {
                 "happiness" => "5",
                 "categoryList" => "coffee",
                 "wordList" => "spoiler",
-                "text" | "introduction" | "note" => logs::TEXT,
+                "text" | "title" | "introduction" | "note" => logs::TEXT,
                 "language" => "ko",
                 "platform" => "ios",
                 "isPublic" | "accepted" => "true",

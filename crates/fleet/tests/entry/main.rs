@@ -38,7 +38,27 @@ async fn one_address_serves_the_app() {
     management_and_config_are_not_reachable(fleet.entry).await;
     pages_of_allowed_origins_may_call(&entry).await;
     an_early_answer_arrives(fleet.entry).await;
+    a_notice_of_the_operators_arrives(&fleet, addresses.clone()).await;
     a_browser_opens_a_socket(&entry, addresses).await;
+}
+
+/// `fleet system-notice`.
+async fn a_notice_of_the_operators_arrives(fleet: &Cluster, addresses: Addresses) {
+    let mut phone = Phone::new(addresses, "told@example.com", "google").unwrap();
+    phone.sign_in().await.unwrap();
+    let picture = sosohappy_fleet::demo::picture(0);
+    phone.set_profile("told", "hello", &picture).await.unwrap();
+    let mut socket = phone.resume_notice(0).await.unwrap();
+    let auth = format!("http://127.0.0.1:{}", fleet.replicas[0].auth);
+    let account = phone.account().unwrap().parse().unwrap();
+    sosohappy_fleet::system_notice::run(&auth, &fleet.operator_token, &account, "Maintenance", "at 3")
+        .await
+        .unwrap();
+    let frame: Value = serde_json::from_str(&socket.text().await.unwrap()).unwrap();
+    assert_eq!(
+        (&frame["topic"], &frame["data"]["title"], &frame["data"]["text"]),
+        (&json!("system"), &json!("Maintenance"), &json!("at 3"))
+    );
 }
 
 /// The launcher accepts sign-ins without proof and mails to the log: both are logged as warnings, and a code from the log signs up.

@@ -339,6 +339,8 @@ pub mod action {
     pub const OPEN_CONNECTION_LOG: &str = "openConnectionLog";
     pub const GRANT_ROLE: &str = "grantRole";
     pub const REFUSE_ROLE: &str = "refuseRole";
+    /// An operator has sent the person a notice.
+    pub const SEND_SYSTEM_NOTICE: &str = "sendSystemNotice";
 }
 
 /// An entry of the audit as it is stored: no account and no free text, only keyed hashes of them.

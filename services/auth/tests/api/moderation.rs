@@ -22,6 +22,7 @@ on_both_engines!(
     a_later_decision_replaces_an_earlier_one,
     a_suspended_person_is_out_with_a_reason_until_the_time_comes,
     roles_are_applied_for_and_decided,
+    operators_send_notices_to_a_person,
     moderators_act_on_members_only,
     the_audit_shows_what_was_changed_in_it,
     what_is_decided_about_content_is_ordered_until_its_service_answers,
@@ -524,6 +525,39 @@ async fn roles_are_applied_for_and_decided(bed: Bed) {
         auth.call(&lee, "grantRole", &body).await.expect(401).code(),
         "credential-required"
     );
+}
+
+async fn operators_send_notices_to_a_person(bed: Bed) {
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let kim = auth.person(KIM, "kim").await;
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+    let mut notices = ground.watch::<NoticeRaised>().await;
+    assert_eq!(notices.next().await.event.topic, "role");
+
+    let notice = |account: &str, title: &str| json!({ "account": account, "title": title, "text": "at 3" });
+    let send_notice = async |body: &Value| {
+        let request = auth.post("sendSystemNotice");
+        send(request.bearer_auth(&ground.bed.operator_token).json(body)).await
+    };
+    send_notice(&notice(&kim.account, "Maintenance")).await.expect(200);
+    let raised = notices.next().await.event;
+    assert_eq!(
+        (raised.receiver.as_str(), raised.topic.as_str()),
+        (kim.account.as_str(), "system")
+    );
+    assert_eq!(raised.data, json!({ "title": "Maintenance", "text": "at 3" }));
+    let newest = auth.audit(&admin).await["content"][0].clone();
+    assert_eq!(
+        (&newest["action"], &newest["note"]),
+        (&json!("sendSystemNotice"), &json!("at 3"))
+    );
+
+    send_notice(&notice(&kim.account, " ")).await.expect(400);
+    let unknown = send_notice(&notice("nobody@example.com+kakao", "Maintenance")).await;
+    assert_eq!(unknown.expect(404).code(), "no-such-person");
+    let by_admin = auth.call(&admin, "sendSystemNotice", &notice(&kim.account, "Maintenance"));
+    assert_eq!(by_admin.await.expect(401).code(), "credential-required");
 }
 
 async fn moderators_act_on_members_only(bed: Bed) {

@@ -1,0 +1,52 @@
+//! Notices of the operators.
+
+use serde_json::{Value, json};
+
+use super::moderation::Remark;
+
+/// Bytes of the data as JSON, of the 16 KiB that notice takes.
+const MAX_BYTES: usize = 4096;
+
+/// A notice of the operators to one person: a push shows the title above the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemNotice {
+    title: Remark,
+    text: Remark,
+}
+
+impl SystemNotice {
+    /// Returns `None` if one of the two is blank, or they have more than 4,096 bytes as JSON.
+    pub fn new(title: Remark, text: Remark) -> Option<Self> {
+        let is_blank = [&title, &text].iter().any(|part| part.as_str().trim().is_empty());
+        let notice = Self { title, text };
+        (!is_blank && notice.data().to_string().len() <= MAX_BYTES).then_some(notice)
+    }
+
+    pub fn text(&self) -> &str {
+        self.text.as_str()
+    }
+
+    pub fn data(&self) -> Value {
+        json!({ "title": self.title.as_str(), "text": self.text.as_str() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_has_a_title_and_a_text_within_bounds() {
+        let notice = |title: &str, text: &str| {
+            let remark = |text: &str| Remark::try_from(text.to_owned()).expect("a remark");
+            SystemNotice::new(remark(title), remark(text))
+        };
+        let whole = notice("Maintenance", "at 3").expect("a notice");
+        assert_eq!(whole.data(), json!({ "title": "Maintenance", "text": "at 3" }));
+        assert_eq!(notice(" ", "at 3"), None);
+        assert_eq!(notice("Maintenance", "\n"), None);
+        let of = |letters: usize| "공".repeat(letters);
+        assert!(notice(&of(358), &of(1000)).is_some());
+        assert_eq!(notice(&of(359), &of(1000)), None, "more than 4,096 bytes");
+    }
+}
