@@ -14,7 +14,7 @@ use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
 use tokio::time::{interval, sleep};
 
-use crate::copies;
+use crate::copies::{self, Renewed};
 use crate::domain::Day;
 use crate::error::Error;
 use crate::metrics::FeedMetrics;
@@ -136,15 +136,16 @@ pub fn spawn(
     handle
 }
 
-/// Wakes the task that gives the pictures of suspended authors new ids.
+/// Wakes the task of [`renew_images`].
 pub type RenewalHandle = WakeHandle;
 
-/// Gives the pictures of suspended authors new ids. Copies that are left by the end of the process are garbage once their reservation is over.
+/// Gives the pictures of suspended authors new ids, and those of hidden posts that were written to when they were hidden. Copies that are left by the end of the process are garbage once their reservation is over.
 pub fn renew_images(
     context: &Context,
     store: &Arc<dyn Store>,
     images: &Images,
     garbage: &GarbageHandle,
+    metrics: &FeedMetrics,
 ) -> RenewalHandle {
     let handle = RenewalHandle::default();
     let renewer = Renewer {
@@ -152,6 +153,7 @@ pub fn renew_images(
         images: images.clone(),
         clock: context.clock.clone(),
         garbage: garbage.clone(),
+        contended: metrics.renewals_contended.clone(),
     };
     let (woken, draining) = (handle.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("image-renewal", async move {
@@ -204,10 +206,11 @@ struct Renewer {
     images: Images,
     clock: Arc<dyn Clock>,
     garbage: GarbageHandle,
+    contended: prometheus::IntCounter,
 }
 
 impl Renewer {
-    /// Renews what waits. An account that fails does not stop the others; the next round tries it again.
+    /// Renews what waits. An account that fails, or has a post that is written to at each try, does not stop the others; the next round tries it again.
     async fn renew(&self) {
         let renewals = self.store.renewals().await.unwrap_or_else(|error| {
             failed("failed to read which pictures need new ids", &error);
@@ -217,7 +220,7 @@ impl Renewer {
             if let Err(error) = self.renew_account(&renewal).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "failed to give the pictures of a suspended account new ids; retrying"
+                    "failed to give the pictures of an account new ids; retrying"
                 );
             }
         }
@@ -226,6 +229,7 @@ impl Renewer {
     async fn renew_account(&self, renewal: &Renewal) -> Result<(), Error> {
         let (store, clock) = (self.store.as_ref(), self.clock.as_ref());
         let mut after = None;
+        let mut is_done = true;
         loop {
             let posts = store.known_pictures(&renewal.account, after).await?;
             let Some(last) = posts.last() else { break };
@@ -235,11 +239,17 @@ impl Renewer {
                 if !store.lease_renewals().await? {
                     return Ok(());
                 }
-                copies::renew(store, &self.images, clock, &renewal.account, *post).await?;
+                if copies::renew(store, &self.images, clock, &renewal.account, *post).await? == Renewed::Contended {
+                    is_done = false;
+                    self.contended.inc();
+                }
                 self.garbage.wake();
             }
         }
-        Ok(store.end_renewal(renewal).await?)
+        if is_done {
+            store.end_renewal(renewal).await?;
+        }
+        Ok(())
     }
 }
 

@@ -87,6 +87,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
+    let renewals = housekeeping::renew_images(&context, &database.store, &images, &garbage, &metrics);
     let moderated = Moderated {
         store: database.store.clone(),
         bus: bus.clone(),
@@ -94,11 +95,13 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         context: context.clone(),
         relay: relay.clone(),
         garbage: garbage.clone(),
+        renewals: renewals.clone(),
+        metrics: metrics.clone(),
     };
     spawn_consumer::<ContentModerated>(&context, bus.clone(), moderated);
     let suspended = Suspended {
         store: database.store.clone(),
-        renewals: housekeeping::renew_images(&context, &database.store, &images, &garbage),
+        renewals,
     };
     spawn_consumer::<AccountStateChanged>(&context, bus.clone(), suspended);
     let viewed = Viewed {

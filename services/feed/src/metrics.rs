@@ -11,6 +11,7 @@ pub struct FeedMetrics {
     pub comments_saved: IntCounter,
     pub images_stored: IntCounter,
     pub images_deleted: IntCounter,
+    pub renewals_contended: IntCounter,
     pub held_waiting: IntGauge,
     pub held_late: IntGauge,
     likes: IntCounterVec,
@@ -44,6 +45,10 @@ impl FeedMetrics {
             images_deleted: counter(
                 "feed_images_deleted_total",
                 "Pictures of deleted, replaced or failed posts that were deleted",
+            ),
+            renewals_contended: counter(
+                "feed_image_renewals_contended_total",
+                "Posts whose pictures were to get new ids and were written to at each try; they are tried again",
             ),
             held_waiting: gauge(
                 "feed_held_waiting",

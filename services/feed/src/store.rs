@@ -132,6 +132,7 @@ pub struct VisibilityChange {
     pub words: WordList,
 }
 
+/// Outcome of a change that was prepared from what was read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Toggled {
     Done,
@@ -616,7 +617,8 @@ pub struct HiddenPost {
     pub date: PostDate,
 }
 
-/// An account whose posts others no longer see: the ids of its pictures are to be replaced.
+/// An account whose posts others no longer see, or one of whose posts could not be renewed when it was hidden: the ids of its pictures are to be
+/// replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     pub account: Account,
@@ -643,8 +645,8 @@ pub trait Moderation: Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<(ModerationOutcome, Option<HiddenPost>), StoreError>;
 
-    /// Gives a post these reserved copies for its pictures, whose old ids become garbage; false when it has other pictures meanwhile.
-    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError>;
+    /// Gives a post these reserved copies for its pictures, whose old ids become garbage.
+    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<Toggled, StoreError>;
 
     /// Stores that the pictures of the author's posts need new ids.
     async fn request_renewal(&self, author: &Account, at: Timestamp) -> Result<(), StoreError>;

@@ -12,10 +12,11 @@ use sosohappy_events::Envelope;
 use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction, ModerationOutcome};
 use sosohappy_media::Images;
 
-use crate::copies;
+use crate::copies::{self, Renewed};
 use crate::domain::PostDate;
 use crate::error::Error;
-use crate::housekeeping::GarbageHandle;
+use crate::housekeeping::{GarbageHandle, RenewalHandle};
+use crate::metrics::FeedMetrics;
 use crate::store::{Content, Decision, HiddenPost, Store};
 
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Moderated {
     pub context: Context,
     pub relay: RelayHandle,
     pub garbage: GarbageHandle,
+    pub renewals: RenewalHandle,
+    pub metrics: FeedMetrics,
 }
 
 #[async_trait]
@@ -82,14 +85,21 @@ impl Consumer<ContentModerated> for Moderated {
 }
 
 impl Moderated {
-    /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again.
+    /// Gives the pictures of a hidden post new, unknown ids. After a crash the event is delivered again. A post that is written to at each try does
+    /// not block the partition: the task that renews pictures tries it again.
     async fn renew_images(&self, author: &Account, post: HiddenPost) -> Result<(), HandleError> {
         let clock = self.context.clock.as_ref();
         let renewed = copies::renew(self.store.as_ref(), &self.images, clock, author, post).await;
         self.garbage.wake();
-        renewed.map_err(|error| match error {
+        let renewed = renewed.map_err(|error| match error {
             Error::Store(error) => error.into(),
             error => HandleError::Unavailable(error.into()),
-        })
+        })?;
+        if renewed == Renewed::Contended {
+            self.metrics.renewals_contended.inc();
+            self.store.request_renewal(author, clock.now()).await?;
+            self.renewals.wake();
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use sosohappy_media::ImageId;
 use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
 
-use super::{By, List, Marked, Opened, Renewal, Saved, Shown, Store, WriteError, open};
+use super::{By, Copied, HiddenPost, List, Marked, Opened, Renewal, Saved, Shown, Store, Toggled, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
 use crate::domain::phrases::Phrases;
 use crate::domain::repeat::{IDEMPOTENCY_KEY, IdempotencyKey, KeyedRequest};
@@ -25,6 +25,7 @@ on_both_engines!(
     reserved_pictures_are_a_posts_or_garbage,
     pictures_of_what_went_are_garbage_once,
     pictures_of_a_suspended_author_are_renewed_by_one_replica,
+    pictures_are_renewed_of_the_post_that_was_hidden,
     categories_are_folded_once,
     recommendations_of_a_day_are_those_shown_first,
     many_recommendations_are_deleted_in_steps,
@@ -197,6 +198,38 @@ async fn pictures_of_a_suspended_author_are_renewed_by_one_replica(bed: Bed) {
     one.request_renewal(&kim.account, at(3)).await.unwrap();
     erase(&bed, one.as_ref(), &kim.account, at(10), event(&bed)).await;
     assert_eq!(one.renewals().await.unwrap(), []);
+}
+
+/// Not of another post of that day, nor of one that has other pictures meanwhile.
+async fn pictures_are_renewed_of_the_post_that_was_hidden(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0);
+    let day = PostDate::try_from(DATE).unwrap().day();
+    store
+        .reserve(&[1, 2, 3, 4, 5].map(ImageId), at(10))
+        .await
+        .unwrap();
+    let save = async |image: i64| {
+        let new = post(&kim, DATE, &["sea"], &[ImageId(image)]);
+        store.save(&new, at(0)).await.unwrap();
+        store.known_pictures(&kim.account, None).await.unwrap()[0]
+    };
+    let renew = async |hidden: HiddenPost, old: i64, new: i64| {
+        let copied = Copied {
+            old: ImageId(old),
+            new: ImageId(new),
+        };
+        store.renew_images(hidden, &[copied], at(1)).await.unwrap()
+    };
+    let hidden = save(1).await;
+    save(2).await;
+    assert_eq!(renew(hidden, 1, 3).await, Toggled::Changed);
+    assert_eq!(renew(hidden, 2, 3).await, Toggled::Done);
+    assert!(store.delete(&kim.account, day, at(1)).await.unwrap());
+    save(4).await;
+    assert_eq!(renew(hidden, 4, 5).await, Toggled::NoPost);
+    let (_, pictures) = store.visibility(&kim.account, day).await.unwrap().unwrap();
+    assert_eq!(pictures, [ImageId(4)]);
 }
 
 async fn reserved_pictures_are_a_posts_or_garbage(bed: Bed) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{
-    AccountResigned, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome,
-    Relation, Role,
+    AccountResigned, AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, ModerationApplied,
+    ModerationOutcome, Relation, Role, State,
 };
 use sosohappy_events::{Envelope, Event as _, EventId};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
@@ -21,6 +21,8 @@ on_both_engines!(
     a_reported_text_is_kept_for_moderators_until_it_is_decided,
     copies_of_reports_go_with_the_author,
     nobody_opens_or_hides_what_they_do_not_see,
+    a_hidden_post_that_is_written_to_at_each_try_gets_new_ids_later,
+    a_suspended_authors_post_that_is_written_to_at_each_try_gets_new_ids_later,
 );
 
 const DATE: &str = "2023090513248392";
@@ -418,4 +420,72 @@ async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
     })
     .await;
     assert_eq!(feed.reported(&moderator, "14").await.0, 404);
+}
+
+impl Feed {
+    async fn status_of_image(&self, image: i64) -> u16 {
+        let shown = self.client.get(self.at(&format!("image/{image}"))).send().await;
+        shown.unwrap().status().as_u16()
+    }
+
+    /// Waits until so many tries to give the pictures of a post new ids have met other writes.
+    async fn has_met_writes(&self, times: f64) {
+        eventually("the pictures could not be renewed", async || {
+            let counted = self.running.metric("feed_image_renewals_contended_total", &[]);
+            (counted >= times).then_some(())
+        })
+        .await;
+    }
+}
+
+/// From now on the post with this picture gets another one whenever copies of its pictures are reserved, which come from the list before.
+async fn write_at_each_reservation(bed: &Bed, image: i64) {
+    let trigger = format!(
+        "CREATE TRIGGER contended AFTER INSERT ON image_garbage FOR EACH ROW BEGIN \
+         UPDATE post SET images = CONCAT('[{image}, ', NEW.id, ']') WHERE NEW.reserved = 1 AND images <> '[]'; END"
+    );
+    bed.sql("feed", trigger.leak()).await;
+}
+
+async fn end_writes(bed: &Bed) {
+    bed.sql("feed", "DROP TRIGGER contended").await;
+}
+
+async fn a_hidden_post_that_is_written_to_at_each_try_gets_new_ids_later(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG]).await, saved());
+    let image = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
+    write_at_each_reservation(&bed, image).await;
+    let hide = bed.publish(decision(ModerationAction::Hidden, &kim, POST, None)).await;
+    // The order does not wait for the pictures, and so does none behind it.
+    answered(&bed, vec![(hide.meta.id, ModerationOutcome::Applied)]).await;
+    // Once for the order, and once for the task to which it has left the post.
+    feed.has_met_writes(2.0).await;
+    assert_eq!(feed.status_of_image(image).await, 200);
+    end_writes(&bed).await;
+    eventually("the old id of the picture names nothing", async || {
+        (feed.status_of_image(image).await == 404).then_some(())
+    })
+    .await;
+}
+
+async fn a_suspended_authors_post_that_is_written_to_at_each_try_gets_new_ids_later(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    assert_eq!(feed.save_with(&kim, DATE, &[*PNG]).await, saved());
+    let image = feed.own_post(&kim).await["imageIdList"][0].as_i64().unwrap();
+    write_at_each_reservation(&bed, image).await;
+    bed.publish(AccountStateChanged {
+        account: kim.account.clone(),
+        state: State::Suspended,
+    })
+    .await;
+    feed.has_met_writes(1.0).await;
+    assert_eq!(feed.status_of_image(image).await, 200);
+    end_writes(&bed).await;
+    eventually("the old id of the picture names nothing", async || {
+        (feed.status_of_image(image).await == 404).then_some(())
+    })
+    .await;
 }

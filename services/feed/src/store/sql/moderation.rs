@@ -15,7 +15,7 @@ use super::{
     visibility,
 };
 use crate::domain::{Day, Visibility};
-use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, Renewal, ReportedContent};
+use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, Renewal, ReportedContent, Toggled};
 
 /// Rows that a step of a renewal reads.
 const STEP: i64 = 100;
@@ -39,7 +39,7 @@ impl Moderation for SqlStore {
         .await
     }
 
-    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<bool, StoreError> {
+    async fn renew_images(&self, post: HiddenPost, copies: &[Copied], now: Timestamp) -> Result<Toggled, StoreError> {
         let former: Vec<ImageId> = copies.iter().map(|copied| copied.old).collect();
         let new: Vec<ImageId> = copies.iter().map(|copied| copied.new).collect();
         retrying(async || {
@@ -49,11 +49,14 @@ impl Moderation for SqlStore {
                 .bind(post.id)
                 .fetch_optional(&mut *tx)
                 .await?;
-            let present: Option<Vec<ImageId>> = row.map(|row| read_list(&row, "images")).transpose()?;
-            // Deleted or changed meanwhile: the copies are not of its pictures.
-            if present.as_ref() != Some(&former) {
+            let Some(row) = row else {
                 tx.rollback().await?;
-                return Ok(false);
+                return Ok(Toggled::NoPost);
+            };
+            let present: Vec<ImageId> = read_list(&row, "images")?;
+            if present != former {
+                tx.rollback().await?;
+                return Ok(Toggled::Changed);
             }
             if !copies.is_empty() {
                 posts::give_new_ids(&mut tx, post.id, copies).await?;
@@ -67,7 +70,7 @@ impl Moderation for SqlStore {
                 .execute(&mut *tx)
                 .await?;
             tx.commit().await?;
-            Ok(true)
+            Ok(Toggled::Done)
         })
         .await
     }
