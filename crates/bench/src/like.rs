@@ -178,7 +178,7 @@ impl Figures {
             ),
             (EngineSet::Real, TakenAt::Leader) => (
                 "Kafka, MariaDB, SecantusDB, a process each",
-                "before the record come a request, seven statements and a commit in MariaDB and the relay's query of the outbox, after it \
+                "before the record come a request, four statements and a commit in MariaDB and the relay's query of the outbox, after it \
                  two lookups in SecantusDB, a Python process that stores the notice at the same time; the baseline has the record alone. \
                  Nine processes share the two cores.",
             ),

@@ -38,6 +38,17 @@ pub async fn erased_until(tx: &mut Tx, account: &Account) -> Result<Option<Times
     until.map(instant).transpose()
 }
 
+/// Appends a condition: the account is not erased up to `at` or later. In a statement after the write's own rows, it does what [`erased_until`]
+/// does, without a statement of its own. It waits for no [`close`]: an erasure must look for rows with locking reads.
+pub fn push_not_erased(query: &mut QueryBuilder<Engine>, account: &Account, at: Timestamp) {
+    query
+        .push("NOT EXISTS (SELECT 1 FROM erased_account erased WHERE erased.account = ")
+        .push_bind(account.fingerprint())
+        .push(" AND erased.erased_until >= ")
+        .push_bind(at.as_millisecond())
+        .push(")");
+}
+
 /// Returns which of the accounts are erased up to `at` or later, and keeps others from changing them until the transaction ends.
 pub async fn erased_since(tx: &mut Tx, accounts: &[Account], at: Timestamp) -> Result<HashSet<Account>, StoreError> {
     let mut erased = erased_moments(tx, accounts).await?;

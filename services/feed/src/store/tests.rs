@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
 use sosohappy_common::Account;
@@ -10,7 +10,7 @@ use sosohappy_events::types::AccountErased;
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_media::ImageId;
 use sosohappy_testkit::statements::{Cost, cost_of};
-use sosohappy_testkit::{Bed, PATIENCE, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, PATIENCE, eventually, on_both_engines};
 
 use super::{By, Copied, HiddenPost, List, Marked, Opened, Renewal, Saved, Shown, Store, Toggled, WriteError, open};
 use crate::domain::companions::{Companions, recommend};
@@ -427,6 +427,39 @@ async fn a_resignation_and_saves_that_cross_leave_nothing(bed: Bed) {
     }
     while store.fold(100, at(0)).await.unwrap() > 0 {}
     assert!(store.companions(&["sea".to_owned()]).await.unwrap().totals.is_empty());
+}
+
+/// Its transaction has found no resignation. `SQLite` has one writer at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_waits_for_a_like_that_is_not_committed() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Real).await;
+    let store = store(&bed).await;
+    let (kim, lee) = (writer("kim", 0), writer("lee", 0));
+    store.save(&post(&lee, DATE, &["sea"], &[]), at(0)).await.unwrap();
+    let pool = sqlx::MySqlPool::connect(&bed.mysql_url("feed")).await.unwrap();
+    let mut like = pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO post_like (post_id, account, liked_at, made_at) SELECT id, ?, 0, 0 FROM post")
+        .bind(kim.account.as_str())
+        .execute(&mut *like)
+        .await
+        .unwrap();
+    let erasure = erase(&bed, store.as_ref(), &kim.account, at(10), event(&bed));
+    let commit = async {
+        let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+            WHERE db = DATABASE() AND info LIKE '%post_like%FOR UPDATE' AND id <> CONNECTION_ID()";
+        eventually("the erasure waits for the like", async || {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await.unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        like.commit().await.unwrap();
+    };
+    join(erasure, commit).await;
+    let likers = store.own(&lee.account, month()).await.unwrap().remove(0).likers;
+    assert!(likers.is_empty(), "{likers:?}");
 }
 
 async fn a_later_token_writes_and_keeps(bed: Bed) {

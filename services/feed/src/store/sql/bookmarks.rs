@@ -3,11 +3,10 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_events::types::PostChange;
+use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
-use super::post_events::Told;
 use super::{Query, Row, SqlStore, engine, likes, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost, Writer};
 use crate::store::{BookmarkNotice, Bookmarked, Bookmarks, Marked, WriteError};
@@ -23,37 +22,32 @@ impl Bookmarks for SqlStore {
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let Some(post) = likes::find(&mut tx, &saver.account, marked.author, marked.day, now).await? else {
+            let found = likes::find(&mut tx, &saver.account, marked.author, marked.day, now).await?;
+            // One that is there is taken back whatever has become of the post since.
+            let Some(post) = found.filter(|post| post.is_bookmarked || (post.is_seen && !marked.is_suspended)) else {
                 tx.rollback().await.map_err(StoreError::from)?;
                 return Ok(None);
             };
-            let removed = sqlx::query("DELETE FROM post_bookmark WHERE post_id = ? AND account = ?")
-                .bind(post.id)
-                .bind(saver.account.as_str())
-                .execute(&mut *tx)
-                .await
-                .map_err(StoreError::from)?;
-            let is_set = removed.rows_affected() == 0;
-            // One that is there is taken back whatever has become of the post since.
-            if is_set && (!post.is_seen || marked.is_suspended) {
-                tx.rollback().await.map_err(StoreError::from)?;
-                return Ok(None);
-            }
+            let is_set = !post.is_bookmarked;
             if is_set {
                 insert(&mut tx, saver, post.id, now).await?;
+            } else {
+                take_back(&mut tx, &saver.account, post.id).await?;
             }
-            engine::enqueue(&mut tx, &notice(is_set, post.date), now).await?;
-            let told = Told {
-                change: if is_set {
-                    PostChange::Bookmarked
-                } else {
-                    PostChange::Unbookmarked
-                },
-                actor: Some(&saver.account),
-                comment: None,
+            let (change, difference) = if is_set {
+                (PostChange::Bookmarked, 1)
+            } else {
+                (PostChange::Unbookmarked, -1)
             };
-            self.tell(&mut tx, &[post.id], &told, now).await?;
-            super::still_here(&mut tx, saver).await?;
+            let state = PostChanged {
+                change,
+                actor: Some(saver.account.clone()),
+                bookmarks: post.state.bookmarks + difference,
+                ..post.state
+            };
+            let notice = notice(is_set, post.date);
+            self.publish_counted(&mut tx, state, Some(saver), Some(notice), now)
+                .await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(is_set))
         })
@@ -114,6 +108,15 @@ async fn insert(tx: &mut engine::Tx, saver: &Writer, post: i64, now: Timestamp) 
         .execute(&mut **tx)
         .await
         .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
+    Ok(())
+}
+
+async fn take_back(tx: &mut engine::Tx, saver: &Account, post: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM post_bookmark WHERE post_id = ? AND account = ?")
+        .bind(post)
+        .bind(saver.as_str())
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

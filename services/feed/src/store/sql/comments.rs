@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
-use sosohappy_events::types::{NoticeRaised, PostChange};
+use sosohappy_events::types::{NoticeRaised, PostChange, PostChanged};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
@@ -47,20 +47,16 @@ impl Comments for SqlStore {
             if comment.is_held {
                 reviews::hold_comment(&mut tx, id, now).await?;
             }
-            recount(&mut tx, &[post.id]).await?;
-            let told = post_events::Told {
+            let state = PostChanged {
                 change: PostChange::Commented,
-                actor: Some(&writer.account),
+                actor: Some(writer.account.clone()),
                 comment: Some(id),
+                comments: post.state.comments + 1,
+                ..post.state
             };
-            self.tell(&mut tx, &[post.id], &told, now).await?;
             // The author hears of a held one when it is released.
-            if let Some(record) = notice(id, post.date)
-                && !comment.is_held
-            {
-                engine::enqueue(&mut tx, &record, now).await?;
-            }
-            super::still_here(&mut tx, writer).await?;
+            let notice = notice(id, post.date).filter(|_| !comment.is_held);
+            self.publish_counted(&mut tx, state, Some(writer), notice, now).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(id)
         })

@@ -8,7 +8,7 @@ use sosohappy_common::{Account, crash_point};
 use sosohappy_events::Outgoing;
 use sosohappy_events::types::PostChange;
 use sosohappy_store::{StoreError, retrying};
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::engine::erased_accounts;
 use super::{Query, ROWS, Row, SqlStore, account, categories, comments, engine, images, likes, posts, text};
@@ -190,7 +190,8 @@ impl SqlStore {
         until: Timestamp,
     ) -> Result<Option<(engine::Tx, Vec<Row>)>, StoreError> {
         let mut tx = self.database.begin().await?;
-        let rows = sqlx::query(found_by)
+        // Locked: a row whose transaction has read the ledger before the resignation was in it, and is not committed yet, is waited for.
+        let rows = sqlx::query(AssertSqlSafe(format!("{found_by}{}", engine::FOR_UPDATE)))
             .bind(account.as_str())
             .bind(until.as_millisecond())
             .bind(STEP)

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sosohappy_common::Account;
-use sosohappy_events::Envelope;
 use sosohappy_events::types::{PostChange, PostChanged};
 use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
@@ -23,85 +22,98 @@ impl Likes for SqlStore {
     ) -> Result<Option<bool>, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let given = match find(&mut tx, &liker.account, marked.author, marked.day, now).await? {
-                None => None,
-                Some(post) if post.is_seen && !marked.is_suspended => {
-                    let given = toggle(&mut tx, liker, post.id, now).await?;
-                    if given {
-                        super::still_here(&mut tx, liker).await?;
-                    }
-                    self.publish_like(&mut tx, &post, &liker.account, given, notice, now)
-                        .await?;
-                    Some(given)
-                }
-                // A like is taken back whatever has become of the post since.
-                Some(post) => {
-                    let removed = take_back(&mut tx, &liker.account, post.id).await?;
-                    if removed {
-                        self.publish_like(&mut tx, &post, &liker.account, false, notice, now)
-                            .await?;
-                    }
-                    removed.then_some(false)
-                }
+            let found = find(&mut tx, &liker.account, marked.author, marked.day, now).await?;
+            // A like is taken back whatever has become of the post since.
+            let Some(post) = found.filter(|post| post.is_liked || (post.is_seen && !marked.is_suspended)) else {
+                tx.rollback().await.map_err(StoreError::from)?;
+                return Ok(None);
             };
+            let is_given = !post.is_liked;
+            if is_given {
+                insert(&mut tx, liker, post.id, now).await?;
+            } else {
+                take_back(&mut tx, &liker.account, post.id).await?;
+            }
+            let (change, difference) = if is_given {
+                (PostChange::Liked, 1)
+            } else {
+                (PostChange::Unliked, -1)
+            };
+            let state = PostChanged {
+                change,
+                actor: Some(liker.account.clone()),
+                likes: post.state.likes + difference,
+                ..post.state
+            };
+            self.publish_counted(
+                &mut tx,
+                state,
+                is_given.then_some(liker),
+                notice(post.date, is_given),
+                now,
+            )
+            .await?;
             tx.commit().await.map_err(StoreError::from)?;
-            Ok(given)
+            Ok(Some(is_given))
         })
         .await
     }
 }
 
-impl SqlStore {
-    /// Counts the likes of a post that has got or lost one, and writes both events of the change at once: a like waits for each statement.
-    async fn publish_like(
-        &self,
-        tx: &mut engine::Tx,
-        post: &Found,
-        liker: &Account,
-        given: bool,
-        notice: Notice<'_>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE post SET revision = revision + 1,
-            likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id) WHERE id = ?",
-        )
-        .bind(post.id)
-        .execute(&mut **tx)
-        .await?;
-        let mut records = Vec::with_capacity(2);
-        records.extend(notice(post.date, given));
-        for state in post_events::states(tx, &[post.id]).await? {
-            let event = PostChanged {
-                change: if given { PostChange::Liked } else { PostChange::Unliked },
-                actor: Some(liker.clone()),
-                ..state
-            };
-            records.push(Envelope::new(event, &self.context).to_outgoing());
-        }
-        engine::enqueue_all(tx, &records, now).await
-    }
-}
-
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Found {
     pub(super) id: i64,
     pub(super) date: PostDate,
     /// Whether the account that looks for it sees it; suspensions are not among the reasons.
     pub(super) is_seen: bool,
     pub(super) takes_comments: bool,
+    /// Whether the account that looks for it likes it.
+    pub(super) is_liked: bool,
+    /// Whether the account that looks for it has saved it.
+    pub(super) is_bookmarked: bool,
+    /// As an event without an actor, with all likes and bookmarks counted.
+    pub(super) state: PostChanged,
 }
 
-/// Finds a post, seen or not, and locks it until the transaction ends: likes and comments of one post are counted one after the other.
+/// Finds a post, seen or not, and locks it until the transaction ends: likes, bookmarks and comments of one post are counted one after the other.
 pub(super) async fn find(
     tx: &mut engine::Tx,
-    liker: &Account,
+    who: &Account,
     author: &Account,
     day: Day,
     now: Timestamp,
 ) -> Result<Option<Found>, StoreError> {
-    let mut query = Query::new("SELECT q.id, q.date, q.takes_comments, (");
-    public::push_seen_by(&mut query, liker, "q");
-    public::push_not_blocked(&mut query, liker, "q.account");
+    match read(tx, who, author, day, now).await? {
+        // Another transaction has changed the post while this one waited for the lock. It changes no more from now on.
+        Some((_, IsLatest(false))) => Ok(read(tx, who, author, day, now).await?.map(|(post, _)| post)),
+        found => Ok(found.map(|(post, _)| post)),
+    }
+}
+
+/// Whether what was read of other tables is of the locked row's revision.
+struct IsLatest(bool);
+
+async fn read(
+    tx: &mut engine::Tx,
+    who: &Account,
+    author: &Account,
+    day: Day,
+    now: Timestamp,
+) -> Result<Option<(Found, IsLatest)>, StoreError> {
+    let mut query = Query::new("SELECT ");
+    // The row is read as it is locked. Subqueries see what was committed when the first of them was evaluated, and so does `read_revision`.
+    query.push(post_events::STATE).push(
+        ", (SELECT COUNT(*) FROM post_like l WHERE l.post_id = q.id) AS likes, q.takes_comments, \
+         (SELECT s.revision FROM post s WHERE s.id = q.id) AS read_revision, \
+         EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = q.id AND l.account = ",
+    );
+    query
+        .push_bind(who.as_str())
+        .push(") AS is_liked, EXISTS (SELECT 1 FROM post_bookmark m WHERE m.post_id = q.id AND m.account = ")
+        .push_bind(who.as_str())
+        .push(") AS is_bookmarked, (");
+    public::push_seen_by(&mut query, who, "q");
+    public::push_not_blocked(&mut query, who, "q.account");
     query
         .push(") AS is_seen FROM post q WHERE q.account = ")
         .push_bind(author.as_str())
@@ -110,31 +122,25 @@ pub(super) async fn find(
     query.push(engine::FOR_UPDATE);
     let row = query.build().fetch_optional(&mut **tx).await?;
     row.map(|row| {
-        let is_seen: i64 = row.try_get("is_seen")?;
-        Ok(Found {
-            id: row.try_get("id")?,
+        let is = |column: &str| row.try_get::<i64, _>(column).map(|value| value != 0);
+        let state = post_events::state(&row)?;
+        let read_revision: i64 = row.try_get("read_revision")?;
+        let is_latest = IsLatest(read_revision == state.revision);
+        let found = Found {
+            id: state.post,
             date: date(&row)?,
-            is_seen: liker == author || (is_seen != 0 && day <= Day::first_today(now)),
+            is_seen: who == author || (is("is_seen")? && day <= Day::first_today(now)),
             takes_comments: row.try_get("takes_comments")?,
-        })
+            is_liked: is("is_liked")?,
+            is_bookmarked: is("is_bookmarked")?,
+            state,
+        };
+        Ok((found, is_latest))
     })
     .transpose()
 }
 
-/// Returns whether the liker liked that post.
-async fn take_back(tx: &mut engine::Tx, liker: &Account, post: i64) -> Result<bool, StoreError> {
-    let removed = sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
-        .bind(post)
-        .bind(liker.as_str())
-        .execute(&mut **tx)
-        .await?;
-    Ok(removed.rows_affected() > 0)
-}
-
-async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) -> Result<bool, StoreError> {
-    if take_back(tx, &liker.account, post).await? {
-        return Ok(false);
-    }
+async fn insert(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO post_like (post_id, account, liked_at, made_at) VALUES (?, ?, ?, ?)")
         .bind(post)
         .bind(liker.account.as_str())
@@ -142,9 +148,18 @@ async fn toggle(tx: &mut engine::Tx, liker: &Writer, post: i64, now: Timestamp) 
         .bind(liker.authorized_at.as_millisecond())
         .execute(&mut **tx)
         .await
-        // The same person's other tap came first: retried, this one takes the like back.
+        // A replica of the first release does not lock the post.
         .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
-    Ok(true)
+    Ok(())
+}
+
+async fn take_back(tx: &mut engine::Tx, liker: &Account, post: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM post_like WHERE post_id = ? AND account = ?")
+        .bind(post)
+        .bind(liker.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Writes the number of likes into these posts. Counted anew rather than added to, so that the number is right again also where a

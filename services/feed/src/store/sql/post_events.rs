@@ -10,7 +10,8 @@ use sosohappy_store::StoreError;
 use sqlx::Row as _;
 
 use super::{BATCH, Query, Row, SqlStore, account, date, engine, visibility};
-use crate::domain::Visibility;
+use crate::domain::{Visibility, Writer};
+use crate::store::WriteError;
 
 /// The fields of an event beside the state of the post.
 #[derive(Debug)]
@@ -59,6 +60,35 @@ impl SqlStore {
         Ok(())
     }
 
+    /// Stores the counts of a post that the caller has locked with its next revision, and writes an event of this state and a notice, if there is
+    /// one, in one statement: people wait for each. Refuses a writer whose token is from before the last resignation of the account, and is
+    /// called after what was written with the token.
+    pub(super) async fn publish_counted(
+        &self,
+        tx: &mut engine::Tx,
+        state: PostChanged,
+        writer: Option<&Writer>,
+        notice: Option<Outgoing>,
+        now: Timestamp,
+    ) -> Result<(), WriteError> {
+        let revision = state.revision + 1;
+        let mut query = Query::new("UPDATE post SET revision = ");
+        query.push_bind(revision).push(", likes = ").push_bind(state.likes);
+        query.push(", comments = ").push_bind(state.comments);
+        query.push(" WHERE id = ").push_bind(state.post);
+        if let Some(writer) = writer {
+            engine::erased_accounts::push_not_erased(query.push(" AND "), &writer.account, writer.authorized_at);
+        }
+        let stored = query.build().execute(&mut **tx).await.map_err(StoreError::from)?;
+        if stored.rows_affected() == 0 {
+            return Err(WriteError::Resigned);
+        }
+        let event = PostChanged { revision, ..state };
+        let mut records: Vec<Outgoing> = notice.into_iter().collect();
+        records.push(Envelope::new(event, &self.context).to_outgoing());
+        Ok(engine::enqueue_all(tx, &records, now).await?)
+    }
+
     /// As [`SqlStore::tell`], with an event for each account whose like or bookmark of a post was erased: `erased` has them in the order of
     /// the posts.
     pub(super) async fn tell_erased(
@@ -92,6 +122,12 @@ impl SqlStore {
     }
 }
 
+/// The columns of [`state`] of a post `q`, without its likes.
+pub(super) const STATE: &str = "q.id, q.account, q.date, q.is_public, q.friend_date, q.comments, q.revision, \
+    (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = q.id) AS bookmarks, \
+    (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = q.id) \
+    OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = q.id)) AS is_hidden";
+
 /// Counts a change of these posts, which the caller has locked, and reads their state after it, in the order of their ids.
 pub(super) async fn advance(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<PostChanged>, StoreError> {
     let mut query = Query::new("UPDATE post SET revision = revision + 1 WHERE id IN ");
@@ -101,15 +137,11 @@ pub(super) async fn advance(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<Po
 }
 
 /// Reads the state of these posts, which the caller has locked, as events without an actor, in the order of their ids.
-pub(super) async fn states(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<PostChanged>, StoreError> {
-    let mut query = Query::new(
-        "SELECT id, account, date, is_public, friend_date, likes, comments, revision, \
-         (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = post.id) AS bookmarks, \
-         (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = post.id) \
-         OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = post.id)) AS is_hidden FROM post WHERE id IN ",
-    );
+async fn states(tx: &mut engine::Tx, posts: &[i64]) -> Result<Vec<PostChanged>, StoreError> {
+    let mut query = Query::new("SELECT ");
+    query.push(STATE).push(", q.likes FROM post q WHERE q.id IN ");
     push_ids(&mut query, posts);
-    let rows = query.push(" ORDER BY id").build().fetch_all(&mut **tx).await?;
+    let rows = query.push(" ORDER BY q.id").build().fetch_all(&mut **tx).await?;
     rows.iter().map(state).collect()
 }
 
@@ -123,7 +155,7 @@ pub(super) fn push_ids(query: &mut Query, ids: &[i64]) {
 }
 
 /// The state of a post as an event without an actor.
-fn state(row: &Row) -> Result<PostChanged, StoreError> {
+pub(super) fn state(row: &Row) -> Result<PostChanged, StoreError> {
     let visibility = visibility(row)?;
     let is_hidden: i64 = row.try_get("is_hidden")?;
     Ok(PostChanged {
