@@ -205,10 +205,7 @@ async fn pictures_are_renewed_of_the_post_that_was_hidden(bed: Bed) {
     let store = store(&bed).await;
     let kim = writer("kim", 0);
     let day = PostDate::try_from(DATE).unwrap().day();
-    store
-        .reserve(&[1, 2, 3, 4, 5].map(ImageId), at(10))
-        .await
-        .unwrap();
+    store.reserve(&[1, 2, 3, 4, 5].map(ImageId), at(10)).await.unwrap();
     let save = async |image: i64| {
         let new = post(&kim, DATE, &["sea"], &[ImageId(image)]);
         store.save(&new, at(0)).await.unwrap();
