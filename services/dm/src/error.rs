@@ -35,7 +35,7 @@ pub enum Error {
     RequestAccepted,
     #[error("the caller is in no room with the id")]
     Room,
-    #[error("name: 1 to 50 user-perceived characters, of which one is visible and none is U+0000")]
+    #[error("name: 1 to 50 user-perceived characters, of which one is visible and none a control character")]
     RoomName,
     #[error("the room has too many members")]
     RoomFull,

@@ -1,6 +1,7 @@
 //! Words that a person does not want to read.
 
 use jiff::Timestamp;
+use sosohappy_common::text::is_one_line;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_segmentation::UnicodeSegmentation as _;
 
@@ -43,7 +44,7 @@ impl TryFrom<&str> for Word {
         let word: String = text.trim().to_lowercase().nfc().collect();
         let has_size =
             !word.is_empty() && word.len() <= MAX_BYTES && word.graphemes(true).nth(MAX_CHARACTERS).is_none();
-        if has_size && !word.chars().any(char::is_control) {
+        if has_size && is_one_line(&word) {
             Ok(Self(word))
         } else {
             Err(InvalidWord)

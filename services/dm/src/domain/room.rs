@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
+use sosohappy_common::text::is_one_line;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::text::is_portable;
 use super::{ClientKey, MessageDate, MessageId, MessageState, MessageText, Party};
 
 /// Members of one room.
@@ -20,7 +20,7 @@ pub const MOST_UNREAD: u32 = if cfg!(test) { 5 } else { 1_000 };
 /// User-perceived characters of a room's name, and bytes.
 const LONGEST_NAME: (usize, usize) = (50, 1000);
 
-/// The name of a room: 1 to 50 user-perceived characters, of which one is visible and none is U+0000.
+/// The name of a room: 1 to 50 user-perceived characters, of which one is visible and none a control character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomName(String);
 
@@ -28,7 +28,7 @@ impl RoomName {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let fits = text.len() <= LONGEST_NAME.1 && text.graphemes(true).count() <= LONGEST_NAME.0;
-        (fits && has_visible(text) && is_portable(text)).then(|| Self(text.to_owned()))
+        (fits && has_visible(text) && is_one_line(text)).then(|| Self(text.to_owned()))
     }
 
     pub fn stored(text: String) -> Self {
@@ -183,6 +183,8 @@ mod tests {
             "  ",
             "\u{200b}",
             "a\0b",
+            "a\nb",
+            "a\u{1}b",
             &"가".repeat(51),
             &format!("a{}", "\u{301}".repeat(1000)),
         ] {

@@ -11,6 +11,7 @@ use sosohappy_access::Caller;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::{Account, Problem};
+use sosohappy_events::date::{OutOfRange, in_range};
 use sosohappy_store::{StoreError, retrying};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -53,7 +54,8 @@ pub struct SetPreferences {
     advertising_wording: Option<WordingVersion>,
     /// The date of an own post of which no notice is shown or pushed any more.
     #[serde(default)]
-    mute_post: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 2_000_000_000_000_000_i64, maximum = 9_999_999_999_999_999_i64, example = 2_023_090_513_248_392_i64)]
+    mute_post: Option<PostDate>,
     #[serde(default)]
     unmute_post: Option<i64>,
     /// The nickname of the other person of a conversation of which no message is pushed any more.
@@ -68,6 +70,19 @@ pub struct SetPreferences {
     #[serde(default, deserialize_with = "room_id")]
     #[schema(value_type = Option<String>, example = "01890000-0000-7000-8000-000000000000")]
     unmute_room: Option<Uuid>,
+}
+
+/// The date of a post to mute. One that is muted no more may be any number: earlier releases muted any.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "i64")]
+struct PostDate(i64);
+
+impl TryFrom<i64> for PostDate {
+    type Error = OutOfRange;
+
+    fn try_from(date: i64) -> Result<Self, Self::Error> {
+        in_range(date).map(Self)
+    }
 }
 
 fn room_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
@@ -139,7 +154,7 @@ impl SetPreferences {
         let post = |date: Option<i64>, muted| date.map(|date| (Mute::Post(date), muted));
         let room = |id: Option<Uuid>, muted| id.map(|id| (Mute::Room(id.to_string()), muted));
         let mutes = [
-            post(self.mute_post, true),
+            post(self.mute_post.map(|PostDate(date)| date), true),
             post(self.unmute_post, false),
             room(self.mute_room, true),
             room(self.unmute_room, false),

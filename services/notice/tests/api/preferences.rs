@@ -142,11 +142,19 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
         ("advertisingWording", "2026-11"),
         ("muteConversation", "somebody unknown"),
         ("muteRoom", "no id"),
+        ("mutePost", "0"),
+        ("mutePost", "-1"),
+        ("mutePost", "20230905"),
     ] {
         assert_eq!(set(notice, kim, &[form]).await.0, 400, "{form:?}");
     }
     let (_, told) = set(notice, kim, &[("unmuteRoom", "no id")]).await;
     assert_eq!(told["detail"], "unmuteRoom: an id of a room is expected");
+    assert_eq!(
+        set(notice, kim, &[("unmutePost", "-1")]).await.0,
+        200,
+        "an earlier release may have muted it"
+    );
     assert_eq!(
         preferences(notice, kim).await,
         *before,
