@@ -15,6 +15,7 @@ mod limits;
 mod moderation;
 mod muted_words;
 mod others;
+mod outage;
 mod posts;
 mod repeats;
 mod resign;
