@@ -1,4 +1,4 @@
-//! Work beside requests: unused pictures are deleted, those of suspended authors get new ids, changes of categories are folded into their totals,
+//! Work beside requests: unused pictures are deleted, those of suspended authors get new ids and counts follow, changes of categories are folded into their totals,
 //! old resignations and expired idempotency keys deleted, held texts counted. Every replica does it; each step is safe to be done twice or at the
 //! same time.
 
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
+use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Context, WakeHandle};
@@ -19,7 +20,7 @@ use crate::domain::Day;
 use crate::error::Error;
 use crate::metrics::FeedMetrics;
 use crate::settings::Settings;
-use crate::store::{Renewal, Store};
+use crate::store::{Renewal, StateChange, Store};
 
 /// Interval of the search for garbage without a wake, such as that of a replica that died.
 const LOOK_FOR_GARBAGE: Duration = Duration::from_secs(5);
@@ -139,12 +140,14 @@ pub fn spawn(
 /// Wakes the task of [`renew_images`].
 pub type RenewalHandle = WakeHandle;
 
-/// Gives the pictures of suspended authors new ids, and those of hidden posts that were written to when they were hidden. Copies that are left by the end of the process are garbage once their reservation is over.
+/// Takes what suspended accounts do out of the counts, and what restored ones do in. Gives the pictures of suspended authors new ids, and those of
+/// hidden posts that were written to when they were hidden. Copies that are left by the end of the process are garbage once their reservation is over.
 pub fn renew_images(
     context: &Context,
     store: &Arc<dyn Store>,
     images: &Images,
     garbage: &GarbageHandle,
+    relay: &RelayHandle,
     metrics: &FeedMetrics,
 ) -> RenewalHandle {
     let handle = RenewalHandle::default();
@@ -153,11 +156,12 @@ pub fn renew_images(
         images: images.clone(),
         clock: context.clock.clone(),
         garbage: garbage.clone(),
+        relay: relay.clone(),
         contended: metrics.renewals_contended.clone(),
     };
     let (woken, draining) = (handle.clone(), context.lifecycle.draining());
     context.lifecycle.spawn("image-renewal", async move {
-        while draining.run_until_cancelled(renewer.renew()).await.is_some() {
+        while draining.run_until_cancelled(renewer.round()).await.is_some() {
             tokio::select! {
                 () = draining.cancelled() => {}
                 () = woken.woken() => {}
@@ -206,10 +210,37 @@ struct Renewer {
     images: Images,
     clock: Arc<dyn Clock>,
     garbage: GarbageHandle,
+    relay: RelayHandle,
     contended: prometheus::IntCounter,
 }
 
 impl Renewer {
+    async fn round(&self) {
+        self.recount().await;
+        self.renew().await;
+    }
+
+    /// Makes the counts follow the states of accounts. An account that fails does not stop the others; the next round tries it again.
+    async fn recount(&self) {
+        let changes = self.store.uncounted().await.unwrap_or_else(|error| {
+            failed("failed to read which accounts are to be counted", &error);
+            Vec::new()
+        });
+        for change in changes {
+            let counted = self.recount_account(&change).await;
+            counted.unwrap_or_else(|error| failed("failed to count the posts of an account's marks; retrying", &error));
+        }
+    }
+
+    async fn recount_account(&self, change: &StateChange) -> Result<(), StoreError> {
+        if !self.store.lease_renewals().await? {
+            return Ok(());
+        }
+        let recounted = self.store.recount(change, self.clock.now()).await;
+        self.relay.wake();
+        recounted
+    }
+
     /// Renews what waits. An account that fails, or has a post that is written to at each try, does not stop the others; the next round tries it again.
     async fn renew(&self) {
         let renewals = self.store.renewals().await.unwrap_or_else(|error| {

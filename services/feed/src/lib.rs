@@ -87,7 +87,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         garbage: garbage.clone(),
     };
     spawn_consumer::<AccountResigned>(&context, bus.clone(), resigned);
-    let renewals = housekeeping::renew_images(&context, &database.store, &images, &garbage, &metrics);
+    let renewals = housekeeping::renew_images(&context, &database.store, &images, &garbage, &relay, &metrics);
     let moderated = Moderated {
         store: database.store.clone(),
         bus: bus.clone(),

@@ -625,6 +625,26 @@ pub struct Renewal {
     pub requested_at: Timestamp,
 }
 
+/// A change of the state of an account that is not in all counts yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateChange {
+    pub account: Account,
+    pub changed_at: Timestamp,
+}
+
+/// Which accounts are suspended. What a suspended account likes, saves and writes at posts is in no count of theirs.
+#[async_trait]
+pub trait AccountStates: Debug + Send + Sync {
+    /// Stores whether the account is suspended, unless a later state is known.
+    async fn set_suspended(&self, account: &Account, is_suspended: bool, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Returns up to 100 changes that are not in all counts yet, the oldest first.
+    async fn uncounted(&self) -> Result<Vec<StateChange>, StoreError>;
+
+    /// Counts all posts with something of the account anew, step by step and with an event for each post. It may be repeated.
+    async fn recount(&self, change: &StateChange, now: Timestamp) -> Result<(), StoreError>;
+}
+
 /// Content as it was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedContent {
@@ -700,6 +720,7 @@ pub trait Store:
     + Recommendations
     + Erasures
     + Moderation
+    + AccountStates
     + Imports
     + Ping
 {

@@ -1,4 +1,4 @@
-//! `accountState`: the pictures of a suspended author get new ids, as those of a hidden post do.
+//! `accountState`: the pictures of a suspended author get new ids, as those of a hidden post do, and counts follow.
 
 use std::sync::Arc;
 
@@ -20,10 +20,14 @@ pub struct Suspended {
 impl Consumer<AccountStateChanged> for Suspended {
     /// An author who was restored keeps the new ids, so that a late or repeated record does no harm.
     async fn handle(&self, Envelope { event, meta }: Envelope<AccountStateChanged>) -> Result<(), HandleError> {
-        if event.state == State::Suspended {
+        let is_suspended = event.state == State::Suspended;
+        self.store
+            .set_suspended(&event.account, is_suspended, meta.occurred_at)
+            .await?;
+        if is_suspended {
             self.store.request_renewal(&event.account, meta.occurred_at).await?;
-            self.renewals.wake();
         }
+        self.renewals.wake();
         Ok(())
     }
 }

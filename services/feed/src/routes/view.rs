@@ -14,7 +14,8 @@ use crate::error::Error;
 use crate::routes::params::CursorPage;
 use crate::store::ViewsOf;
 
-/// Counts of a post, and the caller's own marks on it. A change is in the view as soon as its event is applied, usually within a second.
+/// Counts of a post, and the caller's own marks on it. A change is in the view as soon as its event is applied, usually within a second. Nothing
+/// of suspended people is counted until they are restored, nor are comments that are hidden or held for review.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FeedView {

@@ -1,5 +1,7 @@
 //! The statements, one text for both engines; where they differ the engine's own page says how.
 
+#[path = "sql/account_states.rs"]
+mod account_states;
 #[path = "sql/bookmarks.rs"]
 mod bookmarks;
 #[path = "sql/categories.rs"]

@@ -51,6 +51,8 @@ enum Step {
     DeleteComment(u64),
     Show(u64, u64, Visibility),
     Moderate(u64, u64, bool),
+    /// Suspends or restores.
+    Suspend(u64, bool),
     Resign(u64),
 }
 
@@ -61,6 +63,8 @@ struct History<'a> {
     now: i64,
     /// When each person's token was issued.
     tokens: [i64; PEOPLE.len()],
+    /// Since when each person is suspended.
+    suspended: [Option<i64>; PEOPLE.len()],
     comments: Vec<i64>,
     taken: Vec<Step>,
 }
@@ -75,6 +79,15 @@ impl History<'_> {
         writer(PEOPLE[number], self.tokens[number])
     }
 
+    /// How many of these people are not suspended.
+    fn counted(&self, people: &[Account]) -> usize {
+        let suspended = |account: &&Account| {
+            let number = PEOPLE.iter().position(|name| writer(name, 0).account == **account);
+            number.is_some_and(|number| self.suspended[number].is_some())
+        };
+        people.len() - people.iter().filter(suspended).count()
+    }
+
     fn account(number: u64) -> Account {
         writer(PEOPLE[usize::try_from(number).unwrap()], 0).account
     }
@@ -84,7 +97,7 @@ impl History<'_> {
         let visibility =
             [Visibility::Public, Visibility::Friends, Visibility::Private][usize::try_from(self.random(3)).unwrap()];
         let categories = 1 + self.random((1_u64 << CATEGORIES.len()) - 1);
-        match self.random(24) {
+        match self.random(25) {
             0..5 => Step::Save(author, day, visibility, categories),
             5 => Step::Delete(author, day),
             6..12 => Step::Like(who, author, day),
@@ -94,6 +107,7 @@ impl History<'_> {
             20 => Step::Show(author, day, visibility),
             21 => Step::Moderate(author, day, self.random(2) == 0),
             22 => Step::Resign(who),
+            23 => Step::Suspend(who, self.random(2) == 0),
             _ => Step::Save(author, day, Visibility::Public, categories),
         }
     }
@@ -178,13 +192,25 @@ impl History<'_> {
                     .await
                     .unwrap();
             }
+            Step::Suspend(who, is_suspended) => {
+                self.suspended[usize::try_from(who).unwrap()] = is_suspended.then_some(self.now);
+                store
+                    .set_suspended(&Self::account(who), is_suspended, now)
+                    .await
+                    .unwrap();
+                for change in store.uncounted().await.unwrap() {
+                    store.recount(&change, now).await.unwrap();
+                }
+            }
             Step::Resign(who) => {
                 let account = Self::account(who);
                 // Sometimes the account is back before the resignation is applied.
-                let until = at(self.now - i64::try_from(self.random(6)).unwrap());
+                let until = self.now - i64::try_from(self.random(6)).unwrap();
                 self.now += 1;
-                self.tokens[usize::try_from(who).unwrap()] = self.now;
-                erase(self.bed, store, &account, until, event(self.bed)).await;
+                let number = usize::try_from(who).unwrap();
+                self.tokens[number] = self.now;
+                self.suspended[number] = self.suspended[number].filter(|since| *since > until);
+                erase(self.bed, store, &account, at(until), event(self.bed)).await;
             }
         }
     }
@@ -278,6 +304,7 @@ impl History<'_> {
             opened: opened(bed).await,
             now: 100,
             tokens: [0; PEOPLE.len()],
+            suspended: [None; PEOPLE.len()],
             comments: Vec::new(),
             taken: Vec::new(),
         }
@@ -343,7 +370,7 @@ async fn views_equal_the_posts_after_random_histories(bed: Bed) {
                     .unwrap();
                 let likes: Vec<_> = own
                     .iter()
-                    .map(|post| (post.date, post.likers.len(), post.is_hidden))
+                    .map(|post| (post.date, history.counted(&post.likers), post.is_hidden))
                     .collect();
                 let viewed: Vec<_> = views
                     .iter()

@@ -1,7 +1,9 @@
 //! The post view over HTTP, kept by feed's own events.
 
 use serde_json::{Value, json};
-use sosohappy_events::types::{AccountResigned, ContentModerated, ModeratedContent, ModerationAction, Relation};
+use sosohappy_events::types::{
+    AccountResigned, AccountStateChanged, ContentModerated, ModeratedContent, ModerationAction, Relation, Role, State,
+};
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
 use super::others::tell;
@@ -12,6 +14,8 @@ on_both_engines!(
     views_show_what_the_caller_may_see,
     views_are_read_page_by_page,
     views_are_built_anew_from_the_posts,
+    what_suspended_people_do_is_counted_again_once_they_are_restored,
+    comments_that_others_do_not_see_are_not_counted,
 );
 
 const DATE: &str = "2023090513248392";
@@ -209,4 +213,66 @@ async fn views_are_built_anew_from_the_posts(bed: Bed) {
     let built = sosohappy_feed::views::rebuild(settings, &bed.context, |_| ()).await;
     assert_eq!(built.unwrap(), 1);
     feed.becomes(&lee, &kim, &expected).await;
+}
+
+async fn what_suspended_people_do_is_counted_again_once_they_are_restored(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let park = bed.person("park@example.com+apple", "park").await;
+    feed.save(&kim, DATE, "5", "sea").await;
+    assert_eq!(feed.like(&lee, &kim, DATE).await.1, r#"{"like":true}"#);
+    assert_eq!(feed.bookmark(&lee, &kim, DATE).await.1, r#"{"bookmark":true}"#);
+    feed.commented(&lee, &kim, "축하해").await;
+    feed.becomes(&kim, &kim, &counts(1, 1, 1, false, false)).await;
+    let decide = async |state: State| {
+        let account = lee.account.clone();
+        bed.publish(AccountStateChanged { account, state }).await
+    };
+    let suspended = decide(State::Suspended).await;
+    feed.becomes(&kim, &kim, &counts(0, 0, 0, false, false)).await;
+    // Counted with what another one does.
+    assert_eq!(feed.like(&park, &kim, DATE).await.1, r#"{"like":true}"#);
+    assert_eq!(feed.bookmark(&park, &kim, DATE).await.1, r#"{"bookmark":true}"#);
+    feed.commented(&park, &kim, "축하해").await;
+    feed.becomes(&kim, &kim, &counts(1, 1, 1, false, false)).await;
+
+    decide(State::Restored).await;
+    feed.becomes(&kim, &kim, &counts(2, 2, 2, false, false)).await;
+    // Delivered late: the account stays restored. What is published behind it is about lee, too, and is applied after it.
+    bed.publish_again(&suspended).await;
+    decide(State::Restored).await;
+    assert_eq!(feed.like(&park, &kim, DATE).await.1, r#"{"like":false}"#);
+    feed.becomes(&kim, &kim, &counts(1, 2, 2, false, false)).await;
+}
+
+async fn comments_that_others_do_not_see_are_not_counted(bed: Bed) {
+    let feed = Feed::start_with(&bed, &[("review.words", "도박")]).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let lee = bed.person("lee@example.com+google", "lee").await;
+    let moderator = bed
+        .person_with_role("moderator@example.com+kakao", "moderator", Role::Moderator)
+        .await;
+    feed.save(&kim, DATE, "5", "sea").await;
+    let comment = feed.commented(&lee, &kim, "축하해").await;
+    let held = feed.commented(&lee, &kim, "도박").await.to_string();
+    feed.becomes(&kim, &kim, &counts(0, 0, 1, false, false)).await;
+    let decide = async |action: ModerationAction| {
+        let event = ContentModerated {
+            action,
+            author: lee.account.clone(),
+            content: ModeratedContent::Comment { comment },
+            reporter: None,
+            report: None,
+        };
+        bed.publish(event).await;
+    };
+    decide(ModerationAction::Hidden).await;
+    feed.becomes(&kim, &kim, &counts(0, 0, 0, false, false)).await;
+    let release = [("commentId", held.as_str()), ("accepted", "true")];
+    let released = feed.post(&moderator, "admin/decideHeldComment", &release).await;
+    assert_eq!(released.0, 200, "{released:?}");
+    feed.becomes(&kim, &kim, &counts(0, 0, 1, false, false)).await;
+    decide(ModerationAction::Restored).await;
+    feed.becomes(&kim, &kim, &counts(0, 0, 2, false, false)).await;
 }

@@ -42,7 +42,7 @@ impl Bookmarks for SqlStore {
             let state = PostChanged {
                 change,
                 actor: Some(saver.account.clone()),
-                bookmarks: post.state.bookmarks + difference,
+                bookmarks: post.state.bookmarks + difference * post.weight,
                 ..post.state
             };
             let notice = notice(is_set, post.date);

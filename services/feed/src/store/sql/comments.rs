@@ -51,7 +51,7 @@ impl Comments for SqlStore {
                 change: PostChange::Commented,
                 actor: Some(writer.account.clone()),
                 comment: Some(id),
-                comments: post.state.comments + 1,
+                comments: post.state.comments + if comment.is_held { 0 } else { post.weight },
                 ..post.state
             };
             // The author hears of a held one when it is released.
@@ -211,11 +211,14 @@ impl SqlStore {
     }
 }
 
-/// Writes the number of comments into these posts, counted anew as likes are.
+/// Writes the number of comments that others see into these posts, counted anew as likes are.
 pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
     for batch in posts.chunks(BATCH) {
         let mut query = Query::new(
-            "UPDATE post SET comments = (SELECT COUNT(*) FROM post_comment c WHERE c.post_id = post.id) WHERE id IN (",
+            "UPDATE post SET comments = (SELECT COUNT(*) FROM post_comment c WHERE c.post_id = post.id \
+             AND NOT EXISTS (SELECT 1 FROM comment_moderation h WHERE h.hidden = 1 AND h.comment_id = c.id) \
+             AND NOT EXISTS (SELECT 1 FROM comment_review r WHERE r.held = 1 AND r.comment_id = c.id) \
+             AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = c.account)) WHERE id IN (",
         );
         let mut ids = query.separated(", ");
         for post in batch {

@@ -28,6 +28,11 @@ impl Erasures for SqlStore {
             let mut tx = self.database.begin().await?;
             // From here on nothing is written with the account's older tokens.
             erased_accounts::close(&mut tx, account, until).await?;
+            sqlx::query("DELETE FROM account_state WHERE account = ? AND changed_at <= ?")
+                .bind(account.as_str())
+                .bind(until.as_millisecond())
+                .execute(&mut *tx)
+                .await?;
             Ok::<_, StoreError>(tx.commit().await?)
         })
         .await?;
@@ -40,6 +45,8 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
+        // Whoever is back since then is not suspended any more.
+        self.recount_all(account, now).await?;
         crash_point("feed.content-erased");
         retrying(async || {
             let mut tx = self.database.begin().await?;

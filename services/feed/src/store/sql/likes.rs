@@ -42,7 +42,7 @@ impl Likes for SqlStore {
             let state = PostChanged {
                 change,
                 actor: Some(liker.account.clone()),
-                likes: post.state.likes + difference,
+                likes: post.state.likes + difference * post.weight,
                 ..post.state
             };
             self.publish_counted(
@@ -71,8 +71,10 @@ pub(super) struct Found {
     pub(super) is_liked: bool,
     /// Whether the account that looks for it has saved it.
     pub(super) is_bookmarked: bool,
-    /// As an event without an actor, with all likes and bookmarks counted.
+    /// As an event without an actor, with likes and bookmarks counted.
     pub(super) state: PostChanged,
+    /// How much a mark or comment of the account that looks for it adds to a count: 0 if it was suspended a moment ago, else 1.
+    pub(super) weight: i64,
 }
 
 /// Finds a post, seen or not, and locks it until the transaction ends: likes, bookmarks and comments of one post are counted one after the other.
@@ -103,7 +105,8 @@ async fn read(
     let mut query = Query::new("SELECT ");
     // The row is read as it is locked. Subqueries see what was committed when the first of them was evaluated, and so does `read_revision`.
     query.push(post_events::STATE).push(
-        ", (SELECT COUNT(*) FROM post_like l WHERE l.post_id = q.id) AS likes, q.takes_comments, \
+        ", (SELECT COUNT(*) FROM post_like l WHERE l.post_id = q.id \
+         AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = l.account)) AS likes, q.takes_comments, \
          (SELECT s.revision FROM post s WHERE s.id = q.id) AS read_revision, \
          EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = q.id AND l.account = ",
     );
@@ -111,7 +114,9 @@ async fn read(
         .push_bind(who.as_str())
         .push(") AS is_liked, EXISTS (SELECT 1 FROM post_bookmark m WHERE m.post_id = q.id AND m.account = ")
         .push_bind(who.as_str())
-        .push(") AS is_bookmarked, (");
+        .push(") AS is_bookmarked, EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = ")
+        .push_bind(who.as_str())
+        .push(") AS is_suspended, (");
     public::push_seen_by(&mut query, who, "q");
     public::push_not_blocked(&mut query, who, "q.account");
     query
@@ -134,6 +139,7 @@ async fn read(
             is_liked: is("is_liked")?,
             is_bookmarked: is("is_bookmarked")?,
             state,
+            weight: i64::from(!is("is_suspended")?),
         };
         Ok((found, is_latest))
     })
@@ -167,7 +173,8 @@ async fn take_back(tx: &mut engine::Tx, liker: &Account, post: i64) -> Result<()
 pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
     for batch in posts.chunks(BATCH) {
         let mut query = Query::new(
-            "UPDATE post SET likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id) WHERE id IN (",
+            "UPDATE post SET likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id \
+             AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = l.account)) WHERE id IN (",
         );
         let mut ids = query.separated(", ");
         for post in batch {

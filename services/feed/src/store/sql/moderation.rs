@@ -11,8 +11,8 @@ use sosohappy_store::{PRIMARY, StoreError, retrying};
 use sqlx::Row as _;
 
 use super::{
-    Query, SqlStore, account, date, engine, images, instant, likes, post_events, posts, public, read_list, text,
-    visibility,
+    Query, SqlStore, account, comments, date, engine, images, instant, likes, post_events, posts, public, read_list,
+    text, visibility,
 };
 use crate::domain::{Day, Visibility};
 use crate::store::{Content, Copied, Decision, HiddenPost, Moderation, Renewal, ReportedContent, Toggled};
@@ -379,6 +379,7 @@ impl SqlStore {
             .bind(at)
             .execute(&mut *tx)
             .await?;
+        comments::recount(&mut tx, &[post]).await?;
         let told = post_events::Told {
             change: PostChange::CommentChanged,
             actor: None,

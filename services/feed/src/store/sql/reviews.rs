@@ -8,7 +8,7 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
 use super::post_events::Told;
-use super::{Query, Row, SqlStore, account, date, engine, instant, likes, read_list};
+use super::{Query, Row, SqlStore, account, comments, date, engine, instant, likes, read_list};
 use crate::domain::{Cursor, PageFrom};
 use crate::store::{Held, HeldComment, HeldPost, Release, ReleaseEvents, Reviewed, Reviews};
 
@@ -143,6 +143,7 @@ impl Reviews for SqlStore {
             }
             decide(&mut tx, "comment_review", "comment_id", comment, release, now).await?;
             if release.is_released {
+                comments::recount(&mut tx, &[post]).await?;
                 let told = Told {
                     change: PostChange::CommentChanged,
                     actor: None,
