@@ -84,15 +84,9 @@ pub fn spawn(
         }
     });
 
-    let (store_to_fold, clock_to_fold, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
-    context.lifecycle.spawn("category-fold", async move {
-        let mut tick = interval(FOLD_EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            fold(store_to_fold.as_ref(), clock_to_fold.as_ref())
-                .await
-                .unwrap_or_else(|error| failed("failed to fold category changes", &error));
-        }
-        Ok(())
+    let (store_to_fold, clock_to_fold) = (store.clone(), context.clock.clone());
+    spawn_periodic(context, "category-fold", FOLD_EVERY, move || {
+        fold(store_to_fold.clone(), clock_to_fold.clone())
     });
 
     let (store_to_view, clock_to_view, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
@@ -113,26 +107,10 @@ pub fn spawn(
         Ok(())
     });
 
-    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (store, clock) = (store.clone(), context.clock.clone());
     let keep = token_lifetime.saturating_add(FORGET_AFTER);
-    context.lifecycle.spawn("forget-expired", async move {
-        let mut tick = interval(FORGET_EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
-            let forgotten = store.forget_erasures(before).await;
-            forgotten.unwrap_or_else(|error| failed("failed to delete old resignations", &error));
-            let forgotten = store.forget_keys(clock.now()).await;
-            forgotten.unwrap_or_else(|error| failed("failed to delete expired idempotency keys", &error));
-            let before = clock.now().checked_sub(REPORTED_KEPT).unwrap_or(Timestamp::MIN);
-            let forgotten = store.forget_reported(before).await;
-            forgotten.unwrap_or_else(|error| failed("failed to delete copies of old reports", &error));
-            let before = clock.now().checked_sub(TOMBSTONES_KEPT).unwrap_or(Timestamp::MIN);
-            let swept = store.sweep_view(before).await;
-            swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));
-            let forgotten = store.forget_recommended(Day::in_korea(clock.now())).await;
-            forgotten.unwrap_or_else(|error| failed("failed to delete recommendations of earlier days", &error));
-        }
-        Ok(())
+    spawn_periodic(context, "forget-expired", FORGET_EVERY, move || {
+        forget_expired(store.clone(), clock.clone(), keep)
     });
     handle
 }
@@ -175,20 +153,23 @@ pub fn renew_images(
 
 /// Sets the gauges of held posts and comments.
 pub fn count_held(context: &Context, store: &Arc<dyn Store>, metrics: &FeedMetrics, settings: &Live<Settings>) {
-    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (store, clock) = (store.clone(), context.clock.clone());
     let (metrics, settings) = (metrics.clone(), settings.clone());
-    context.lifecycle.spawn("held-count", async move {
-        let mut tick = interval(COUNT_HELD_EVERY);
+    spawn_periodic(context, "held-count", COUNT_HELD_EVERY, move || {
+        set_held(store.clone(), clock.clone(), metrics.clone(), settings.clone())
+    });
+}
+
+/// Spawns a task that does this work at once and then at each interval, until the service drains.
+fn spawn_periodic<F>(context: &Context, name: &'static str, every: Duration, work: impl Fn() -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let draining = context.lifecycle.draining();
+    context.lifecycle.spawn(name, async move {
+        let mut tick = interval(every);
         while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            let deadline = settings.get().review.deadline;
-            let late_before = clock.now().checked_sub(deadline).unwrap_or(Timestamp::MIN);
-            match store.held(late_before).await {
-                Ok(held) => {
-                    metrics.held_waiting.set(held.waiting);
-                    metrics.held_late.set(held.late);
-                }
-                Err(error) => failed("failed to count held posts and comments", &error),
-            }
+            work().await;
         }
         Ok(())
     });
@@ -199,9 +180,41 @@ fn failed(what: &'static str, error: &StoreError) {
     tracing::warn!(error = error as &dyn std::error::Error, "{what}");
 }
 
-async fn fold(store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
-    while store.fold(FOLD_AT_ONCE, clock.now()).await? == FOLD_AT_ONCE as usize {}
-    Ok(())
+async fn fold(store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+    loop {
+        match store.fold(FOLD_AT_ONCE, clock.now()).await {
+            Ok(folded) if folded == FOLD_AT_ONCE as usize => {}
+            Ok(_) => return,
+            Err(error) => return failed("failed to fold category changes", &error),
+        }
+    }
+}
+
+/// `keep` is how long resignations are kept.
+async fn forget_expired(store: Arc<dyn Store>, clock: Arc<dyn Clock>, keep: Duration) {
+    let before = |kept: Duration| clock.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
+    let forgotten = store.forget_erasures(before(keep)).await;
+    forgotten.unwrap_or_else(|error| failed("failed to delete old resignations", &error));
+    let forgotten = store.forget_keys(clock.now()).await;
+    forgotten.unwrap_or_else(|error| failed("failed to delete expired idempotency keys", &error));
+    let forgotten = store.forget_reported(before(REPORTED_KEPT)).await;
+    forgotten.unwrap_or_else(|error| failed("failed to delete copies of old reports", &error));
+    let swept = store.sweep_view(before(TOMBSTONES_KEPT)).await;
+    swept.unwrap_or_else(|error| failed("failed to delete old tombstones of the post view", &error));
+    let forgotten = store.forget_recommended(Day::in_korea(clock.now())).await;
+    forgotten.unwrap_or_else(|error| failed("failed to delete recommendations of earlier days", &error));
+}
+
+async fn set_held(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: FeedMetrics, settings: Live<Settings>) {
+    let deadline = settings.get().review.deadline;
+    let late_before = clock.now().checked_sub(deadline).unwrap_or(Timestamp::MIN);
+    match store.held(late_before).await {
+        Ok(held) => {
+            metrics.held_waiting.set(held.waiting);
+            metrics.held_late.set(held.late);
+        }
+        Err(error) => failed("failed to count held posts and comments", &error),
+    }
 }
 
 #[derive(Debug)]
