@@ -17,6 +17,7 @@ on_both_engines!(
     a_post_with_a_bad_picture_leaves_nothing,
     two_saves_with_pictures_at_once_keep_one_set,
     a_picture_is_read_in_smaller_widths_and_in_parts,
+    a_photo_of_an_iphone_becomes_a_jpeg,
 );
 
 const DATE: &str = "2023090513248392";
@@ -166,6 +167,23 @@ async fn pictures_of_a_post_that_becomes_private_get_new_ids(bed: Bed) {
         "a post that becomes public keeps its ids"
     );
     assert_eq!(files(&bed), 2);
+}
+
+/// 64 × 48 pixels.
+const PHOTO: &[u8] = include_bytes!("../../../../crates/media/src/photo.heic");
+
+async fn a_photo_of_an_iphone_becomes_a_jpeg(bed: Bed) {
+    let feed = Feed::start(&bed).await;
+    let kim = bed.person("kim@example.com+kakao", "kim").await;
+    let cut = feed.save_with(&kim, DATE, &[&PHOTO[..PHOTO.len() / 2]]).await;
+    assert_eq!(code(&cut), problem(400, "invalid-parameter"));
+    assert_eq!(feed.save_with(&kim, DATE, &[PHOTO]).await, saved());
+    let id = ids(&feed, &kim).await[0];
+    let shown = feed.client.get(feed.at(&format!("image/{id}"))).send().await.unwrap();
+    assert_eq!(shown.headers()[header::CONTENT_TYPE], "image/jpeg");
+    let picture = shown.bytes().await.unwrap();
+    let picture = image::load_from_memory_with_format(&picture, ImageFormat::Jpeg).unwrap();
+    assert_eq!((picture.width(), picture.height()), (64, 48));
 }
 
 async fn a_post_with_a_bad_picture_leaves_nothing(bed: Bed) {
