@@ -192,16 +192,7 @@ impl History<'_> {
                     .await
                     .unwrap();
             }
-            Step::Suspend(who, is_suspended) => {
-                self.suspended[usize::try_from(who).unwrap()] = is_suspended.then_some(self.now);
-                store
-                    .set_suspended(&Self::account(who), is_suspended, now)
-                    .await
-                    .unwrap();
-                for change in store.uncounted().await.unwrap() {
-                    store.recount(&change, now).await.unwrap();
-                }
-            }
+            Step::Suspend(who, is_suspended) => self.suspend(who, is_suspended).await,
             Step::Resign(who) => {
                 let account = Self::account(who);
                 // Sometimes the account is back before the resignation is applied.
@@ -212,6 +203,17 @@ impl History<'_> {
                 self.suspended[number] = self.suspended[number].filter(|since| *since > until);
                 erase(self.bed, store, &account, at(until), event(self.bed)).await;
             }
+        }
+    }
+
+    /// Suspends or restores.
+    async fn suspend(&mut self, who: u64, is_suspended: bool) {
+        self.suspended[usize::try_from(who).unwrap()] = is_suspended.then_some(self.now);
+        let (store, now) = (self.opened.store.as_ref(), at(self.now));
+        let stored = store.set_suspended(&Self::account(who), is_suspended, now).await;
+        stored.unwrap();
+        for change in store.uncounted().await.unwrap() {
+            store.recount(&change, now).await.unwrap();
         }
     }
 
