@@ -635,7 +635,7 @@ pub struct StateChange {
 /// Which accounts are suspended. What a suspended account likes, saves and writes at posts is in no count of theirs.
 #[async_trait]
 pub trait AccountStates: Debug + Send + Sync {
-    /// Stores whether the account is suspended, unless a later state is known.
+    /// Stores whether the account is suspended, unless a later state is known or the account was erased since.
     async fn set_suspended(&self, account: &Account, is_suspended: bool, at: Timestamp) -> Result<(), StoreError>;
 
     /// Returns up to 100 changes that are not in all counts yet, the oldest first.

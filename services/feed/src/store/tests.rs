@@ -26,6 +26,7 @@ on_both_engines!(
     pictures_of_what_went_are_garbage_once,
     pictures_of_a_suspended_author_are_renewed_by_one_replica,
     pictures_are_renewed_of_the_post_that_was_hidden,
+    the_latest_state_is_counted_once_and_goes_with_the_account,
     categories_are_folded_once,
     recommendations_of_a_day_are_those_shown_first,
     many_recommendations_are_deleted_in_steps,
@@ -198,6 +199,36 @@ async fn pictures_of_a_suspended_author_are_renewed_by_one_replica(bed: Bed) {
     one.request_renewal(&kim.account, at(3)).await.unwrap();
     erase(&bed, one.as_ref(), &kim.account, at(10), event(&bed)).await;
     assert_eq!(one.renewals().await.unwrap(), []);
+}
+
+async fn the_latest_state_is_counted_once_and_goes_with_the_account(bed: Bed) {
+    let store = store(&bed).await;
+    let kim = writer("kim", 0).account;
+    let uncounted = async || {
+        let changes = store.uncounted().await.unwrap();
+        changes.into_iter().map(|change| change.changed_at).collect::<Vec<_>>()
+    };
+    store.set_suspended(&kim, true, at(2)).await.unwrap();
+    store.set_suspended(&kim, false, at(1)).await.unwrap();
+    let change = store.uncounted().await.unwrap().remove(0);
+    assert_eq!((&change.account, change.changed_at), (&kim, at(2)));
+    store.recount(&change, at(2)).await.unwrap();
+    assert_eq!(uncounted().await, []);
+    // Of two at the same moment the stricter, however often they are delivered.
+    store.set_suspended(&kim, false, at(2)).await.unwrap();
+    store.set_suspended(&kim, true, at(2)).await.unwrap();
+    assert_eq!(uncounted().await, []);
+    store.set_suspended(&kim, false, at(3)).await.unwrap();
+    store.set_suspended(&kim, true, at(3)).await.unwrap();
+    // Changed again while the one before was counted.
+    store.recount(&change, at(4)).await.unwrap();
+    assert_eq!(uncounted().await, [at(3)]);
+
+    erase(&bed, store.as_ref(), &kim, at(10), event(&bed)).await;
+    store.set_suspended(&kim, true, at(10)).await.unwrap();
+    assert_eq!(bed.sql("feed", "DELETE FROM account_state").await, 0);
+    store.set_suspended(&kim, true, at(11)).await.unwrap();
+    assert_eq!(uncounted().await, [at(11)]);
 }
 
 /// Not of another post of that day, nor of one that has other pictures meanwhile.

@@ -46,6 +46,12 @@ impl AccountStates for SqlStore {
                 .execute(&mut *tx)
                 .await
                 .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
+            // Delivered late: the row would outlive the erasure.
+            let erased = engine::erased_accounts::erased_until(&mut tx, account).await?;
+            if erased.is_some_and(|until| until >= at) {
+                tx.rollback().await?;
+                return Ok(());
+            }
             Ok(tx.commit().await?)
         })
         .await
