@@ -103,10 +103,12 @@ async fn read(
     now: Timestamp,
 ) -> Result<Option<(Found, IsLatest)>, StoreError> {
     let mut query = Query::new("SELECT ");
-    // The row is read as it is locked. Subqueries see what was committed when the first of them was evaluated, and so does `read_revision`.
+    // The row is read as it is locked. Subqueries see what was committed when the first of them was evaluated, and so does `read_revision`. Each
+    // names a column of the row, so that MySQL evaluates none before it has the lock.
     query.push(post_events::STATE).push(
-        ", (SELECT COUNT(*) FROM post_like l WHERE l.post_id = q.id \
-         AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = l.account)) AS likes, q.takes_comments, \
+        ", (SELECT COUNT(*) FROM post_like l WHERE l.post_id = q.id) \
+         - (SELECT COUNT(*) FROM post_like l JOIN account_state a ON a.account = l.account \
+         WHERE l.post_id = q.id AND a.suspended = 1) AS likes, q.takes_comments, \
          (SELECT s.revision FROM post s WHERE s.id = q.id) AS read_revision, \
          EXISTS (SELECT 1 FROM post_like l WHERE l.post_id = q.id AND l.account = ",
     );
@@ -116,7 +118,7 @@ async fn read(
         .push_bind(who.as_str())
         .push(") AS is_bookmarked, EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = ")
         .push_bind(who.as_str())
-        .push(") AS is_suspended, (");
+        .push(" AND q.id > 0) AS is_suspended, (");
     public::push_seen_by(&mut query, who, "q");
     public::push_not_blocked(&mut query, who, "q.account");
     query
@@ -173,8 +175,9 @@ async fn take_back(tx: &mut engine::Tx, liker: &Account, post: i64) -> Result<()
 pub(super) async fn recount(tx: &mut engine::Tx, posts: &[i64]) -> Result<(), StoreError> {
     for batch in posts.chunks(BATCH) {
         let mut query = Query::new(
-            "UPDATE post SET likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id \
-             AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = l.account)) WHERE id IN (",
+            "UPDATE post SET likes = (SELECT COUNT(*) FROM post_like l WHERE l.post_id = post.id) \
+             - (SELECT COUNT(*) FROM post_like l JOIN account_state a ON a.account = l.account \
+             WHERE l.post_id = post.id AND a.suspended = 1) WHERE id IN (",
         );
         let mut ids = query.separated(", ");
         for post in batch {

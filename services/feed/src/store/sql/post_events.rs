@@ -124,8 +124,9 @@ impl SqlStore {
 
 /// The columns of [`state`] of a post `q`, without its likes.
 pub(super) const STATE: &str = "q.id, q.account, q.date, q.is_public, q.friend_date, q.comments, q.revision, \
-    (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = q.id \
-    AND NOT EXISTS (SELECT 1 FROM account_state a WHERE a.suspended = 1 AND a.account = m.account)) AS bookmarks, \
+    (SELECT COUNT(*) FROM post_bookmark m WHERE m.post_id = q.id) \
+    - (SELECT COUNT(*) FROM post_bookmark m JOIN account_state a ON a.account = m.account \
+    WHERE m.post_id = q.id AND a.suspended = 1) AS bookmarks, \
     (EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = q.id) \
     OR EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = q.id)) AS is_hidden";
 
