@@ -104,7 +104,7 @@ async fn plan(reader: &engine::Pool, explain: &mut Query) -> Vec<String> {
     steps.iter().map(super::plan_step).collect()
 }
 
-/// Refuses a writer whose token is from before the last resignation of the account; the last thing a write does before it commits.
+/// Refuses a writer whose token is from before the last resignation of the account; called after the write's own rows.
 async fn still_here(tx: &mut engine::Tx, writer: &Writer) -> Result<(), WriteError> {
     match engine::erased_accounts::erased_until(tx, &writer.account).await? {
         Some(until) if writer.authorized_at.as_millisecond() <= until.as_millisecond() => Err(WriteError::Resigned),

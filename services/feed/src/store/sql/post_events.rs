@@ -42,22 +42,44 @@ impl SqlStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for batch in posts.chunks(BATCH) {
-            let records: Vec<_> = advance(tx, batch)
-                .await?
-                .into_iter()
-                .map(|state| {
-                    let event = PostChanged {
-                        change: told.change,
-                        actor: told.actor.cloned(),
-                        comment: told.comment,
-                        ..state
-                    };
-                    Envelope::new(event, &self.context).to_outgoing()
-                })
-                .collect();
-            engine::enqueue_all(tx, &records, now).await?;
+            let states = advance(tx, batch).await?;
+            self.publish(tx, states, told, now).await?;
         }
         Ok(())
+    }
+
+    /// As [`SqlStore::tell`], of a post whose next revision the caller has stored with the change.
+    pub(super) async fn tell_advanced(
+        &self,
+        tx: &mut engine::Tx,
+        post: i64,
+        told: &Told<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let states = states(tx, &[post]).await?;
+        self.publish(tx, states, told, now).await
+    }
+
+    async fn publish(
+        &self,
+        tx: &mut engine::Tx,
+        states: Vec<PostChanged>,
+        told: &Told<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let records: Vec<_> = states
+            .into_iter()
+            .map(|state| {
+                let event = PostChanged {
+                    change: told.change,
+                    actor: told.actor.cloned(),
+                    comment: told.comment,
+                    ..state
+                };
+                Envelope::new(event, &self.context).to_outgoing()
+            })
+            .collect();
+        engine::enqueue_all(tx, &records, now).await
     }
 
     /// Stores the counts of a post that the caller has locked with its next revision, and writes an event of this state and a notice, if there is

@@ -287,6 +287,7 @@ impl SqlStore {
             reviews::hold_post(&mut tx, id, Some(version), now).await?;
         }
         categories::record(&mut tx, &[Change::came(&categories, content.happiness)]).await?;
+        super::still_here(&mut tx, &post.author).await?;
         finish(tx, post, drafts).await
     }
 
@@ -306,25 +307,7 @@ impl SqlStore {
         }
         let old = previous.held;
         versions::keep(&mut tx, old.id, post.history, now).await?;
-        sqlx::query(
-            "UPDATE post SET date = ?, weather = ?, happiness = ?, text = ?, is_public = ?, friends_mark = ?, categories = ?, images = ?, uploads = ?, made_at = ?, \
-             edited_at = ? WHERE id = ?",
-        )
-        .bind(i64::from(content.date))
-        .bind(content.weather.as_str())
-        .bind(content.happiness)
-        .bind(&content.text)
-        .bind(content.visibility.is_public())
-        .bind(friends_mark(content.visibility, content.date))
-        .bind(write_list(&names))
-        .bind(write_list(&post.images))
-        .bind(stored_uploads(post))
-        .bind(post.author.authorized_at.as_millisecond())
-        .bind(now.as_millisecond())
-        .bind(old.id)
-        .execute(&mut *tx)
-        .await
-        .map_err(StoreError::from)?;
+        overwrite(&mut tx, old.id, post, now).await?;
         if (&old.categories, old.happiness) != (&names, content.happiness) {
             let changes = [
                 Change::went(old.categories, old.happiness),
@@ -334,7 +317,8 @@ impl SqlStore {
         }
         images::discard(&mut tx, &old.images, now).await?;
         reviews::hold_post(&mut tx, old.id, post.review.as_ref(), now).await?;
-        self.tell(&mut tx, &[old.id], &PostChange::Changed.into(), now).await?;
+        self.tell_advanced(&mut tx, old.id, &PostChange::Changed.into(), now)
+            .await?;
         finish(tx, post, Drafts::Deleted).await
     }
 
@@ -431,6 +415,37 @@ pub(super) enum Drafts {
     Kept,
 }
 
+/// Writes a post with its next revision over one that is locked. Refuses a writer who has resigned since the token was issued: an erasure waits
+/// for the lock.
+async fn overwrite(tx: &mut engine::Tx, id: i64, post: &NewPost, now: Timestamp) -> Result<(), WriteError> {
+    let content = &post.content;
+    let mut query = Query::new("UPDATE post SET revision = revision + 1, date = ");
+    query.push_bind(i64::from(content.date));
+    query.push(", weather = ").push_bind(content.weather.as_str());
+    query.push(", happiness = ").push_bind(content.happiness);
+    query.push(", text = ").push_bind(content.text.as_str());
+    query.push(", is_public = ").push_bind(content.visibility.is_public());
+    query
+        .push(", friends_mark = ")
+        .push_bind(friends_mark(content.visibility, content.date));
+    query
+        .push(", categories = ")
+        .push_bind(write_list(&content.category_names()));
+    query.push(", images = ").push_bind(write_list(&post.images));
+    query.push(", uploads = ").push_bind(stored_uploads(post));
+    query
+        .push(", made_at = ")
+        .push_bind(post.author.authorized_at.as_millisecond());
+    query.push(", edited_at = ").push_bind(now.as_millisecond());
+    query.push(" WHERE id = ").push_bind(id).push(" AND ");
+    engine::erased_accounts::push_not_erased(&mut query, &post.author.account, post.author.authorized_at);
+    let written = query.build().execute(&mut **tx).await.map_err(StoreError::from)?;
+    if written.rows_affected() == 0 {
+        return Err(WriteError::Resigned);
+    }
+    Ok(())
+}
+
 /// The last steps of every save that is stored.
 async fn finish(mut tx: engine::Tx, post: &NewPost, drafts: Drafts) -> Result<Saved, WriteError> {
     images::take(&mut tx, &post.images).await?;
@@ -440,7 +455,6 @@ async fn finish(mut tx: engine::Tx, post: &NewPost, drafts: Drafts) -> Result<Sa
     if let Some(keyed) = &post.key {
         idempotency::store(&mut tx, &post.author, keyed).await?;
     }
-    super::still_here(&mut tx, &post.author).await?;
     tx.commit().await.map_err(StoreError::from)?;
     Ok(Saved::Stored)
 }
