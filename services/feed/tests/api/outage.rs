@@ -1,11 +1,9 @@
 //! Kafka is killed and auth cannot be reached: people write and read, and events catch up.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sosohappy_bus::{Bus, Start};
-use sosohappy_common::settings::Events;
+use sosohappy_bus::Start;
 use sosohappy_events::types::{PostChange, PostChanged, PostLiked};
 use sosohappy_events::{Envelope, EventId, Topic};
 use sosohappy_testkit::{Bed, Broker, EngineSet, PATIENCE, Person, eventually};
@@ -14,14 +12,6 @@ use tokio::time::timeout;
 use super::Feed;
 
 const DATE: &str = "2023090513248392";
-
-/// Opens a bus on this broker, with all topics.
-async fn open(broker: &Broker, bed: &Bed) -> Arc<dyn Bus> {
-    let events = Events::new(&broker.url(), "");
-    let bus = sosohappy_bus::open(&events, &bed.context).await.expect("the bus opens");
-    eventually("topics are created", async || bus.create_topics(&Topic::ALL).await.ok()).await;
-    bus
-}
 
 async fn view(feed: &Feed, who: &Person, whose: &Person) -> Option<Value> {
     let (status, body) = feed.view(who, whose, DATE).await;
@@ -71,9 +61,7 @@ async fn people_write_and_read_while_kafka_is_killed_and_auth_is_unreachable() {
         return;
     }
     let broker = Broker::start();
-    let mut bed = Bed::new(EngineSet::Real).await;
-    bed.bus = open(&broker, &bed).await;
-    bed.resume_heartbeats();
+    let bed = Bed::on_broker(&broker).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     let without_auth = [("access.auth-url", "http://127.0.0.1:9")];
