@@ -25,7 +25,6 @@ ALLOWED = {
         "store/sql/*": ONE_STORE,
     },
     "services/notice": {
-        "banners push/worker": "the worker removes banners by pushes, and what removes banners wakes the worker",
         "domain/notice domain/push": "a notice has the content of its push, which names the notice's post",
     },
 }

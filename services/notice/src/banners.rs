@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_common::Account;
 use sosohappy_common::correlation::correlation;
+use sosohappy_common::{Account, WakeHandle};
 use sosohappy_events::EventId;
 use sosohappy_events::types::SessionId;
 use sosohappy_store::StoreError;
 
 use crate::domain::{Banner, PushContent, Target, WaitingPush};
-use crate::push::PushHandle;
 use crate::store::Store;
 
 /// Ids in one push: 50 of 37 bytes, of the 4096 that a payload has.
@@ -21,7 +20,8 @@ const MOST_IDS: usize = 50;
 #[derive(Debug, Clone)]
 pub struct Banners {
     pub store: Arc<dyn Store>,
-    pub pushes: PushHandle,
+    /// Wakes the push worker.
+    pub pushes: WakeHandle,
 }
 
 impl Banners {

@@ -29,7 +29,7 @@ use sosohappy_bus::consume::HandleError;
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_common::settings::Live;
-use sosohappy_common::{Account, Context, crash_point};
+use sosohappy_common::{Account, Context, WakeHandle, crash_point};
 use sosohappy_events::EventId;
 use sosohappy_realtime::dedupe::{Dedupe, Verdict};
 use sosohappy_realtime::{Hub, Version};
@@ -38,7 +38,6 @@ use sosohappy_store::Directory;
 use crate::banners::Banners;
 use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
 use crate::metrics::{NoticeMetrics, Outcome};
-use crate::push::PushHandle;
 use crate::settings::Settings;
 use crate::shown::ShownReports;
 use crate::store::{Added, OwnRoom, Store};
@@ -81,7 +80,7 @@ pub struct Delivery {
     pub hub: Hub,
     pub banners: Banners,
     pub revocations: Revocations,
-    pub pushes: PushHandle,
+    pub pushes: WakeHandle,
     pub metrics: NoticeMetrics,
     pub shown: ShownReports,
     pub dedupe: Arc<Mutex<Dedupe>>,

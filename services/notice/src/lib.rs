@@ -25,9 +25,9 @@ use sosohappy_access::Revocations;
 use sosohappy_bus::Bus;
 use sosohappy_bus::refresh::spawn_refresh;
 use sosohappy_bus::relay::{Hints, spawn_relay};
-use sosohappy_common::Context;
 use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::Live;
+use sosohappy_common::{Context, WakeHandle};
 use sosohappy_events::Mixed;
 use sosohappy_realtime::{Hub, spawn_revalidation};
 
@@ -35,7 +35,7 @@ use crate::app::App;
 use crate::banners::Banners;
 use crate::delivery::Delivery;
 use crate::metrics::NoticeMetrics;
-use crate::push::{PushHandle, Worker};
+use crate::push::Worker;
 use crate::seen::SeenDevices;
 pub use crate::settings::Settings;
 use crate::shown::ShownReports;
@@ -71,7 +71,7 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
     spawn_revalidation(&context, &hub, revalidation);
     let hints = Hints::open(&current.server, &current.credentials).await;
     let relay = spawn_relay(&context, bus.clone(), inbox.outbox, hints);
-    let pushes = PushHandle::default();
+    let pushes = WakeHandle::default();
     let worker = Worker {
         settings: settings.clone(),
         context: context.clone(),

@@ -22,7 +22,7 @@ use crate::domain::PushMessage;
 use crate::metrics::NoticeMetrics;
 use crate::settings::PushSettings;
 
-pub use worker::{PushHandle, Worker};
+pub use worker::Worker;
 
 /// Why a device was not reached.
 #[derive(Debug, thiserror::Error)]

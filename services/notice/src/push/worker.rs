@@ -52,9 +52,6 @@ const TAKEN_FOR: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(15);
 
-/// Wakes the worker of this process; called after a push that is due was queued.
-pub type PushHandle = WakeHandle;
-
 #[derive(Debug)]
 pub struct Worker {
     pub settings: Live<Settings>,
@@ -65,7 +62,8 @@ pub struct Worker {
     pub revocations: Revocations,
     pub gateway: Arc<dyn Gateway>,
     pub metrics: NoticeMetrics,
-    pub woken: PushHandle,
+    /// Called after a push that is due was queued.
+    pub woken: WakeHandle,
 }
 
 /// How a push ended for now.

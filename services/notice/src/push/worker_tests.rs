@@ -96,7 +96,7 @@ async fn bench_on(bed: Bed) -> Bench {
         names: Arc::new(ByAddress),
         revocations: Revocations::default(),
         gateway: gateway.clone(),
-        woken: PushHandle::default(),
+        woken: WakeHandle::default(),
     };
     Bench {
         worker,
@@ -412,7 +412,7 @@ async fn two_replicas_send_each_push_once(bed: Bed) {
         revocations: this.revocations.clone(),
         gateway: this.gateway.clone(),
         metrics: this.metrics.clone(),
-        woken: PushHandle::default(),
+        woken: WakeHandle::default(),
     };
     let mut expected = Vec::new();
     for number in 0..12 {
@@ -561,7 +561,7 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     assert_eq!(bench.sent().len(), 3);
     let banners = Banners {
         store: bench.worker.store.clone(),
-        pushes: PushHandle::default(),
+        pushes: WakeHandle::default(),
     };
     banners.shown_on(&kim, "watch", &[], &[]).await.unwrap();
     let pad = SessionId(2);
