@@ -24,9 +24,6 @@ ALLOWED = {
         "domain/post domain/repeat": "a new post has the digests by which its repetition is recognised, which are made of its content",
         "store/sql/*": ONE_STORE,
     },
-    "services/notice": {
-        "domain/notice domain/push": "a notice has the content of its push, which names the notice's post",
-    },
 }
 
 USE = re.compile(r"^\s*(pub(?:\([\w:\s]+\))?\s+)?use\s+([^;]+);", re.MULTILINE)
