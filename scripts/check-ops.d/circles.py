@@ -21,7 +21,6 @@ ALLOWED = {
         "store/sqlite/*": ONE_STORE,
     },
     "services/feed": {
-        "domain/post domain/repeat": "a new post has the digests by which its repetition is recognised, which are made of its content",
         "store/sql/*": ONE_STORE,
     },
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use sosohappy_common::settings::{schema, valid};
@@ -161,6 +162,22 @@ impl Content {
             .iter()
             .map(|category| category.as_str().to_owned())
             .collect()
+    }
+
+    /// Returns SHA-256 of a request to save this content with these uploads.
+    #[must_use]
+    pub fn digest(&self, uploads: Option<&Uploads>) -> [u8; 32] {
+        let fields = (
+            i64::from(self.date),
+            self.weather.as_str(),
+            self.happiness,
+            &self.text,
+            self.category_names(),
+            self.visibility,
+            uploads.map(Uploads::as_bytes),
+        );
+        let fields = serde_json::to_vec(&fields).expect("texts and numbers are JSON");
+        Sha256::digest(fields).into()
     }
 }
 

@@ -6,8 +6,6 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use sosohappy_media::ImageId;
 
-use super::Content;
-
 /// <https://datatracker.ietf.org/doc/content-ietf-httpapi-idempotency-key-header/>
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -65,6 +63,11 @@ impl Uploads {
         Some(Self(digest.finalize().into()))
     }
 
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Returns what is stored beside a post: that these uploads became the pictures with these ids. It says nothing about a post that has
     /// got other ids since.
     #[must_use]
@@ -77,35 +80,13 @@ impl Uploads {
     }
 }
 
-/// A key with SHA-256 of the request that it names.
+/// A key with [`Content::digest`](super::Content::digest) of the request that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
     pub key: IdempotencyKey,
     pub request: [u8; 32],
     /// From then on the key may name another request.
     pub expires_at: Timestamp,
-}
-
-impl KeyedRequest {
-    #[must_use]
-    pub fn new(key: IdempotencyKey, content: &Content, uploads: Option<Uploads>, expires_at: Timestamp) -> Self {
-        let uploads = uploads.map(|Uploads(digest)| digest);
-        let fields = (
-            i64::from(content.date),
-            content.weather.as_str(),
-            content.happiness,
-            &content.text,
-            content.category_names(),
-            content.visibility,
-            uploads,
-        );
-        let fields = serde_json::to_vec(&fields).expect("texts and numbers are JSON");
-        Self {
-            key,
-            request: Sha256::digest(fields).into(),
-            expires_at,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -172,7 +172,11 @@ pub async fn save_feed(
     let expires_at = app.now() + settings.post.idempotency_keys;
     let mut post = NewPost {
         author: writer(caller),
-        key: key.map(|key| KeyedRequest::new(key, &content, uploads, expires_at)),
+        key: key.map(|key| KeyedRequest {
+            key,
+            request: content.digest(uploads.as_ref()),
+            expires_at,
+        }),
         content,
         review,
         images: Vec::new(),

@@ -113,7 +113,11 @@ async fn a_key_expires_and_goes_with_its_account(bed: Bed) {
     let keyed = |date: i64, expires: i64| {
         let mut new = post(&kim, date, &["sea"], &[]);
         let key = IdempotencyKey::of(&header).unwrap().unwrap();
-        new.key = Some(KeyedRequest::new(key, &new.content, None, at(expires)));
+        new.key = Some(KeyedRequest {
+            key,
+            request: new.content.digest(None),
+            expires_at: at(expires),
+        });
         new
     };
     let next_day = DATE + 100_000_000;
