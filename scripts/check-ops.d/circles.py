@@ -15,7 +15,6 @@ ALLOWED = {
     "crates/fleet": {"entry operator people/report": "the entry mounts the routes of operators, which forward as the entry does"},
     "services/auth": {"connections moderation sessions": "a suspension closes sessions, a session that ends is taken from its connection, and a change of connections is written to the audit"},
     "services/dm": {
-        "domain/change domain/message domain/room": "a message has changes, and a change has the message that it is about",
         "requests socket": "a frame may be the first of a message request, and an accepted request delivers the frames that waited",
         "store/mongo/*": ONE_STORE,
         "store/sqlite/*": ONE_STORE,

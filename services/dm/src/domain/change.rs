@@ -8,7 +8,7 @@ use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::text::is_portable;
-use super::{MessageId, MessageText, RoomMessage, Stored};
+use super::{MessageId, MessageText};
 
 /// Changes of one message by each person; more are refused. Fewer in unit tests, which reach it on every engine.
 pub const MOST_CHANGES: i64 = if cfg!(test) { 20 } else { 500 };
@@ -112,31 +112,16 @@ pub struct MessageState {
     pub is_hidden: bool,
 }
 
-/// Takes text and reactions of a message that moderators hide since then, unless it is retracted: the store keeps them, so that it can be restored.
-fn hide(text: &mut MessageText, state: &mut MessageState, at: Option<Timestamp>) {
-    if let (Some(at), None) = (at, state.retracted_at) {
-        *text = MessageText::stored(String::new());
-        state.retracted_at = Some(at);
-        state.reactions.clear();
-        state.is_hidden = true;
-    }
-}
-
-impl Stored {
-    /// Returns the message as its people see it; `at`: since when moderators hide it.
-    #[must_use]
-    pub fn hidden_since(mut self, at: Option<Timestamp>) -> Self {
-        hide(&mut self.message.text, &mut self.state, at);
-        self
-    }
-}
-
-impl RoomMessage {
-    /// As [`Stored::hidden_since`].
-    #[must_use]
-    pub fn hidden_since(mut self, at: Option<Timestamp>) -> Self {
-        hide(&mut self.text, &mut self.state, at);
-        self
+impl MessageState {
+    /// Takes text and reactions of a message that moderators hide since then, unless it is retracted: the store keeps them, so that it can be
+    /// restored.
+    pub(super) fn hide(&mut self, text: &mut MessageText, at: Option<Timestamp>) {
+        if let (Some(at), None) = (at, self.retracted_at) {
+            *text = MessageText::stored(String::new());
+            self.retracted_at = Some(at);
+            self.reactions.clear();
+            self.is_hidden = true;
+        }
     }
 }
 

@@ -123,6 +123,15 @@ pub struct Stored {
     pub is_held: bool,
 }
 
+impl Stored {
+    /// Returns the message as its people see it; `at`: since when moderators hide it.
+    #[must_use]
+    pub fn hidden_since(mut self, at: Option<Timestamp>) -> Self {
+        self.state.hide(&mut self.message.text, at);
+        self
+    }
+}
+
 /// A message that no socket has shown in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {

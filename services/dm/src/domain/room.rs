@@ -157,6 +157,13 @@ impl RoomMessage {
     pub fn hide_reactions_of(&mut self, blocked: &[Account]) {
         self.state.reactions.retain(|by, _| !blocked.contains(by));
     }
+
+    /// Returns the message as its room sees it; `at`: since when moderators hide it.
+    #[must_use]
+    pub fn hidden_since(mut self, at: Option<Timestamp>) -> Self {
+        self.state.hide(&mut self.text, at);
+        self
+    }
 }
 
 /// A message that is to be stored in a room.
