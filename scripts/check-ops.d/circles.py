@@ -17,7 +17,6 @@ ALLOWED = {
     "services/dm": {
         "requests socket": "a frame may be the first of a message request, and an accepted request delivers the frames that waited",
         "store/mongo/*": ONE_STORE,
-        "store/sqlite/*": ONE_STORE,
     },
     "services/feed": {
         "store/sql/*": ONE_STORE,

@@ -34,8 +34,8 @@ use sqlx::{QueryBuilder, Row as _};
 
 use super::{Newest, OnStored, Opened, Outcome, Range, Store, UnclaimedPage, WriteError, is_full};
 use crate::domain::{
-    Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage,
-    Party, Position, RepeatKey, Stored, Undelivered,
+    ChangeKind, Changed, Claim, ClientKey, ConversationId, Erasure, Message, MessageDate, MessageId, MessageState,
+    MessageText, NewMessage, Party, Position, RepeatKey, Stored, Undelivered,
 };
 use reports::delete_reported;
 use requests::check_request;
@@ -809,6 +809,17 @@ fn state_of(row: &SqliteRow) -> Result<MessageState, StoreError> {
         state.reactions.insert(account, reaction);
     }
     Ok(state)
+}
+
+fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
+    let kind = ChangeKind::named(row.try_get("kind")?);
+    Ok(Changed {
+        revision: row.try_get("change_revision")?,
+        kind: kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))?,
+        by: account_of(row, "account")?,
+        content: row.try_get("content")?,
+        at: timestamp(row.try_get("changed_at")?)?,
+    })
 }
 
 fn undelivered_of(row: &SqliteRow) -> Result<Undelivered, StoreError> {

@@ -6,12 +6,11 @@ use async_trait::async_trait;
 use sosohappy_events::Outgoing;
 use sosohappy_store::sqlite::{Engine, Tx, enqueue};
 use sosohappy_store::{StoreError, retrying};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::QueryBuilder;
 
 use super::stream::add_frames;
-use super::{SqliteStore, account_of, stored_of, timestamp};
-use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, MessageState, NewChange};
+use super::{SqliteStore, changed_of, stored_of};
+use crate::domain::{Change, Changed, MOST_CHANGES, MessageId, MessageState, NewChange};
 use crate::store::{ChangeError, Changes, changed, check};
 
 #[async_trait]
@@ -54,17 +53,6 @@ impl Changes for SqliteStore {
         .await?;
         rows.iter().map(changed_of).collect()
     }
-}
-
-pub(super) fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
-    let kind = ChangeKind::named(row.try_get("kind")?);
-    Ok(Changed {
-        revision: row.try_get("change_revision")?,
-        kind: kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))?,
-        by: account_of(row, "account")?,
-        content: row.try_get("content")?,
-        at: timestamp(row.try_get("changed_at")?)?,
-    })
 }
 
 /// Deletes the events of messages that have not been published yet. An event of ours begins with its id, which is the message's.

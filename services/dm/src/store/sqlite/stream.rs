@@ -7,8 +7,7 @@ use sosohappy_store::sqlite::Tx;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::changes::changed_of;
-use super::{BATCH, SqliteStore, stored_of};
+use super::{BATCH, SqliteStore, changed_of, stored_of};
 use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position};
 use crate::store::{FrameContent, Frames, Streams, is_full};
 
