@@ -13,7 +13,6 @@ from common import ROOT, check, finish
 ONE_STORE = "the files are parts of one store: a change of one noun writes the others in the same transaction"
 ALLOWED = {
     "crates/fleet": {"entry operator people/report": "the entry mounts the routes of operators, which forward as the entry does"},
-    "services/auth": {"connections moderation sessions": "a suspension closes sessions, a session that ends is taken from its connection, and a change of connections is written to the audit"},
     "services/dm": {
         "requests socket": "a frame may be the first of a message request, and an accepted request delivers the frames that waited",
         "store/mongo/*": ONE_STORE,

@@ -8,12 +8,13 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use sosohappy_common::Account;
 use sosohappy_common::http::ClientAddress;
+use sosohappy_store::retrying;
 use utoipa::ToSchema;
 
 use crate::app::{App, later};
-use crate::domain::moderation::Remark;
+use crate::audit::{self, Decision};
+use crate::domain::moderation::{Remark, action};
 use crate::error::Error;
-use crate::moderation;
 use crate::store::Transaction;
 use crate::store::connections::SealedConnection;
 
@@ -77,7 +78,7 @@ pub struct Opened {
 
 /// Opens the log of an account, which may have resigned, after the audit has an entry of it.
 pub async fn open(app: &App, account: &Account, note: &Remark) -> Result<Opened, Error> {
-    let account = moderation::note_opened_log(app, account, note).await?;
+    let account = note_opening(app, account, note).await?;
     let account_hash = app.hasher.hash(&account);
     let sealed = app.store.connections_of(&account_hash, app.now(), MOST_SHOWN).await?;
     let mut opened = Opened {
@@ -92,6 +93,33 @@ pub async fn open(app: &App, account: &Account, note: &Remark) -> Result<Opened,
         }
     }
     Ok(opened)
+}
+
+/// Records that an operator opens the connection log of an account; returns the account as it is stored. One that has resigned leaves its keyed
+/// hash only.
+async fn note_opening(app: &App, account: &Account, note: &Remark) -> Result<Account, Error> {
+    retrying(|| async {
+        let mut tx = app.store.begin().await?;
+        let person = tx.person_at(account).await?;
+        let stored = person.as_ref().map_or(account, |person| &person.account);
+        let decision = Decision {
+            action: action::OPEN_CONNECTION_LOG,
+            actor: None,
+            target: stored,
+            subject: String::new(),
+            reason: "",
+            note: note.as_str(),
+        };
+        if person.is_some() {
+            audit::record(app, tx.as_mut(), &decision, app.now()).await?;
+        } else {
+            audit::append(app, tx.as_mut(), &decision, app.now()).await?;
+        }
+        let stored = stored.clone();
+        tx.commit().await?;
+        Ok(stored)
+    })
+    .await
 }
 
 /// Deletes entries that have expired.

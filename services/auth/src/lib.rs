@@ -1,6 +1,7 @@
 //! The auth service: accounts, sessions and their tokens, profiles, blocks, and leaving for good.
 
 mod app;
+mod audit;
 mod authenticate;
 mod connections;
 mod consumers;

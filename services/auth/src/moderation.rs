@@ -7,13 +7,14 @@ use sosohappy_access::Caller;
 use sosohappy_common::{Account, Problem};
 use sosohappy_events::types::{
     AccountStateChanged, ModeratedContent, ModerationAction, ModerationApplied, ModerationOutcome, NoticeRaised,
-    ReviewDecision, Role, SessionId, State,
+    ReviewDecision, Role, State,
 };
 use sosohappy_events::{Envelope, EventId};
 use sosohappy_store::{PRIMARY, StoreError, Timer, retrying};
 
 use crate::app::{App, later};
-use crate::domain::moderation::{AuditEntry, Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
+use crate::audit::{self, Decision};
+use crate::domain::moderation::{Reason, Remark, ReportState, Resolution, Subject, Suspension, action};
 use crate::domain::person::Person;
 use crate::domain::stamp;
 use crate::domain::system_notice::SystemNotice;
@@ -98,7 +99,7 @@ async fn report_once(app: &App, reporter: &Account, target: &Account, filed: &Re
             reason: reason.as_str(),
             note: "",
         };
-        audit_order(app, tx.as_mut(), &decision, order, at).await?;
+        audit::record_order(app, tx.as_mut(), &decision, order, at).await?;
     }
     app.commit(tx).await?;
     app.metrics.reports.with_label_values(&[reason.as_str()]).inc();
@@ -177,7 +178,7 @@ async fn resolve_once(app: &App, moderator: &Caller, report: &Report, resolved: 
         reason: state.reason.as_str(),
         note: resolved.note.as_str(),
     };
-    audit_order(app, tx.as_mut(), &decision, order, at).await?;
+    audit::record_order(app, tx.as_mut(), &decision, order, at).await?;
     app.commit(tx).await
 }
 
@@ -252,7 +253,7 @@ pub async fn suspend(
             reason: reason.as_str(),
             note: note.as_str(),
         };
-        audit(app, tx.as_mut(), &decision, at).await?;
+        audit::record(app, tx.as_mut(), &decision, at).await?;
         app.commit(tx).await
     })
     .await
@@ -311,7 +312,7 @@ async fn lift(app: &App, tx: &mut dyn Transaction, person: &Person, decision: &D
     let at = stamp::after(person.changed_at, app.now());
     tx.stamp_person(&person.account, at).await?;
     publish_state(app, tx, &person.account, State::Restored, at).await?;
-    audit(app, tx, decision, at).await?;
+    audit::record(app, tx, decision, at).await?;
     Ok(true)
 }
 
@@ -412,7 +413,7 @@ pub async fn decide(app: &App, admin: &Caller, nickname: &str, is_accepted: bool
             reason: "",
             note: note.as_str(),
         };
-        audit(app, tx.as_mut(), &decision, at).await?;
+        audit::record(app, tx.as_mut(), &decision, at).await?;
         app.commit(tx).await
     })
     .await
@@ -446,56 +447,10 @@ pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error
             reason: "",
             note: "",
         };
-        audit(app, tx.as_mut(), &decision, at).await?;
+        audit::record(app, tx.as_mut(), &decision, at).await?;
         app.commit(tx).await
     })
     .await
-}
-
-/// Records that an operator opens the connection log of an account; returns the account as it is stored. One that has resigned leaves its keyed
-/// hash only.
-pub async fn note_opened_log(app: &App, account: &Account, note: &Remark) -> Result<Account, Error> {
-    retrying(|| async {
-        let mut tx = app.store.begin().await?;
-        let person = tx.person_at(account).await?;
-        let stored = person.as_ref().map_or(account, |person| &person.account);
-        let decision = Decision {
-            action: action::OPEN_CONNECTION_LOG,
-            actor: None,
-            target: stored,
-            subject: String::new(),
-            reason: "",
-            note: note.as_str(),
-        };
-        if person.is_some() {
-            audit(app, tx.as_mut(), &decision, app.now()).await?;
-        } else {
-            append_audit(app, tx.as_mut(), &decision, app.now()).await?;
-        }
-        let stored = stored.clone();
-        tx.commit().await?;
-        Ok(stored)
-    })
-    .await
-}
-
-/// Records that a session was closed because a refresh token was shown whose successor was used. The last step of a transaction.
-pub async fn note_reused_token(
-    app: &App,
-    tx: &mut dyn Transaction,
-    account: &Account,
-    session: SessionId,
-) -> Result<(), Error> {
-    let decision = Decision {
-        action: action::REFRESH_TOKEN_REUSED,
-        actor: None,
-        target: account,
-        subject: format!("session {session}"),
-        reason: "",
-        note: "",
-    };
-    audit(app, tx, &decision, app.now()).await?;
-    Ok(())
 }
 
 /// Hides or restores content. Returns the order that the service which holds the content carries out when it reads it; introduction and photo of a
@@ -566,7 +521,7 @@ pub async fn note_decision(
             reason: "",
             note: "",
         };
-        let entry = append_audit(app, tx.as_mut(), &decision, at).await?;
+        let entry = audit::append(app, tx.as_mut(), &decision, at).await?;
         match tx.insert_order(applied.order, entry).await {
             Ok(()) => {}
             // A duplicate: the entry goes with the transaction.
@@ -626,66 +581,4 @@ fn content_notice(action: &str, subject: &Subject, reason: Reason) -> Value {
         Subject::Message(_) => notice["messageId"] = subject.content().into(),
     }
     notice
-}
-
-struct Decision<'a> {
-    action: &'static str,
-    /// `None` for an operator or the service itself.
-    actor: Option<&'a Account>,
-    target: &'a Account,
-    subject: String,
-    reason: &'static str,
-    note: &'a str,
-}
-
-/// [`audit`] of a decision with an order to the service that holds the content: the entry is `ordered` until that service has answered.
-async fn audit_order(
-    app: &App,
-    tx: &mut dyn Transaction,
-    decision: &Decision<'_>,
-    order: Option<EventId>,
-    at: Timestamp,
-) -> Result<(), Error> {
-    let entry = audit(app, tx, decision, at).await?;
-    if let Some(order) = order {
-        tx.insert_order(order, entry).await?;
-    }
-    Ok(())
-}
-
-/// Adds the entry of a decision to the audit, in the transaction of its effect and as its last step: the end of the audit stays locked. Returns its
-/// number.
-async fn audit(app: &App, tx: &mut dyn Transaction, decision: &Decision<'_>, at: Timestamp) -> Result<i64, Error> {
-    for account in [Some(decision.target), decision.actor].into_iter().flatten() {
-        tx.name_audited(&app.hasher.hash(account), account).await?;
-    }
-    let entry = append_audit(app, tx, decision, at).await?;
-    if !decision.note.is_empty() {
-        tx.insert_audit_note(entry, decision.target, decision.note).await?;
-    }
-    Ok(entry)
-}
-
-/// Adds the entry, which holds no personal data; returns its number.
-async fn append_audit(
-    app: &App,
-    tx: &mut dyn Transaction,
-    decision: &Decision<'_>,
-    at: Timestamp,
-) -> Result<i64, Error> {
-    let actor = decision.actor.map(|actor| app.hasher.hash(actor).to_vec());
-    let note = (!decision.note.is_empty()).then(|| app.hasher.hash_note(decision.note).to_vec());
-    let head = tx.lock_audit().await?;
-    let entry = AuditEntry {
-        entry: head.entry + 1,
-        at,
-        action: decision.action.to_owned(),
-        actor: actor.unwrap_or_default(),
-        target: app.hasher.hash(decision.target).to_vec(),
-        subject: decision.subject.clone(),
-        reason: decision.reason.to_owned(),
-        note: note.unwrap_or_default(),
-    };
-    tx.insert_audit(&entry, &entry.digest(&head.digest)).await?;
-    Ok(entry.entry)
 }

@@ -10,14 +10,15 @@ use sosohappy_events::types::{AccessTokenIssued, Device, NicknameSet, Role, Sess
 use sosohappy_store::{Timer, retrying};
 
 use crate::app::{App, later};
+use crate::audit::{self, Decision};
 use crate::connections::{self, ConnectionKind};
 use crate::domain::claims::{Claims, Kind};
 use crate::domain::legacy::LegacyToken;
+use crate::domain::moderation::action;
 use crate::domain::person::Person;
 use crate::domain::session::{Origin, Presented, Refresh, RefreshId, Session};
 use crate::domain::stamp;
 use crate::error::Error;
-use crate::moderation;
 use crate::store::{AccessToken, Transaction};
 
 /// Fires when the last access token of a session has expired; its key is the session.
@@ -194,7 +195,15 @@ async fn renew_once(app: &App, shown: &Claims, client: Option<&ClientAddress>) -
         Presented::Reused => {
             tracing::warn!(session = %session.id, "refresh token reused; session closed");
             close(app, tx.as_mut(), &session).await?;
-            moderation::note_reused_token(app, tx.as_mut(), &session.account, session.id).await?;
+            let decision = Decision {
+                action: action::REFRESH_TOKEN_REUSED,
+                actor: None,
+                target: &session.account,
+                subject: format!("session {}", session.id),
+                reason: "",
+                note: "",
+            };
+            audit::record(app, tx.as_mut(), &decision, now).await?;
             app.commit(tx).await?;
             return Ok(Renewed::Reused);
         }
