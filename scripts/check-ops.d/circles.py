@@ -12,7 +12,6 @@ from common import ROOT, check, finish
 # Circles that stay, by crate: their files, and the reason. One that no longer exists is an error.
 ONE_STORE = "the files are parts of one store: a change of one noun writes the others in the same transaction"
 ALLOWED = {
-    "crates/fleet": {"entry operator people/report": "the entry mounts the routes of operators, which forward as the entry does"},
     "services/dm": {
         "requests socket": "a frame may be the first of a message request, and an accepted request delivers the frames that waited",
         "store/mongo/*": ONE_STORE,

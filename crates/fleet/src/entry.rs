@@ -1,8 +1,10 @@
 //! The local entry: one address for the four public services, routed by prefix as the load balancer does, and for the console.
 //!
 //! It is for a laptop, in place of a load balancer with TLS. Without the operator token neither the config service nor management
-//! (`/actuator`) can be reached through it; with the token, under [`operator::PREFIX`]. The services see the client's address in
+//! (`/actuator`) can be reached through it; with the token, under `/operator`. The services see the client's address in
 //! `x-forwarded-for`.
+
+mod operator;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -24,9 +26,9 @@ use sosohappy_common::{Context, Problem};
 use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::console;
 use crate::forward::Forwarder;
-use crate::operator::Operators;
-use crate::{console, operator};
+pub use operator::Operators;
 
 pub(crate) const SERVICE: &str = "entry";
 /// The address that the entry listens on by default.
@@ -67,7 +69,7 @@ pub struct Settings {
 
 /// Where each service listens.
 #[derive(Debug, Clone)]
-pub(crate) struct Services {
+struct Services {
     services: Arc<[(&'static str, uri::Authority)]>,
     forwarder: Forwarder,
 }
@@ -161,13 +163,13 @@ async fn forward(
 
 impl Services {
     /// Returns where a service listens.
-    pub(crate) fn find(&self, service: &str) -> Option<&uri::Authority> {
+    fn find(&self, service: &str) -> Option<&uri::Authority> {
         let found = self.services.iter().find(|(name, _)| *name == service);
         found.map(|(_, authority)| authority)
     }
 
     /// Sends a request of this client to a target, which has an authority, and returns the response.
-    pub(crate) async fn send(&self, mut request: Request, mut target: uri::Parts, client: SocketAddr) -> Response {
+    async fn send(&self, mut request: Request, mut target: uri::Parts, client: SocketAddr) -> Response {
         let headers = request.headers_mut();
         // This is the first proxy: a client's forwarded-for header is not trusted.
         if let Ok(client) = HeaderValue::from_str(&client.ip().to_string()) {

@@ -23,7 +23,6 @@ use sosohappy_events::mixed::bus_settings;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::entry;
-use crate::operator::Operators;
 use crate::secrets::Secrets;
 
 /// Runs the fleet, and the entry if it has an address, until a signal asks for shutdown.
@@ -158,7 +157,7 @@ impl Launcher {
         )?;
         let mut running = vec![config, auth, feed, dm, notice];
         if let Some(entry) = entry {
-            let operators = Operators {
+            let operators = entry::Operators {
                 token: self.secrets.operator_token.clone().into(),
                 bus: bus.bus,
             };

@@ -14,7 +14,6 @@ pub mod grant_role;
 pub mod import;
 pub mod launch;
 pub mod mirror;
-pub mod operator;
 mod operator_call;
 pub mod people;
 pub mod rebuild_views;

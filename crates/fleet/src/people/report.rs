@@ -6,7 +6,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Summary;
-use crate::operator;
 
 /// A report that takes longer is dropped: another one follows.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +38,7 @@ impl Console {
     pub fn new(entry: &str, operator_token: String) -> Self {
         Self {
             client: sosohappy_common::tls::client(),
-            url: format!("{}{}/crowd", entry.trim_end_matches('/'), operator::PREFIX),
+            url: format!("{}/operator/crowd", entry.trim_end_matches('/')),
             token: operator_token.into(),
         }
     }

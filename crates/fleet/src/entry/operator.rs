@@ -31,12 +31,12 @@ use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_common::http::credential;
 use sosohappy_events::Header;
 
+use super::Services;
 use crate::dead_letters::{self, Filter, Letter, LetterId, Resolution};
-use crate::entry::Services;
 use crate::people::CrowdReport;
 
 /// The first segment of all paths.
-pub const PREFIX: &str = "/operator";
+const PREFIX: &str = "/operator";
 /// Dead letters of one answer.
 const MOST: usize = 100;
 
@@ -57,7 +57,7 @@ struct App {
 }
 
 /// Returns the routes, each with [`PREFIX`].
-pub(crate) fn routes(services: Services, operators: Operators) -> Router {
+pub(super) fn routes(services: Services, operators: Operators) -> Router {
     let routes = Router::new()
         .route("/dead-letters", get(list_dead_letters).post(resolve_dead_letters))
         .route("/crowd", get(show_crowd).post(report_crowd))
