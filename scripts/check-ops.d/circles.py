@@ -13,7 +13,6 @@ from common import ROOT, check, finish
 ONE_STORE = "the files are parts of one store: a change of one noun writes the others in the same transaction"
 ALLOWED = {
     "services/dm": {
-        "requests socket": "a frame may be the first of a message request, and an accepted request delivers the frames that waited",
         "store/mongo/*": ONE_STORE,
     },
     "services/feed": {

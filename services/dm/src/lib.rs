@@ -7,6 +7,7 @@ mod app;
 mod consumers;
 mod domain;
 mod error;
+mod events;
 pub mod export;
 mod history;
 mod housekeeping;

@@ -1,6 +1,52 @@
-//! Errors that the socket survives.
+//! Why messages and other frames are not taken.
+
+use sosohappy_access::Denied;
+use sosohappy_realtime::Close;
+use sosohappy_store::StoreError;
 
 use crate::domain::InvalidText;
+use crate::store::WriteError;
+
+/// Why a message or another frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The sender gets an error frame; the socket stays open.
+    Refused(Refusal),
+    Closed(Close),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Denied> for NotTaken {
+    fn from(_denied: Denied) -> Self {
+        Self::Refused(Refusal::Unavailable)
+    }
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "storing message failed");
+        Self::Refused(Refusal::Unavailable)
+    }
+}
+
+impl From<WriteError> for NotTaken {
+    fn from(error: WriteError) -> Self {
+        match error {
+            // The socket makes another id, or admits the message again.
+            WriteError::Behind(_) | WriteError::RequestDecided | WriteError::Unreleased => {
+                Self::Refused(Refusal::Unavailable)
+            }
+            WriteError::Resigned => Self::Closed(Close::Policy),
+            WriteError::ReceiverResigned => Self::Refused(Refusal::ReceiverUnknown),
+            WriteError::Store(error) => error.into(),
+        }
+    }
+}
 
 /// The reason why a message was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

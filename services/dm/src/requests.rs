@@ -24,9 +24,9 @@ use crate::domain::{
     Admission, ConversationId, Decision, MOST_HELD, MessageIds, NewMessage, Party, Request, RequestState, Standing,
     Verdict, standing,
 };
-use crate::refusal::Refusal;
+use crate::events;
+use crate::refusal::{NotTaken, Refusal};
 use crate::settings::Settings;
-use crate::socket::{NotTaken, event};
 use crate::store::{Range, Store, Unfinished};
 
 /// How often what a crash left half done is completed.
@@ -302,7 +302,7 @@ impl Requests {
                 let now = self.context.clock.now();
                 let timeout = self.settings.get().messages.delivery_timeout;
                 let push_due = is_pushed_later.then(|| now + timeout);
-                let mut released = event(&message.message, now, is_pushed_later, None, &self.context);
+                let mut released = events::sent(&message.message, now, is_pushed_later, None, &self.context);
                 released.event.released = true;
                 let released = released.to_outgoing();
                 if !self.store.release(message, push_due, &released, now).await? {

@@ -17,7 +17,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::domain::{ClientKey, MessageDate, Scheduled};
 use crate::metrics::DmMetrics;
-use crate::socket::{Author, DmProtocol, Draft, NotTaken};
+use crate::refusal::NotTaken;
+use crate::socket::{Author, DmProtocol, Draft};
 
 /// How often due messages are taken and leases are renewed. With [`LEASE`], well within the two seconds in which a message has to be sent,
 /// also by another replica than the one that took it first.

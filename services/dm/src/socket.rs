@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use sosohappy_access::{Acting, Caller, Denied, Names, Revocations, act};
+use sosohappy_access::{Acting, Caller, Names, Revocations, act};
 use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::settings::Live;
 use sosohappy_common::{Account, Context, Problem};
-use sosohappy_events::types::{DirectMessageSent, Recipient};
-use sosohappy_events::{Envelope, Mixed};
+use sosohappy_events::Mixed;
 use sosohappy_realtime::stream::{self, Incoming};
 use sosohappy_realtime::{Close, Marks, Numbered, OnShown, Origin, Page, Protocol, SocketId, Stream, Version};
 use sosohappy_store::{Directory, StoreError};
@@ -26,16 +25,17 @@ use crate::domain::{
     MessageState, MessageText, NewMessage, Party, Position, Receipt, RepeatKey, ShownMessage, Stored,
 };
 use crate::error::Error;
+use crate::events;
 use crate::metrics::DmMetrics;
 use crate::names::PresentNames;
 use crate::receipts;
-use crate::refusal::Refusal;
+use crate::refusal::{NotTaken, Refusal};
 use crate::requests::Requests;
 use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::store::{FrameContent, Framed, Outcome, Range, Store, WriteError};
 use crate::unnumbered::Unnumbered;
-pub use frame::{Frame, render};
+pub use frame::Frame;
 use typed::{MessageData, ReadData, Target, TypingData};
 pub use typed::{SentMessage, SentRoomMessage};
 
@@ -59,47 +59,6 @@ pub struct DmProtocol {
 
 /// How often a message is admitted again because its request was decided meanwhile.
 const ADMISSIONS: u32 = 5;
-
-/// Why a message or another frame was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotTaken {
-    /// The sender gets an error frame; the socket stays open.
-    Refused(Refusal),
-    Closed(Close),
-}
-
-impl From<Refusal> for NotTaken {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Denied> for NotTaken {
-    fn from(_denied: Denied) -> Self {
-        Self::Refused(Refusal::Unavailable)
-    }
-}
-
-impl From<StoreError> for NotTaken {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "storing message failed");
-        Self::Refused(Refusal::Unavailable)
-    }
-}
-
-impl From<WriteError> for NotTaken {
-    fn from(error: WriteError) -> Self {
-        match error {
-            // [`DmProtocol::keep`] makes another id, or admits the message again.
-            WriteError::Behind(_) | WriteError::RequestDecided | WriteError::Unreleased => {
-                Self::Refused(Refusal::Unavailable)
-            }
-            WriteError::Resigned => Self::Closed(Close::Policy),
-            WriteError::ReceiverResigned => Self::Refused(Refusal::ReceiverUnknown),
-            WriteError::Store(error) => error.into(),
-        }
-    }
-}
 
 impl Protocol for DmProtocol {
     async fn begin(&self, caller: &Caller, since: Option<i64>) -> Result<Option<Stream>, Problem> {
@@ -469,7 +428,7 @@ impl DmProtocol {
                 self.requests.asked(&message, origin).await?
             } else {
                 let (stored_at, is_pushed_later) = (message.stored_at, message.push_due.is_some());
-                event(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
+                events::sent(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
             };
             let stored = || self.relay.wake();
             let store = self.store.keep(&message, &event, &stored);
@@ -607,29 +566,4 @@ fn author(caller: &Caller, origin: Origin<'_>, nickname: String) -> Author {
 fn existing(date: i64) -> Result<MessageDate, NotTaken> {
     let date = MessageDate::try_from(date).ok().filter(|date| date.exists());
     Ok(date.ok_or(Refusal::InvalidDate)?)
-}
-
-/// Makes the event of a message. Its id is the message's, however often it is published. `is_pushed_later`: it is for sockets only, and
-/// published again without this flag if a push is due.
-pub fn event(
-    message: &Message,
-    stored_at: Timestamp,
-    is_pushed_later: bool,
-    origin: Option<SocketId>,
-    context: &Context,
-) -> Envelope<DirectMessageSent> {
-    let event = DirectMessageSent {
-        recipient: Recipient::Account(message.receiver.account.clone()),
-        message_id: Some(message.id.to_string()),
-        sender_account: Some(message.sender.account.clone()),
-        sender_socket: origin.map(|origin| origin.0),
-        receiver_online: is_pushed_later,
-        numbered: true,
-        released: false,
-        frame: frame::render(&message.clone().shown(None, None)),
-    };
-    let mut envelope = Envelope::new(event, context);
-    envelope.meta.id = message.id.event().unwrap_or(envelope.meta.id);
-    envelope.meta.occurred_at = stored_at;
-    envelope
 }

@@ -8,7 +8,7 @@ use sosohappy_bus::relay::RelayHandle;
 use sosohappy_common::Context;
 use sosohappy_store::StoreError;
 
-use crate::socket::event;
+use crate::events;
 use crate::store::Store;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
 async fn push(context: &Context, store: &dyn Store, relay: &RelayHandle) -> Result<(), StoreError> {
     let undelivered = store.undelivered(context.clock.now(), AT_ONCE).await?;
     for found in &undelivered {
-        let event = event(&found.message, found.stored_at, false, None, context);
+        let event = events::sent(&found.message, found.stored_at, false, None, context);
         store
             .push(&found.message.id, &event.to_outgoing(), context.clock.now())
             .await?;

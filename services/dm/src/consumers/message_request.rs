@@ -15,7 +15,6 @@ use sosohappy_realtime::{Hub, SocketId, stream};
 
 use super::sent::Sent;
 use crate::domain::MessageId;
-use crate::socket::render;
 use crate::store::Store;
 
 #[derive(Debug)]
@@ -65,7 +64,7 @@ impl MessageRequests {
             return Ok(());
         };
         if let Some(stored) = self.store.message(&MessageId::stored(message)).await? {
-            let frame = render(&stored.message.shown(None, None));
+            let frame = stored.message.shown(None, None).frame();
             let origin = event.socket.map(SocketId);
             self.hub.send_to_others(&event.asker, &frame, meta.occurred_at, origin);
         }

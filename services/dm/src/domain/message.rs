@@ -211,6 +211,13 @@ pub struct Shown {
     pub text: String,
 }
 
+impl Shown {
+    /// Returns the frame of version 1.
+    pub fn frame(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers are JSON")
+    }
+}
+
 /// One resignation.
 #[derive(Debug, Clone)]
 pub struct Erasure {

@@ -3,8 +3,6 @@
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::domain::Shown;
-
 /// A message as a client sends it. Other fields of the frame are ignored.
 #[derive(Deserialize)]
 pub struct Frame {
@@ -20,11 +18,6 @@ impl Frame {
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
-}
-
-/// The frame that a client gets.
-pub fn render(message: &Shown) -> String {
-    serde_json::to_string(message).expect("texts and numbers are JSON")
 }
 
 /// An integer, or a text of one: clients differ in what their date is.

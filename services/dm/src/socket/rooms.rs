@@ -7,11 +7,11 @@ use sosohappy_events::types::{RoomMessageSent, RoomPush};
 use sosohappy_realtime::stream::Incoming;
 
 use super::typed::{self, MessageData};
-use super::{DmProtocol, NotTaken, existing};
+use super::{DmProtocol, existing};
 use crate::domain::{
     ClientKey, MessageDate, MessageId, MessageState, MessageText, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
-use crate::refusal::Refusal;
+use crate::refusal::{NotTaken, Refusal};
 use crate::store::Posted;
 
 impl DmProtocol {

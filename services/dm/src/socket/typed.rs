@@ -6,12 +6,11 @@ use serde_json::json;
 use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
-use super::NotTaken;
 use crate::domain::{
     ChangeKind, Changed, MessageDate, MessageId, MessageState, MessageText, Party, RoomMessage, Stored, is_portable,
 };
 use crate::names::PresentNames;
-use crate::refusal::Refusal;
+use crate::refusal::{NotTaken, Refusal};
 use crate::store::{FrameContent, Framed};
 
 /// The longest `id` of a client's frame, in bytes.

@@ -864,7 +864,7 @@ mod tests {
     use super::*;
     use crate::SERVICE;
     use crate::domain::{Member, MessageDate, MessageIds, Party, Room, RoomName};
-    use crate::socket::event;
+    use crate::events;
     use crate::store::{Receipts, RoomOutcome, Rooms as _, Streams as _};
 
     /// A store whose commands are observed.
@@ -901,7 +901,7 @@ mod tests {
             date: MessageDate::at(now),
             text: MessageText::stored("hello".to_owned()),
         };
-        let event = event(&message, now, false, None, context).to_outgoing();
+        let event = events::sent(&message, now, false, None, context).to_outgoing();
         let message = NewMessage {
             message,
             repeat_key: None,

@@ -28,9 +28,9 @@ use crate::domain::{
     Boundary, Change, ClientKey, ConversationId, Erasure, MOST_CHANGES, Marks, Message, MessageDate, MessageId,
     MessageIds, MessageText, NewChange, NewMessage, Party, Progress, Reaction, Receipt, RepeatKey, Stored, Undelivered,
 };
+use crate::events;
 use crate::legacy_messages::Claimer;
 use crate::receipts::read_event;
-use crate::socket::event;
 use crate::{DEFAULTS, SERVICE, Settings, history};
 
 on_both_engines!(
@@ -136,7 +136,7 @@ impl Kept {
     }
 
     fn event(&self, message: &NewMessage) -> Outgoing {
-        event(&message.message, message.stored_at, false, None, &self.context).to_outgoing()
+        events::sent(&message.message, message.stored_at, false, None, &self.context).to_outgoing()
     }
 
     async fn keep(&self, message: &NewMessage) -> Result<Outcome, WriteError> {

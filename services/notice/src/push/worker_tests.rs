@@ -627,7 +627,7 @@ async fn a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner(bed: Bed) 
         account: kim.clone(),
         banners: Banners {
             store: bench.worker.store.clone(),
-            pushes: PushHandle::default(),
+            pushes: WakeHandle::default(),
         },
         at: bench.worker.context.clock.now(),
     });
