@@ -12,9 +12,6 @@ from common import ROOT, check, finish
 # Circles that stay, by crate: their files, and the reason. One that no longer exists is an error.
 ONE_STORE = "the files are parts of one store: a change of one noun writes the others in the same transaction"
 ALLOWED = {
-    "services/dm": {
-        "store/mongo/*": ONE_STORE,
-    },
     "services/feed": {
         "store/sql/*": ONE_STORE,
     },

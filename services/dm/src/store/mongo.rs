@@ -2,6 +2,7 @@
 
 mod changes;
 mod documents;
+mod fields;
 mod indexes;
 mod receipts;
 mod reports;
@@ -34,21 +35,19 @@ use crate::domain::{
     Claim, ClientKey, ConversationId, Erasure, Message, MessageId, MessageText, NewMessage, Position, RepeatKey,
     RequestState, Stored, Undelivered,
 };
-use changes::{CHANGES, HIDDEN_AT};
 use documents::{
     document, ids_of, is_id_of, legacy_document, message_of, stored_of, taken_over, timestamp, unclaimed,
     undelivered_of,
 };
+use fields::{
+    CHANGES, CLIENT_KEY, HELD, HIDDEN_AT, MESSAGE_ID, MESSAGES, NEWEST_OF, NUMBER, PLACE, POSITION, REPEAT_KEY,
+    ROOM_MESSAGES,
+};
 use indexes::{index, partial, sparse, unique};
 use receipts::READS;
-use requests::{HELD, REQUEST_EVENTS};
+use requests::REQUEST_EVENTS;
 use rewriting::MOVED;
-use rooms::ROOM_MESSAGES;
-use stream::{NUMBER, PLACE, PLACE_INDEX, kept_frames, place};
-
-/// `messageRoomId`, `date`, `sender`, `receiver`, `text` as the legacy Spring services had them, and what they did not have: the accounts (`accounts`
-/// and `from` by their SHA-256, by which a resignation is remembered), the hash of the conversation, times. Until it is claimed, a message of the legacy Spring services has an `ObjectId` and no `conversation`.
-const MESSAGES: &str = "message";
+use stream::{PLACE_INDEX, kept_frames, place};
 
 /// One document an applied resignation, `_id` its event: keeps the receipt until it is published and the event from being applied
 /// again.
@@ -67,20 +66,8 @@ const SPRING_DM: &str = "spring-dm";
 const SETTLED: &str = "settled";
 const CREATORS_CLEARED: &str = "creators-cleared";
 
-/// The id of a message of ours whose `_id` is an `ObjectId`.
-const MESSAGE_ID: &str = "messageId";
-
-/// Where a message stands in the server's order.
-const POSITION: &str = "position";
-/// By which a frame that is sent again is recognised; unique.
-const REPEAT_KEY: &str = "repeatKey";
 const REPEAT_KEY_INDEX: &str = "message_repeat_key";
-/// By which a frame with an id of its client is recognised; unique.
-const CLIENT_KEY: &str = "clientKey";
 const CLIENT_KEY_INDEX: &str = "message_client_key";
-/// The two people again, of the newest message of a conversation only: by it the list of conversations is read. An older message keeps it
-/// until the conversation is settled.
-const NEWEST_OF: &str = "newestOf";
 /// Indexes of earlier releases.
 const FORMER_INDEXES: [&str; 3] = ["message_conversation", "message_newest", "message_latest"];
 
@@ -859,7 +846,7 @@ mod tests {
     use sosohappy_testkit::{Bed, Commands, EngineSet};
 
     use super::documents::owners;
-    use super::receipts::UNREAD;
+    use super::fields::{UNREAD, unread};
     use super::stream::numbered;
     use super::*;
     use crate::SERVICE;
@@ -1038,7 +1025,7 @@ mod tests {
         let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
         let documents = (0..9).map(|number| {
             let conversation = ConversationId::between(&kim, if number < 4 { &lee } else { &park });
-            let mut document = doc! { "_id": number, UNREAD: receipts::unread(&kim, &conversation) };
+            let mut document = doc! { "_id": number, UNREAD: unread(&kim, &conversation) };
             if number % 4 == 0 {
                 document.insert(HIDDEN_AT, 1_i64);
             }

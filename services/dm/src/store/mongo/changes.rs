@@ -17,33 +17,15 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
+use super::MongoStore;
 use super::documents::{id_of, ids_of, stored_of, timestamp};
+use super::fields::{
+    CHANGES, EDITED_AT, MESSAGE_ID, MESSAGES, REACTIONS, RETRACTED_AT, REVISION, ROOM, ROOM_MESSAGES, UNNUMBERED,
+    UNREAD,
+};
 use super::indexes::sparse;
-use super::receipts::UNREAD;
-use super::rooms::ROOM_MESSAGES;
-use super::stream::UNNUMBERED;
-use super::{MESSAGE_ID, MESSAGES, MongoStore};
 use crate::domain::{Change, ChangeKind, Changed, MOST_CHANGES, MessageId, MessageState, NewChange, Stored};
 use crate::store::{ChangeError, Changes, Rooms as _, changed, check, check_in_room};
-
-/// `_id` (the message's id, a colon, the revision with 9 digits), `message`, `revision`, `kind`, `account`, `accounts` (SHA-256 of both people),
-/// `content`, `text` (of an edit until it is applied), `at`, `madeAt` (when the token was issued), [`UNNUMBERED`], the event. Of a message in a room also `room`; `accounts` has its
-/// sender then, and second who reacted, if that is another person.
-pub(super) const CHANGES: &str = "message_change";
-
-/// In a change of a message in a room.
-pub(super) const ROOM: &str = "room";
-
-/// In a message's document: the number of its last change, when it was edited and retracted, and the reactions, each under the SHA-256 of
-/// its account.
-pub(super) const REVISION: &str = "revision";
-pub(super) const EDITED_AT: &str = "editedAt";
-pub(super) const RETRACTED_AT: &str = "retractedAt";
-pub(super) const REACTIONS: &str = "reactions";
-
-/// In a message's document: since when moderators hide it, and when they decided last.
-pub(super) const HIDDEN_AT: &str = "hiddenAt";
-pub(super) const MODERATED_AT: &str = "moderatedAt";
 
 /// Messages that are deleted at once.
 const AT_ONCE: i64 = 500;

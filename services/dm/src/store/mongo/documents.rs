@@ -9,11 +9,10 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{OUTBOX, outbox_field};
 
-use super::changes::{EDITED_AT, HIDDEN_AT, REACTIONS, RETRACTED_AT, REVISION};
-use super::receipts::{UNREAD, unread};
-use super::requests::HELD;
-use super::stream::{NUMBER, UNNUMBERED};
-use super::{CLIENT_KEY, MESSAGE_ID, NEWEST_OF, POSITION, REPEAT_KEY};
+use super::fields::{
+    CLIENT_KEY, EDITED_AT, HELD, HIDDEN_AT, MESSAGE_ID, NEWEST_OF, NUMBER, POSITION, REACTIONS, REPEAT_KEY,
+    RETRACTED_AT, REVISION, UNNUMBERED, UNREAD, unread,
+};
 use crate::domain::{
     ConversationId, Message, MessageDate, MessageId, MessageState, MessageText, NewMessage, Party, Stored, Unclaimed,
     Undelivered,

@@ -11,12 +11,10 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
-use super::changes::HIDDEN_AT;
+use super::MongoStore;
 use super::documents::{ids_of, message_of, stored_of};
+use super::fields::{CLIENT_KEY, HELD, HIDDEN_AT, MESSAGES, NUMBER, POSITION, UNREAD, unread};
 use super::indexes::{index, partial, sparse};
-use super::requests::HELD;
-use super::stream::NUMBER;
-use super::{CLIENT_KEY, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, Marks, MessageId, Position, Progress, Receipt, Stored};
 use crate::store::{EventOf, Receipts};
 
@@ -26,13 +24,6 @@ const WATERMARKS: &str = "watermark";
 /// One document for each raise of `read`, with its event: `_id` (that of the watermark, a colon, the number with 12 digits), `accounts`
 /// (SHA-256 of both), `readAt`. Of a room the `_id` begins with the room's, and `accounts` has the reader only.
 pub(super) const READS: &str = "message_read";
-
-/// SHA-256 of the receiver, a colon, the conversation; taken away when the receiver has read the message.
-pub(super) const UNREAD: &str = "unread";
-
-pub(super) fn unread(receiver: &Account, conversation: &ConversationId) -> String {
-    format!("{}:{}", receiver.fingerprint(), conversation.as_str())
-}
 
 fn watermark(conversation: &ConversationId, reader: &Account) -> String {
     format!("{}:{}", conversation.as_str(), reader.fingerprint())

@@ -8,11 +8,10 @@ use sosohappy_events::types::ModerationOutcome;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
-use super::changes::{HIDDEN_AT, MODERATED_AT};
+use super::MongoStore;
 use super::documents::ids_of;
+use super::fields::{HIDDEN_AT, MESSAGES, MODERATED_AT, ROOM_MESSAGES};
 use super::indexes::index;
-use super::rooms::ROOM_MESSAGES;
-use super::{MESSAGES, MongoStore};
 use crate::domain::{Erasure, MessageId};
 use crate::store::reports::{Moderation, NewReport, Reportable, ReportedMessage, Reports};
 use crate::store::{Rooms as _, Store as _};

@@ -16,12 +16,10 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 
-use super::changes::REVISION;
+use super::MongoStore;
 use super::documents::{ids_of, owners, stored_of, timestamp};
+use super::fields::{HELD, MESSAGES, NEWEST_OF, POSITION, REVISION, UNNUMBERED, UNREAD, unread};
 use super::indexes::{index, sparse, unique};
-use super::receipts::{UNREAD, unread};
-use super::stream::UNNUMBERED;
-use super::{MESSAGES, MongoStore, NEWEST_OF, POSITION};
 use crate::domain::{ConversationId, Decision, Party, Position, Request, RequestState, Stored};
 use crate::store::{RequestPage, Requests, Unfinished, is_full, push_held};
 
@@ -36,9 +34,6 @@ pub(super) const REQUEST_EVENTS: &str = "message_request_event";
 
 /// Requests that one statement lets be completed again.
 const RESUMED: usize = 1000;
-
-/// In a message that waits: SHA-256 of its receiver.
-pub(super) const HELD: &str = "held";
 
 impl MongoStore {
     pub(super) async fn make_request_indexes(&self) -> Result<(), StoreError> {

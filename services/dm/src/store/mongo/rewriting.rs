@@ -10,10 +10,11 @@ use sha2::{Digest as _, Sha256};
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::OUTBOX;
 
-use super::changes::{EDITED_AT, REACTIONS, RETRACTED_AT, REVISION};
-use super::receipts::UNREAD;
-use super::stream::{PLACE, UNNUMBERED};
-use super::{CLIENT_KEY, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, REPEAT_KEY};
+use super::MongoStore;
+use super::fields::{
+    CLIENT_KEY, EDITED_AT, MESSAGE_ID, MESSAGES, NEWEST_OF, PLACE, POSITION, REACTIONS, REPEAT_KEY, RETRACTED_AT,
+    REVISION, UNNUMBERED, UNREAD,
+};
 use crate::domain::MessageId;
 
 /// The lease of the replica that rewrites ids, and how many messages it rewrites within it.

@@ -12,13 +12,11 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
-#[cfg(doc)]
-use super::changes::{EDITED_AT, MODERATED_AT, REACTIONS, REVISION};
-use super::changes::{HIDDEN_AT, RETRACTED_AT};
 use super::documents::{hidden_at, id_of, state_of, timestamp};
+use super::fields::{CLIENT_KEY, HIDDEN_AT, NUMBER, PLACE, RETRACTED_AT, ROOM_MESSAGES, UNNUMBERED};
 use super::indexes::{index, sparse, unique};
-use super::stream::{NUMBER, PLACE, UNNUMBERED, above, numbered};
-use super::{CLIENT_KEY, CREATORS_CLEARED, MARKERS, MongoStore};
+use super::stream::{above, numbered};
+use super::{CREATORS_CLEARED, MARKERS, MongoStore};
 use crate::domain::{
     Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
     NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
@@ -49,9 +47,6 @@ const PERSONS: &str = "members.person";
 /// What [`Rooms::unread_in_rooms`] counts.
 const COUNT: &str = "count";
 
-/// `_id`, `room`, `senderAccount`, `sender`, `from` (SHA-256 of the account), `date`, `text`, [`NUMBER`], [`PLACE`], `madeAt`, `storedAt`,
-/// [`CLIENT_KEY`], `replyTo`, [`REVISION`], [`EDITED_AT`], [`RETRACTED_AT`], [`REACTIONS`], [`HIDDEN_AT`], [`MODERATED_AT`], [`UNNUMBERED`], the event.
-pub(super) const ROOM_MESSAGES: &str = "room_message";
 const ROOM_PLACE_INDEX: &str = "room_message_place";
 const ROOM_KEY_INDEX: &str = "room_message_client_key";
 

@@ -8,8 +8,8 @@ use mongodb::bson::{Bson, Document, doc};
 use sosohappy_store::StoreError;
 
 use super::documents::id_of;
-use super::stream::UNNUMBERED;
-use super::{Batches, MARKERS, MESSAGE_ID, MESSAGES, MongoStore, NEWEST_OF, POSITION, SETTLED};
+use super::fields::{MESSAGE_ID, MESSAGES, NEWEST_OF, POSITION, UNNUMBERED};
+use super::{Batches, MARKERS, MongoStore, SETTLED};
 use crate::domain::ConversationId;
 
 /// `_id`, `conversations`: the newest messages of these are to be flagged. A document that stays is of a process that was killed.

@@ -18,12 +18,11 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::ID_INDEX;
 
-use super::changes::{CHANGES, ROOM, changed_of};
+use super::MongoStore;
+use super::changes::changed_of;
 use super::documents::{id_of, ids_of, stored_of};
+use super::fields::{CHANGES, HELD, MESSAGE_ID, MESSAGES, NUMBER, PLACE, POSITION, ROOM, ROOM_MESSAGES, UNNUMBERED};
 use super::indexes::{sparse, unique};
-use super::requests::HELD;
-use super::rooms::ROOM_MESSAGES;
-use super::{MESSAGE_ID, MESSAGES, MongoStore, POSITION};
 use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position};
 #[cfg(doc)]
 use crate::store::WriteError;
@@ -35,12 +34,6 @@ pub(super) const FRAMES: &str = "stream_frame";
 const FRAME: &str = "frame";
 const FRAME_INDEX: &str = "stream_frame_frame";
 
-/// The people (SHA-256 of their accounts) whose streams lack a message.
-pub(super) const UNNUMBERED: &str = "unnumbered";
-/// The number of a message in its conversation.
-pub(super) const NUMBER: &str = "number";
-/// Conversation, colon, number with 19 digits; unique.
-pub(super) const PLACE: &str = "place";
 pub(super) const PLACE_INDEX: &str = "message_place";
 
 /// Messages that are numbered at once.
