@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 
-use super::{Query, SqlStore, account, moderation, public};
+use super::{Query, SqlStore, account, public};
 use crate::domain::{Cursor, Day, PageFrom, SeenPost};
 
 /// Friends whose posts one statement reads.
@@ -36,7 +36,7 @@ fn push_newest_of_each(query: &mut Query, friends: &[Account], cursor: Cursor, r
             .push("SELECT p.friend_date AS date, p.id FROM post p WHERE p.account = ")
             .push_bind(friend.as_str());
         query.push(" AND p.friend_date <= ").push_bind(cursor.date);
-        moderation::push_not_hidden(query, "p");
+        public::push_not_hidden(query, "p");
         query.push(" AND (p.friend_date < ").push_bind(cursor.date);
         query.push(" OR p.id < ").push_bind(cursor.id);
         query
@@ -94,7 +94,7 @@ impl SqlStore {
         }
         // One may have become private or hidden in between.
         query.push(") AND p.friend_date <= ").push_bind(cursor.date);
-        moderation::push_not_hidden(&mut query, "p");
+        public::push_not_hidden(&mut query, "p");
         query.push(" ORDER BY p.friend_date DESC, p.id DESC");
         query
             .build()

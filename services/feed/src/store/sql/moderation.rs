@@ -406,13 +406,3 @@ fn push_reportable(query: &mut Query, reporter: &Account, at: Timestamp) {
     public::push_shown_to(query, reporter, "p", Some(at));
     query.push("))");
 }
-
-/// The post of that name in the query is neither hidden nor held for review. The tables hold few rows, and their primary keys find them.
-pub(super) fn push_not_hidden(query: &mut Query, post: &'static str) {
-    query
-        .push(" AND NOT EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = ")
-        .push(post)
-        .push(".id) AND NOT EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = ")
-        .push(post)
-        .push(".id)");
-}

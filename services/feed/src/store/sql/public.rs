@@ -5,7 +5,7 @@ use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sqlx::Row as _;
 
-use super::{Query, Row, account, date, engine, moderation, read_list};
+use super::{Query, Row, account, date, engine, read_list};
 use crate::domain::{Cursor, PageFrom, SeenPost, Sort};
 use crate::store::{By, Shown};
 
@@ -121,7 +121,7 @@ fn push_filters(query: &mut Query, shown: &Shown<'_>) {
         }
         By::Others => {
             query.push(" AND p.account <> ").push_bind(shown.viewer.as_str());
-            moderation::push_not_hidden(query, "p");
+            push_not_hidden(query, "p");
         }
     }
     if let Some(day) = shown.day {
@@ -214,8 +214,18 @@ fn push_older(query: &mut Query, date: &'static str, cursor: Cursor) {
 pub(super) fn push_seen_by(query: &mut Query, viewer: &Account, post: &'static str) {
     query.push("(");
     push_shown_to(query, viewer, post, None);
-    moderation::push_not_hidden(query, post);
+    push_not_hidden(query, post);
     query.push(")");
+}
+
+/// The post of that name in the query is neither hidden nor held for review. The tables hold few rows, and their primary keys find them.
+pub(super) fn push_not_hidden(query: &mut Query, post: &'static str) {
+    query
+        .push(" AND NOT EXISTS (SELECT 1 FROM post_moderation h WHERE h.hidden = 1 AND h.post_id = ")
+        .push(post)
+        .push(".id) AND NOT EXISTS (SELECT 1 FROM post_review r WHERE r.held = 1 AND r.post_id = ")
+        .push(post)
+        .push(".id)");
 }
 
 /// As [`push_seen_by`], whether or not a moderator has hidden it. With a moment, those who followed each other then are friends, too.
