@@ -1,11 +1,12 @@
 use std::io::Cursor;
 use std::path::Path as FilePath;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use image::codecs::gif::{GifDecoder, GifEncoder};
 use image::{AnimationDecoder as _, DynamicImage, Frame, ImageFormat, Rgba, RgbaImage};
+use parking_lot::{Condvar, Mutex};
 use sosohappy_common::Context;
 
 use super::*;
@@ -284,25 +285,33 @@ async fn uploads_wait_for_memory_and_all_come_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_decoded_as_many_at_once_as_memory_allows() {
     const MIB: u64 = 1 << 20;
+    // A decoder that admits fewer pictures than it should fails the test instead of hanging it.
+    const WITHIN: Duration = Duration::from_secs(30);
     let folder = tempfile::tempdir().expect("a folder");
     let images = images(folder.path());
     let small = DECODING / DECODING_ONE;
     for (decoded, at_once) in [(1, small), (u64::from(DECODING / 4) * MIB, 2), (1024 * MIB, 1)] {
-        let (running, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        // Opens when so many are decoded at the same time.
-        let barrier = Arc::new(Barrier::new(at_once as usize));
+        // How many pictures are being decoded, and the most so far.
+        let counts = Arc::new((Mutex::new((0_u32, 0_u32)), Condvar::new()));
+        let deadline = Instant::now() + WITHIN;
         let decoding = (0..2 * at_once).map(|_| {
-            let (running, most, barrier) = (running.clone(), most.clone(), barrier.clone());
+            let counts = counts.clone();
             images.decode(decoded, move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                barrier.wait();
-                running.fetch_sub(1, Ordering::SeqCst);
+                let (counts, changed) = &*counts;
+                let mut counts = counts.lock();
+                counts.0 += 1;
+                counts.1 = counts.1.max(counts.0);
+                changed.notify_all();
+                // Until so many have been decoded at the same time.
+                changed.wait_while_until(&mut counts, |(_, most)| *most < at_once, deadline);
+                counts.0 -= 1;
             })
         });
-        for done in futures::future::join_all(decoding).await {
+        let decoding = tokio::time::timeout(2 * WITHIN, futures::future::join_all(decoding));
+        for done in decoding.await.expect("all pictures are admitted") {
             done.expect("it is decoded");
         }
-        assert_eq!(most.load(Ordering::SeqCst), at_once, "of {decoded} bytes each");
+        assert_eq!(counts.0.lock().1, at_once, "of {decoded} bytes each");
     }
 }
 
