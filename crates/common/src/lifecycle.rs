@@ -442,6 +442,8 @@ mod tests {
                 Ok(ends.send(name)?)
             });
         }
+        // The receiver waits for tasks only.
+        drop(ends);
         let held = life.hold("http");
         let leaving = tokio::spawn({
             let life = life.clone();

@@ -25,8 +25,18 @@ fn head(path: &str, framing: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n")
 }
 
+/// A server that neither reads nor answers fails the test.
+const WITHIN: Duration = Duration::from_mins(1);
+
 /// Writes everything, as `URLSession` does, before it reads anything.
 async fn write_first(stream: &mut TcpStream, head: &str, body: usize) {
+    let write = write_all(stream, head, body);
+    tokio::time::timeout(WITHIN, write)
+        .await
+        .expect("the body is taken in time");
+}
+
+async fn write_all(stream: &mut TcpStream, head: &str, body: usize) {
     stream.write_all(head.as_bytes()).await.expect("not closed yet");
     let chunk = vec![b'x'; 64 * 1024];
     let mut left = body;
@@ -39,6 +49,11 @@ async fn write_first(stream: &mut TcpStream, head: &str, body: usize) {
 
 /// Reads one answer with a body of a known length; its head.
 async fn read_answer(stream: &mut TcpStream) -> String {
+    let answer = tokio::time::timeout(WITHIN, read_unbounded(stream)).await;
+    answer.expect("an answer in time")
+}
+
+async fn read_unbounded(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
     while !answer.ends_with(b"\r\n\r\n") {

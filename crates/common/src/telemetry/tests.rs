@@ -309,7 +309,8 @@ const CALLERS_TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_reach_the_collector_and_continue_the_trace() {
     let (mut received, _) = exported(1.0).await;
-    let spans = received.recv().await.expect("spans arrive");
+    let spans = tokio::time::timeout(std::time::Duration::from_mins(1), received.recv()).await;
+    let spans = spans.expect("spans arrive in time").expect("the collector runs");
     let has = |needle: &[u8]| spans.windows(needle.len()).any(|window| window == needle);
     assert!(has(b"GET /test-service/posts/{id}"), "the span is named by its route");
     assert!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sosohappy_fleet::mirror::{self, Mirror, OUTCOMES, Options, Side};
-use sosohappy_testkit::eventually;
+use sosohappy_testkit::{PATIENCE, eventually};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -440,14 +440,20 @@ async fn socket(bed: &Bed) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
     socket
 }
 
+/// Reads the next frame, a text.
+async fn text(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> String {
+    let next = tokio::time::timeout(PATIENCE, socket.next()).await;
+    let frame = next.expect("a frame in time").expect("still open").expect("no error");
+    frame.into_text().expect("a text").to_string()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sockets_are_passed_through() {
     let bed = Bed::new(|_| {}).await;
     let mut socket = socket(&bed).await;
-    for text in ["one", "two"] {
-        socket.send(Message::text(text)).await.unwrap();
-        let answer = socket.next().await.unwrap().unwrap();
-        assert_eq!(answer.into_text().unwrap(), text);
+    for sent in ["one", "two"] {
+        socket.send(Message::text(sent)).await.unwrap();
+        assert_eq!(text(&mut socket).await, sent);
     }
     socket.close(None).await.unwrap();
     assert_eq!(bed.spring.frames(), ["one", "two"]);
@@ -459,16 +465,13 @@ async fn frames_reach_both_sides_and_those_of_both_are_compared() {
     let bed = Bed::new(copy_with_writes).await;
     let mut socket = socket(&bed).await;
     let frame = |text: &str| json!({"sender": "kim", "receiver": "lee", "date": 1, "text": text}).to_string();
-    for text in ["one", "two"] {
-        socket.send(Message::text(frame(text))).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), frame(text));
+    for sent in ["one", "two"].map(frame) {
+        socket.send(Message::text(sent.as_str())).await.unwrap();
+        assert_eq!(text(&mut socket).await, sent);
     }
     // A frame that is under way when the client leaves is compared as well.
     socket.send(Message::text(frame("late"))).await.unwrap();
-    assert_eq!(
-        socket.next().await.unwrap().unwrap().into_text().unwrap(),
-        frame("late")
-    );
+    assert_eq!(text(&mut socket).await, frame("late"));
     socket.close(None).await.unwrap();
     bed.counted(DM_ROUTE, "framesEqual", 3).await;
     let report = bed.report().await["routes"][DM_ROUTE].clone();
@@ -496,8 +499,7 @@ async fn frames_that_differ_are_reported_by_field_and_the_client_gets_those_of_o
     bed.ours.echoes("{\"date\":2,\"text\":\"secret\",\"seq\":7}");
     let mut socket = socket(&bed).await;
     socket.send(Message::text("x")).await.unwrap();
-    let shown = socket.next().await.unwrap().unwrap().into_text().unwrap();
-    assert_eq!(shown, "{\"date\":1,\"text\":\"secret\"}");
+    assert_eq!(text(&mut socket).await, "{\"date\":1,\"text\":\"secret\"}");
     bed.counted(DM_ROUTE, "framesDifferent", 1).await;
     let lines = eventually("a line", async || {
         Some(bed.lines("difference")).filter(|lines| !lines.is_empty())
@@ -516,7 +518,7 @@ async fn a_socket_works_when_the_other_side_is_unavailable() {
     let mut socket = socket(&bed).await;
     for _ in 0..500 {
         socket.send(Message::text("x")).await.unwrap();
-        socket.next().await.unwrap().unwrap();
+        assert_eq!(text(&mut socket).await, "x");
     }
     bed.counted(DM_ROUTE, "oursUnanswered", 1).await;
     assert_eq!(bed.spring.frames().len(), 500);
