@@ -40,7 +40,7 @@ struct Told {
     times: Mutex<HashMap<String, u32>>,
 }
 
-fn told() -> (Told, mpsc::UnboundedReceiver<(String, Meta)>) {
+fn recording() -> (Told, mpsc::UnboundedReceiver<(String, Meta)>) {
     let (seen, told) = mpsc::unbounded_channel();
     (
         Told {
@@ -116,7 +116,7 @@ fn service() -> Context {
 async fn applies_in_order_and_not_again_after_a_restart(bench: Bench) {
     let bus = bench.open().await;
     let ids = publish(&bench, &bus, &["1", "2", "3"]).await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let first = service();
     spawn_consumer(&first, bus.clone(), consumer);
     for (nickname, id) in ["1", "2", "3"].into_iter().zip(ids) {
@@ -131,7 +131,7 @@ async fn applies_in_order_and_not_again_after_a_restart(bench: Bench) {
         3,
     );
 
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let second = service();
     spawn_consumer(&second, bus.clone(), consumer);
     publish(&bench, &bus, &["4"]).await;
@@ -142,7 +142,7 @@ async fn applies_in_order_and_not_again_after_a_restart(bench: Bench) {
 async fn retries_unavailable_dependencies_in_order(bench: Bench) {
     let bus = bench.open().await;
     publish(&bench, &bus, &["away", "next"]).await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let service = service();
     spawn_consumer(&service, bus.clone(), consumer);
     assert_eq!(next(&mut seen).await, "away");
@@ -153,7 +153,7 @@ async fn retries_unavailable_dependencies_in_order(bench: Bench) {
 
 async fn sends_dead_letters_and_continues(bench: Bench) {
     let bus = bench.open().await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let service = service();
     spawn_consumer(&service, bus.clone(), consumer);
     publish(&bench, &bus, &["first"]).await;
@@ -251,7 +251,7 @@ async fn an_unreadable_newer_version_waits_for_a_newer_replica(bench: Bench) {
     });
     bus.publish(&sent).await.unwrap();
 
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let older = service();
     spawn_consumer(&older, bus.clone(), consumer);
     let newer_version = || counted(&older, "events_consumed_total", &[r#"outcome="newer-version""#]);
@@ -304,7 +304,7 @@ async fn applies_waiting_records_together_in_order(bench: Bench) {
     const ROUND: u32 = 50;
     let bus = bench.open().await;
     let service = service();
-    let (told, mut seen) = told();
+    let (told, mut seen) = recording();
     let happened = Arc::new(AtomicBool::default());
     let consumer = Together {
         told,
@@ -335,7 +335,7 @@ async fn applies_waiting_records_together_in_order(bench: Bench) {
 async fn shuts_down_during_a_retry_without_acknowledging(bench: Bench) {
     let bus = bench.open().await;
     publish(&bench, &bus, &["done", "gone"]).await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let first = service();
     spawn_consumer(&first, bus.clone(), consumer);
     assert_eq!(next(&mut seen).await, "done");
@@ -399,7 +399,7 @@ async fn readers_hold_readiness_back_until_they_have_caught_up(bench: Bench) {
     let bus = bench.open().await;
     let nicknames: Vec<_> = (0..100).map(|number| number.to_string()).collect();
     publish(&bench, &bus, &nicknames.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let service = service();
     spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
     assert_eq!(service.lifecycle.readiness().waiting_for, ["reader-resign"]);
@@ -416,7 +416,7 @@ async fn readers_skip_records_they_cannot_handle(bench: Bench) {
     let bus = bench.open().await;
     bus.publish(&[malformed()]).await.unwrap();
     publish(&bench, &bus, &["bad", "panic", "corrupt", "away", "healed", "last"]).await;
-    let (consumer, mut seen) = told();
+    let (consumer, mut seen) = recording();
     let service = service();
     spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
     assert_eq!(next(&mut seen).await, "away", "what is away is waited for");
@@ -434,7 +434,7 @@ async fn readers_from_the_present_miss_nothing_once_ready(bench: Bench) {
     publish(&bench, &bus, &["old"]).await;
     let services: Vec<_> = (0..2)
         .map(|_| {
-            let (consumer, seen) = told();
+            let (consumer, seen) = recording();
             let service = service();
             spawn_reader(&service, bus.clone(), Start::Latest, consumer);
             (service, seen)

@@ -213,7 +213,7 @@ async fn a_missed_refresh_is_detected_by_polling(bench: Bench) {
     .await;
 }
 
-/// Bytes as a Spring fleet writes them, in both naming styles and of types nobody knows.
+/// Bytes as a Spring fleet writes them, in both naming styles and of unknown types.
 async fn a_spring_service_is_understood(bench: Bench) {
     let bus = bench.open().await;
     let mut reader = reading(&bus).await;

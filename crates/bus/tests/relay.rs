@@ -1,4 +1,4 @@
-//! The outbox relay against an outbox and a bus in memory that fail when told to, in virtual time: every way of dying
+//! The outbox relay against an outbox and a bus in memory that fail on demand, in virtual time: every way of dying
 //! between publishing and forgetting is a matter of milliseconds here. Real outboxes are tested in `sosohappy-store`. Hints travel between
 //! sockets on loopback, in real time.
 

@@ -207,7 +207,7 @@ async fn a_service_writes_and_reads_what_is_declared_for_it() {
             let may_write = topic.producers().contains(&Service::Feed);
             assert_eq!(outcome.is_ok(), may_write, "{topic:?}: {outcome:?}");
             if let Err(error) = outcome {
-                // Of a topic that it may not even read it is not told that it exists.
+                // The broker does not reveal that a topic exists which the service may not even read.
                 let reason = error.to_string();
                 let refused = reason.contains("authorization failed");
                 assert!(

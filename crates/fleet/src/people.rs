@@ -124,7 +124,7 @@ async fn enter(phone: &mut Phone, nickname: &str, photo: &[u8]) -> anyhow::Resul
     phone.set_profile(nickname, "안녕하세요", photo).await
 }
 
-/// Has random people act at the rate, whether or not earlier acts have ended, until the time is over or Ctrl-C.
+/// Has random people act at the rate, whether or not earlier acts have ended, until the time has passed or Ctrl-C.
 async fn act(
     people: &[Arc<Person>],
     crowd: Crowd,

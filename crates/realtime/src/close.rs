@@ -19,7 +19,7 @@ pub enum Close {
     Protocol,
     /// 1007: no nickname, or a frame that is not what the protocol says.
     BadFrame,
-    /// 1008: the nickname is somebody else's, the session was closed, the account resigned: do not come back with this token.
+    /// 1008: the nickname is another person's, the session was closed, the account resigned: do not come back with this token.
     Policy,
     /// 4403: the access token's life ended; re-issue, then reconnect.
     TokenExpired,

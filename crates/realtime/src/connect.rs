@@ -77,7 +77,7 @@ fn refused(rejection: &WebSocketUpgradeRejection) -> Response {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Connect {
-    /// The caller's own nickname. Without one the socket is closed with 1007, with somebody else's with 1008.
+    /// The caller's own nickname. Without one the socket is closed with 1007, with another person's with 1008.
     #[serde(default)]
     nickname: Option<String>,
     /// The version of the frames. 1: those of the published app. 2: typed frames with sequence numbers, which the client acknowledges.

@@ -350,7 +350,7 @@ pub async fn resolve(
         Some(person) if person.identity == *identity => return Ok(Entry::Known(person)),
         other => other,
     };
-    // An unproven claim finds no account by the identity in its row: the legacy app is told apart by its address alone.
+    // An unproven claim finds no account by the identity in its row: the legacy app is recognised by its address alone.
     let owner = if is_proven {
         tx.owner_of_identity(identity).await?
     } else {

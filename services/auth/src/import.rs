@@ -40,7 +40,7 @@ pub use crate::store::imports::KnownName;
 /// Value of Apple's column for accounts of other providers.
 const NO_APPLE_TOKEN: &str = "-";
 
-/// How long a photo may wait to become somebody's before it is taken for the remains of a crash.
+/// How long a photo may wait to become a person's before it is taken for the remains of a crash.
 const UPLOAD_TIME: Duration = Duration::from_hours(1);
 
 const SUBJECT_CHARS: usize = 255;

@@ -284,7 +284,7 @@ pub async fn restore(app: &App, moderator: &Caller, nickname: &str, note: &Remar
     .await
 }
 
-/// Ends a suspension whose time is over.
+/// Ends a suspension that has expired.
 pub async fn end_suspension(app: &App, tx: &mut dyn Transaction, account: &Account) -> Result<(), Error> {
     let person = tx.person(account).await?;
     if !tx.take_timer(TIMER, account.as_str(), app.now()).await? {
@@ -524,7 +524,7 @@ pub async fn note_decision(
         let entry = audit::append(app, tx.as_mut(), &decision, at).await?;
         match tx.insert_order(applied.order, entry).await {
             Ok(()) => {}
-            // A duplicate: the entry goes with the transaction.
+            // A duplicate: the entry is rolled back with the transaction.
             Err(StoreError::Conflict(rule)) if rule == PRIMARY => return Ok(()),
             Err(error) => return Err(Error::Store(error)),
         }

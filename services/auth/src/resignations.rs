@@ -1,5 +1,5 @@
-//! Leaving for good: what is here goes at once, the other services erase what they hold and say so, and what stays is a proof
-//! that names nobody.
+//! Leaving for good: what is here is deleted at once, the other services erase what they hold and say so, and what stays is a proof
+//! without personal data.
 
 use std::time::Duration;
 

@@ -401,7 +401,7 @@ pub trait Transaction:
     /// Takes a withheld tombstone; false when another replica was quicker.
     async fn take_tombstone(&mut self, topic: Topic, account: &Account) -> Result<bool, StoreError>;
 
-    /// The picture goes from the object store once that time has come, unless it is kept before.
+    /// The picture is deleted from the object store once that time has come, unless it is kept before.
     async fn discard_image(&mut self, image: ImageId, due_at: Timestamp) -> Result<(), StoreError>;
 
     async fn keep_image(&mut self, image: ImageId) -> Result<(), StoreError>;

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 /// Accounts whose nicknames are asked for at once.
 const BATCH: usize = 500;
 
-/// A document of the legacy collection `message`, whose people could be told.
+/// A document of the legacy collection `message`, whose people could be identified.
 #[derive(Debug, Clone)]
 pub struct LegacyMessage {
     /// Its `ObjectId`, 24 hex digits.

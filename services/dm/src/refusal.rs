@@ -146,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// The code that the sender is told; stable, a client may match on it. It does not tell whether the receiver is unknown, has resigned, is
+    /// The code that the sender receives; stable, a client may match on it. It does not tell whether the receiver is unknown, has resigned, is
     /// suspended or has blocked the sender.
     pub const fn typed_code(self) -> &'static str {
         match self {

@@ -219,7 +219,7 @@ impl Requests {
         let decision = Decision {
             conversation: request.conversation(),
             verdict,
-            // Not before the request, and after its last decision, whatever the clocks of two replicas say: events of a decision are told from
+            // Not before the request, and after its last decision, whatever the clocks of two replicas say: events of a decision are distinguished from
             // those of another by its millisecond.
             at: self.context.clock.now().max(request.asked_at).max(earliest),
         };

@@ -224,7 +224,7 @@ impl DmProtocol {
         Ok(())
     }
 
-    /// Returns whether the reader is told nothing of a person, as if there were none: one in a block with whom the reader has no conversation.
+    /// Returns whether a person is hidden from the reader, as if there were none: one in a block with whom the reader has no conversation.
     pub async fn is_unknown_to(&self, reader: &Account, other: &Account) -> Result<bool, StoreError> {
         if !self.directory.blocked(reader, other).await? {
             return Ok(false);

@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told() {
+    fn a_later_version_is_named_in_the_error() {
         let mut later = manifest();
         later.posts.clear();
         later.version = 2;

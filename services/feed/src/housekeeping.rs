@@ -119,7 +119,7 @@ pub fn spawn(
 pub type RenewalHandle = WakeHandle;
 
 /// Takes what suspended accounts do out of the counts, and what restored ones do in. Gives the pictures of suspended authors new ids, and those of
-/// hidden posts that were written to when they were hidden. Copies that are left by the end of the process are garbage once their reservation is over.
+/// hidden posts that were written to when they were hidden. Copies that are left by the end of the process are garbage once their reservation has expired.
 pub fn renew_images(
     context: &Context,
     store: &Arc<dyn Store>,

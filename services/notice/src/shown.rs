@@ -17,7 +17,7 @@ use sosohappy_store::StoreError;
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::store::{Store, View};
 
-/// The delivery of a notice that is older when its frame is queued is not measured: its client was away.
+/// The delivery of a notice that is older when its frame is queued is not measured: its client was offline.
 const MEASURED: Duration = Duration::from_secs(30);
 
 /// Settles the pushes of shown notices, and measures their delivery. Clones share the queue of marks.

@@ -68,7 +68,7 @@ impl Groups {
     /// | the partition should be | it is claimed by | |
     /// | --- | --- | --- |
     /// | the member's | no member | claimed |
-    /// | another member's | the member | released, and the others are told to share again |
+    /// | another member's | the member | released, and the others share again |
     /// | the member's | another member | left: that member releases it at its next record |
     /// | another member's | another one or no member | left |
     pub fn share(&self, MemberId { group, id }: &MemberId) -> BTreeSet<Part> {

@@ -10,7 +10,7 @@ use sosohappy_events::record::MAX_RECORD_BYTES;
 use sosohappy_events::{Header, Outgoing, Topic};
 
 use crate::spread;
-use crate::support::{Bench, assert_in_order, numbers, quiet, read, record, soon, take, told, value, values};
+use crate::support::{Bench, assert_in_order, key_and_value, numbers, quiet, read, record, soon, take, value, values};
 
 crate::on_both!(
     keeps_bytes_headers_and_nulls,
@@ -222,7 +222,7 @@ async fn publishes_for_many_at_once(bench: Bench) {
         publisher.await.unwrap();
     }
     assert_in_order(&records);
-    let distinct: BTreeSet<_> = records.iter().map(told).collect();
+    let distinct: BTreeSet<_> = records.iter().map(key_and_value).collect();
     assert_eq!(distinct.len(), 200);
 }
 

@@ -1,4 +1,4 @@
-//! A bus of either kind for a test, with topics of its own that go when the test is over.
+//! A bus of either kind for a test, with topics of its own that are deleted when the test ends.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part of it")]
 
@@ -193,7 +193,7 @@ pub fn value(record: &Record) -> String {
 }
 
 /// Key and value, for comparison.
-pub fn told(record: &Record) -> (String, String) {
+pub fn key_and_value(record: &Record) -> (String, String) {
     (record.key_text().unwrap().to_owned(), value(record))
 }
 
@@ -238,7 +238,7 @@ pub fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 pub fn assert_in_order(records: &[Record]) {
     let mut last: BTreeMap<String, u64> = BTreeMap::new();
     for record in records {
-        let (key, value) = told(record);
+        let (key, value) = key_and_value(record);
         let value: u64 = value.parse().unwrap();
         let before = last.insert(key.clone(), value);
         assert!(

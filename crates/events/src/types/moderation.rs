@@ -43,8 +43,8 @@ pub struct ContentModerated {
     pub author: Account,
     #[serde(flatten)]
     pub content: ModeratedContent,
-    /// Who has reported it, in `reported` and in what a report hides at once; `None` in records of older releases and of decisions. Whoever
-    /// holds the content checks that they see it.
+    /// Who has reported it, in `reported` and in what a report hides at once; `None` in records of older releases and of decisions. The
+    /// service that holds the content checks that they see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reporter: Option<Account>,
     /// The number of the report.

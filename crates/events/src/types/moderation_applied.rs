@@ -23,7 +23,7 @@ pub struct ModerationApplied {
     pub outcome: Option<ModerationOutcome>,
 }
 
-/// What became of an order. The same order, delivered again, has the same outcome while nobody changes the content.
+/// What became of an order. The same order, delivered again, has the same outcome while the content is not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ModerationOutcome {

@@ -12,7 +12,7 @@ pub struct NoticeRaised {
     pub receiver: Account,
     pub topic: String,
     pub data: serde_json::Value,
-    /// The other account whom the data names: the notice goes when that account resigns, and is not shown across a block.
+    /// The other account whom the data names: the notice is deleted when that account resigns, and is not shown across a block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<Account>,
 }

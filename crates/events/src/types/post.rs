@@ -23,7 +23,7 @@ pub enum PostChange {
     /// The post was hidden from everybody but its author, by a moderator or because its text waits for review.
     Hidden,
     Restored,
-    /// The actor saved the post for themselves. Nobody else learns of it.
+    /// The actor saved the post for themselves; no other person is notified.
     Bookmarked,
     Unbookmarked,
     /// A change of a later release. The rest of the event says how the post is after it.

@@ -1,4 +1,4 @@
-//! Records that are not what they should be: told apart without a panic, and without quoting them.
+//! Records that are not what they should be: refused without a panic, and without quoting them.
 
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -34,7 +34,7 @@ pub async fn open(url: &str) -> anyhow::Result<Collection<Document>> {
     Ok(client.database(&database).collection(TABLE))
 }
 
-/// Takes all messages over whose people can be told. Messages that the legacy dm stores meanwhile are left to the next pass: on a busy
+/// Takes all messages over whose people can be identified. Messages that the legacy dm stores meanwhile are left to the next pass: on a busy
 /// service this one would not end.
 pub async fn import(
     pass: &mut Pass,

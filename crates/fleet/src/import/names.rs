@@ -9,7 +9,7 @@ use sosohappy_common::Account;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bearer {
     One(Account),
-    /// More than one: it cannot be told who is meant.
+    /// More than one: the name is ambiguous.
     Several,
 }
 
@@ -78,12 +78,12 @@ impl Names {
 
     /// Returns who bears the nickname now.
     pub fn present(&self, nickname: &str) -> Result<&Account, Unknown> {
-        told(self.present.get(nickname))
+        identified(self.present.get(nickname))
     }
 
     /// Returns the only one who ever bore the nickname.
     pub fn ever(&self, nickname: &str) -> Result<&Account, Unknown> {
-        told(self.ever.get(nickname))
+        identified(self.ever.get(nickname))
     }
 
     /// Returns what each account is called here.
@@ -100,7 +100,7 @@ impl Names {
     }
 }
 
-fn told(bearer: Option<&Bearer>) -> Result<&Account, Unknown> {
+fn identified(bearer: Option<&Bearer>) -> Result<&Account, Unknown> {
     match bearer {
         Some(Bearer::One(account)) => Ok(account),
         Some(Bearer::Several) => Err(Unknown::Several),

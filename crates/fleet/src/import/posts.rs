@@ -196,7 +196,7 @@ struct ReadPost {
     /// Rows of children, of which those that could be placed are in the post.
     images: usize,
     likes: usize,
-    /// Likes whose accounts cannot be told, and why.
+    /// Likes whose accounts cannot be identified, and why.
     untold: HashMap<i64, &'static str>,
 }
 
@@ -371,7 +371,7 @@ async fn of_posts(
     Ok(query.build().fetch_all(connection).await?)
 }
 
-/// Reads posts as an import would; without those that are not there, or whose authors cannot be told.
+/// Reads posts as an import would; without those that are not there, or whose authors cannot be identified.
 pub async fn read_some(
     connection: &mut MySqlConnection,
     posts: &[i64],

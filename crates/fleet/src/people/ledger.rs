@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_likes_their_own_post() {
+    fn people_do_not_like_their_own_posts() {
         let ledger = Ledger::default();
         assert_eq!(ledger.post_of_another("kim", 7), None);
         ledger.post_saved("kim", 1);

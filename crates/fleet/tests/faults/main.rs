@@ -49,12 +49,12 @@ async fn each_fault_raises_its_alert_and_recovers() {
             Fault::FullDisk => a_disk_is_full(&fleet, &alert, &addresses, kim).await,
             Fault::StalledConsumer => a_consumer_stalls(&fleet, &alert, kim, lee).await,
             Fault::DeadRelay => a_relay_publishes_nothing(&fleet, &alert, &addresses).await,
-            Fault::BrokerAway => the_broker_is_away(&fleet, &alert, kim, lee).await,
+            Fault::BrokerAway => the_broker_is_unavailable(&fleet, &alert, kim, lee).await,
             Fault::MissingHeartbeats => heartbeats_are_missing(&fleet, &alert, kim).await,
             Fault::RefusedRecord => a_record_is_refused(&fleet, &alert, kim, lee).await,
             Fault::PoisonRecord => a_record_is_poison(&fleet, &alert, kim, lee).await,
             Fault::FailingTask => tasks_fail(&fleet, &alert).await,
-            Fault::AuthAway => auth_is_away(&fleet, &alert, &addresses, kim).await,
+            Fault::AuthAway => auth_is_unavailable(&fleet, &alert, &addresses, kim).await,
             Fault::WrongCredential => a_credential_is_wrong(&fleet, &alert, &addresses, kim).await,
             Fault::SlowReader => a_reader_is_slow(&fleet, &alert, kim, lee).await,
             Fault::ClockSkew => a_clock_is_ahead(&fleet, &alert, &addresses, kim, lee).await,
@@ -303,7 +303,7 @@ async fn a_relay_publishes_nothing(fleet: &Cluster, alert: &Alert, addresses: &A
 }
 
 /// `OutboxOld`: the age of the oldest event that is not published. Requests are acknowledged meanwhile.
-async fn the_broker_is_away(fleet: &Cluster, alert: &Alert, kim: &Phone, lee: &Phone) {
+async fn the_broker_is_unavailable(fleet: &Cluster, alert: &Alert, kim: &Phone, lee: &Phone) {
     let oldest = async || alert.metric(fleet, "feed-service", "outbox_oldest_seconds", &[]).await;
     let lag = async || metric(fleet, "notice-service", "events_consumer_lag_records", &[]).await;
     switch(fleet, Fault::BrokerAway, "true").await;
@@ -437,7 +437,7 @@ async fn tasks_fail(fleet: &Cluster, alert: &Alert) {
 }
 
 /// `AuthUnreachable`: introspections without an answer. A token that the registry has is admitted meanwhile.
-async fn auth_is_away(fleet: &Cluster, alert: &Alert, addresses: &Addresses, kim: &Phone) {
+async fn auth_is_unavailable(fleet: &Cluster, alert: &Alert, addresses: &Addresses, kim: &Phone) {
     let unavailable = async || {
         let labels = ["outcome=\"unavailable\""];
         alert

@@ -332,7 +332,7 @@ async fn a_second_pass_takes_what_has_changed(bed: Bed) {
     let arguments = ["--auth", &legacy.url("auth")];
     target.import(&arguments);
 
-    // kim is renamed and signs in again, somebody else takes the name, lee resigns.
+    // kim is renamed and signs in again, another person takes the name, lee resigns.
     legacy.set(kim, "nickname", "moon").await;
     let new = token("RefreshToken", email, exp + 1);
     legacy.set(kim, "refresh_token", new.clone()).await;

@@ -3,7 +3,7 @@ use std::process::Stdio;
 use reqwest::multipart::{Form, Part};
 use sosohappy_testkit::{Bed, Person, Running, eventually};
 
-use super::legacy::{Legacy, SECRET, Target, count, picture, token, told};
+use super::legacy::{Legacy, SECRET, Target, count, picture, printed, token};
 use super::statements::CountedServer;
 
 async fn feed(bed: &Bed) -> Running {
@@ -291,7 +291,7 @@ async fn a_row_that_is_deleted_while_it_is_exported_is_not_made_anew(bed: Bed) {
     .await;
     deleting.commit().await.expect("committed");
     let output = tokio::task::block_in_place(|| exporting.wait_with_output());
-    let told = told(&output.expect("it ends"));
+    let told = printed(&output.expect("it ends"));
     assert_eq!(count(&told, "user", "gone"), 1, "{told}");
     assert_eq!(count(&told, "user", "updated"), 1, "{told}");
     let left = legacy.text("SELECT GROUP_CONCAT(nickname) FROM `user`", true).await;

@@ -258,13 +258,13 @@ impl Target {
     /// Runs the export, and returns what it printed.
     pub fn export(&self, arguments: &[&str]) -> String {
         let output = self.export_command(arguments).output().expect("the binary runs");
-        told(&output)
+        printed(&output)
     }
 
     /// Runs the import, and returns what it printed.
     pub fn import(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().expect("the binary runs");
-        told(&output)
+        printed(&output)
     }
 
     /// Runs the import, which has to fail, and returns its errors.
@@ -279,7 +279,7 @@ impl Target {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
         command.arg("rebuild-views").arg("--data").arg(&self.data);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        told(&command.output().expect("the binary runs"))
+        printed(&command.output().expect("the binary runs"))
     }
 
     /// A number that a query on feed's database gives; none while there is no such table.
@@ -385,7 +385,7 @@ fn signal(child: &Child, signal: &str) {
     assert!(sent.expect("kill runs").success(), "kill {signal}");
 }
 
-pub fn told(output: &Output) -> String {
+pub fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).expect("text")
 }

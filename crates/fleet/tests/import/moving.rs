@@ -38,7 +38,7 @@ impl Gateway {
         *self.service.lock() = service.map(str::to_owned);
     }
 
-    /// Begins a request; none when the load is over.
+    /// Begins a request; none when the load has ended.
     pub fn attempt(&self) -> Option<Attempt<'_>> {
         if self.is_over.load(Ordering::Relaxed) {
             return None;
@@ -80,7 +80,7 @@ impl Gateway {
 /// A request that is under way.
 pub struct Attempt<'a> {
     gateway: &'a Gateway,
-    /// Where it goes; nowhere while the service moves.
+    /// The service it is sent to; none while the service moves.
     pub service: Option<String>,
 }
 

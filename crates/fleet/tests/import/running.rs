@@ -6,7 +6,7 @@ use mongodb::bson::Document;
 use mongodb::bson::oid::ObjectId;
 use sosohappy_testkit::{Bed, EngineSet};
 
-use super::legacy::{Legacy, Target, count, killed, paused, picture, told};
+use super::legacy::{Legacy, Target, count, killed, paused, picture, printed};
 use super::messages::{Collected, message};
 
 const PEOPLE: i64 = 20;
@@ -92,7 +92,7 @@ async fn rows_that_are_written_during_a_run_are_left_to_the_next() {
     let messages = async || target.messages().await;
     let late = add_messages(&there, MESSAGES, MESSAGES + LATE);
     paused(&mut running, messages, MESSAGES, late).await;
-    let first = told(&running.wait_with_output().expect("it ends"));
+    let first = printed(&running.wait_with_output().expect("it ends"));
     assert_eq!(count(&first, "feed", "created"), POSTS.unsigned_abs(), "{first}");
     assert_eq!(count(&first, "message", "created"), MESSAGES.unsigned_abs(), "{first}");
     let second = target.import(&arguments);

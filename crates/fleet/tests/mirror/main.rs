@@ -387,7 +387,7 @@ async fn bodies_are_streamed_and_large_ones_not_compared() {
     bed.counted("POST /feed-service/saveFeed", "tooLarge", 1).await;
     assert_eq!(bed.ours.seen().len(), 0);
 
-    // One whose length is told is not copied at all, and a large answer is passed on whole.
+    // One whose length is announced is not copied at all, and a large answer is passed on whole.
     bed.http
         .post(bed.url(SAVE))
         .body(vec![b'x'; 300 * 1024])

@@ -1,4 +1,4 @@
-//! Our services beside a Spring auth, which cannot be asked for tokens and names: until they have read them, nobody is refused.
+//! Our services beside a Spring auth, which cannot be asked for tokens and names: until they have read them, no caller is refused.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -35,7 +35,7 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Answers `echo …`, works on `slow <ms> …`, refuses `bad`, keeps everything it was told.
+/// Answers `echo …`, works on `slow <ms> …`, refuses `bad`, keeps everything it received.
 #[derive(Debug, Default)]
 pub struct Notes {
     pub frames: Mutex<Vec<String>>,

@@ -223,7 +223,7 @@ impl Store {
         .expect("the lease is asked for")
     }
 
-    /// Sets the end of a lease, whoever holds it.
+    /// Sets the end of a lease of any holder.
     pub async fn move_lease(&self, name: &str, expires_at: Timestamp) {
         const UPDATE: &str = "UPDATE lease SET expires_at = ? WHERE name = ?";
         let millis = expires_at.as_millisecond();

@@ -18,7 +18,7 @@ const LEASE: &str = "SOSOHAPPY_STORE_TEST_CHILD_LEASE";
 
 const TTL: Duration = Duration::from_mins(5);
 
-/// The process that is killed. A test like any other, which does something only when it is told where.
+/// The process that is killed. A test like any other, which does something only with a URL in its environment.
 #[tokio::test]
 async fn child() {
     let Ok(url) = env::var(URL) else { return };
@@ -62,7 +62,7 @@ async fn an_acknowledged_write_survives_a_kill(bed: Arc<Bed>) {
     }
 }
 
-/// The last number that the child was told is stored.
+/// The last number that the child reported as stored.
 fn write_until_killed(url: &str, writes: usize) -> i64 {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "crash::child", "--nocapture"])

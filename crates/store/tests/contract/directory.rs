@@ -1,4 +1,4 @@
-//! [`Directory`]: the last word wins, whatever comes when.
+//! [`Directory`]: the newest event wins, in whatever order they come.
 
 use std::sync::Arc;
 

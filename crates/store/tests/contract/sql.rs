@@ -292,7 +292,7 @@ async fn a_failing_timer_is_postponed(bed: Arc<Bed>) {
     database.postpone_timer("expiry", "bad", at(5), at(50)).await.unwrap();
     assert_eq!(due(database, 49).await, [("good".to_owned(), 0)]);
     assert_eq!(due(database, 50).await[1], ("bad".to_owned(), 1));
-    // It is not due any more, so somebody else has postponed or set it.
+    // It is not due any more, so another replica has postponed or set it.
     database.postpone_timer("expiry", "bad", at(5), at(900)).await.unwrap();
     assert_eq!(due(database, 50).await[1], ("bad".to_owned(), 1));
     set(database, &[timer("bad", 3)]).await;

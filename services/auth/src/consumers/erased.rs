@@ -16,7 +16,7 @@ pub struct CountReceipt(pub Arc<App>);
 
 #[async_trait]
 impl Consumer<AccountErased> for CountReceipt {
-    /// A receipt is one row whoever brings it how often, so nothing else needs to be remembered.
+    /// A receipt is one row, however often it is delivered, so nothing else needs to be remembered.
     async fn handle(&self, event: Envelope<AccountErased>) -> Result<(), HandleError> {
         match resignations::acknowledge(&self.0, &event.event).await {
             Ok(true) => Ok(()),

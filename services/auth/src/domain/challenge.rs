@@ -1,4 +1,4 @@
-//! Proof that whoever signs in is whoever asked for the code.
+//! Proof that the client that signs in is the one that asked for the code.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -7,7 +7,7 @@ use sosohappy_events::types::SessionId;
 
 use super::session::RefreshId;
 
-/// Told apart by the subject, as in the legacy Spring services.
+/// Distinguished by the subject, as in the legacy Spring services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     AccessToken,

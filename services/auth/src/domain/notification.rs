@@ -11,7 +11,7 @@ use super::provider::Provider;
 /// Seconds by which a provider's clock may differ from ours.
 const LEEWAY: i64 = 60;
 
-/// An event that is told to the second counts from its end on: a session of the same second was open before it.
+/// An event whose time has whole seconds counts from its end on: a session of the same second was open before it.
 const LAST_NANOSECOND: i32 = 999_999_999;
 
 /// Characters of the id of a notification.

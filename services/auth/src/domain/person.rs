@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_subject_is_taken_from_whoever_comes_first() {
+    fn an_unknown_subject_belongs_to_the_first_client_with_it() {
         assert!(identity("kakao", None).agrees_with(&identity("kakao", Some("7"))));
     }
 }

@@ -215,7 +215,7 @@ pub async fn show_profile_img(
         .ok_or(Error::NoSuchPhoto)
 }
 
-/// How long a picture may wait to become somebody's photo before it is taken for the remains of a crash. Far more than a
+/// How long a picture may wait to become a person's photo before it is taken for the remains of a crash. Far more than a
 /// request lives.
 const UPLOAD_TIME: Duration = Duration::from_hours(1);
 
@@ -303,7 +303,7 @@ pub async fn set_profile(State(app): State<Arc<App>>, act: ActUpload<Profile>) -
     }))
 }
 
-/// Stores a picture that is discarded later unless it becomes somebody's photo, whatever happens to this process.
+/// Stores a picture that is discarded later unless it becomes a person's photo, whatever happens to this process.
 async fn store(app: &App, picture: &Picture) -> Result<ImageId, Error> {
     let image = app.images.new_id();
     retrying(|| async {
@@ -316,7 +316,7 @@ async fn store(app: &App, picture: &Picture) -> Result<ImageId, Error> {
     Ok(image)
 }
 
-/// False when somebody else was quicker with the nickname.
+/// False when another person has taken the nickname meanwhile.
 async fn set(
     app: &App,
     account: &Account,

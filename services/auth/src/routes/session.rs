@@ -253,7 +253,7 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// `may_guess`: whether somebody else than the owner may try it, rather than a provider's proof.
+    /// `may_guess`: whether another client than the owner's may try it, rather than a provider's proof.
     async fn begin(
         app: &'a App,
         provider: &'static str,

@@ -209,6 +209,6 @@ pub trait ModerationTransaction {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// The note goes with the account.
+    /// The note is deleted with the account.
     async fn insert_audit_note(&mut self, entry: i64, account: &Account, text: &str) -> Result<(), StoreError>;
 }

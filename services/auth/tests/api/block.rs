@@ -7,7 +7,7 @@ use sosohappy_testkit::{Bed, on_both_engines};
 use crate::support::{Answer, Auth, Ground, KIM, LEE, Person, send};
 
 on_both_engines!(
-    blocking_and_unblocking_is_told_once,
+    blocking_and_unblocking_is_published_once,
     blocking_for_another_account_is_refused,
     two_may_block_each_other_at_once
 );
@@ -24,7 +24,7 @@ impl Auth {
     }
 }
 
-async fn blocking_and_unblocking_is_told_once(bed: Bed) {
+async fn blocking_and_unblocking_is_published_once(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);

@@ -29,7 +29,7 @@ on_both_engines!(
     mails_leave_by_tls_of_the_given_authority,
     no_mail_leaves_without_a_trusted_certificate,
     wrong_authorities_of_mail_servers_are_refused_at_the_start,
-    a_flood_of_failures_slows_guesses_and_locks_nobody_out,
+    a_flood_of_failures_slows_guesses_and_locks_no_account,
     a_password_is_hashed_anew_when_its_cost_has_changed,
     too_many_passwords_at_one_time_are_refused,
     an_address_is_linked_to_an_account_and_unlinked,
@@ -559,7 +559,7 @@ async fn wrong_authorities_of_mail_servers_are_refused_at_the_start(bed: Bed) {
     assert!(format!("{error:#}").contains("no effect"), "{error:#}");
 }
 
-async fn a_flood_of_failures_slows_guesses_and_locks_nobody_out(bed: Bed) {
+async fn a_flood_of_failures_slows_guesses_and_locks_no_account(bed: Bed) {
     let slow_down = Duration::from_millis(700);
     let limits = [
         ("sign-in.failures-of-all-per-minute", "5"),

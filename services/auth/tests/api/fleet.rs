@@ -10,7 +10,7 @@ use crate::support::{Answer, Auth, Ground, KIM, LEE, send};
 on_both_engines!(
     a_block_is_known_the_moment_it_is_made,
     a_token_is_known_the_moment_it_is_issued,
-    names_are_told_both_ways,
+    names_and_accounts_are_resolved_in_both_directions,
     only_services_may_ask
 );
 
@@ -65,7 +65,7 @@ async fn a_token_is_known_the_moment_it_is_issued(bed: Bed) {
     }
 }
 
-async fn names_are_told_both_ways(bed: Bed) {
+async fn names_and_accounts_are_resolved_in_both_directions(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let kim = auth.person(KIM, "김 씨").await;

@@ -88,7 +88,7 @@ async fn a_report_is_filed_once_and_has_a_deadline(bed: Bed) {
     assert_eq!(event.action, ModerationAction::Reported);
     assert_eq!(event.author.as_str(), lee.account);
     assert_eq!(event.content, ModeratedContent::Post { date: DATE });
-    // Who holds the content is told who has reported it, to check that they see it.
+    // The service that holds the content learns the reporter, to check that they see it.
     let reporter: Option<sosohappy_common::Account> = Some(kim.account.parse().expect("an account"));
     assert_eq!(event.reporter, reporter);
     moderated.expect_silence().await;
@@ -782,7 +782,7 @@ async fn the_audit_shows_what_was_changed_in_it(bed: Bed) {
     ground.execute("DELETE FROM audit WHERE entry = 5").await;
     assert_eq!(auth.audit(&admin).await["isIntact"], false, "the last entry is missing");
 
-    // A person without a profile has a random number as nickname, which names nobody.
+    // A person without a profile has a random number as nickname, which identifies no person.
     auth.sign_in(LEE).await;
     auth.grant(&ground, "lee@example.com+google", "moderator")
         .await

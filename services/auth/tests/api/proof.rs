@@ -718,7 +718,7 @@ async fn believed_claims_are_linked_too(bed: Bed) {
         .expect(200);
     let linked = auth.sign_in(("kim@gmail.com", "google", "kim-at-google")).await;
     assert_eq!(linked.account, kim.account);
-    // By its address alone, as the legacy app is told apart: the same provider id at another address is another account.
+    // By its address alone, as the legacy app is recognised: the same provider id at another address is another account.
     let other = auth.sign_in(("kim2@example.com", "kakao", crate::support::KIM.2)).await;
     assert_eq!(other.account, "kim2@example.com+kakao");
 }

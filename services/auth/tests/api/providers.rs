@@ -14,11 +14,11 @@ use crate::support::{Answer, Auth, Ground, Person, send};
 on_both_engines!(
     an_authorization_code_proves_and_its_token_is_revoked_at_resignation,
     a_revocation_is_retried_until_apple_accepts_it,
-    a_code_that_apple_refuses_signs_nobody_in,
-    an_outage_of_apple_keeps_nobody_out_who_shows_an_id_token,
+    a_code_that_apple_refuses_is_no_sign_in,
+    an_id_token_signs_in_during_an_outage_of_apple,
     a_linked_apple_identity_is_revoked_when_it_is_unlinked,
     kakao_is_unlinked_at_resignation,
-    a_believed_claim_unlinks_nobody_at_kakao,
+    an_unproven_claim_unlinks_no_account_at_kakao,
     apple_signs_out_and_deletes_by_notification,
     a_notification_of_a_linked_identity_keeps_the_account,
     a_notification_counts_once_and_only_from_apple,
@@ -241,7 +241,7 @@ async fn a_revocation_is_retried_until_apple_accepts_it(bed: Bed) {
     providers.expect_pending(0).await;
 }
 
-async fn a_code_that_apple_refuses_signs_nobody_in(bed: Bed) {
+async fn a_code_that_apple_refuses_is_no_sign_in(bed: Bed) {
     let providers = Providers::new(bed).await;
     let refused = |status, body: &str| CallAnswer::of(status, body);
     let mut other = providers.exchanged("kim");
@@ -305,7 +305,7 @@ async fn a_code_that_apple_refuses_signs_nobody_in(bed: Bed) {
     assert_eq!(providers.provider.calls("/token").len(), calls);
 }
 
-async fn an_outage_of_apple_keeps_nobody_out_who_shows_an_id_token(bed: Bed) {
+async fn an_id_token_signs_in_during_an_outage_of_apple(bed: Bed) {
     let providers = Providers::new(bed).await;
     providers.provider.set_call_answer("/token", CallAnswer::of(503, ""));
     let token = providers.apple_token();
@@ -383,7 +383,7 @@ async fn kakao_is_unlinked_at_resignation(bed: Bed) {
     providers.expect_pending(0).await;
 }
 
-async fn a_believed_claim_unlinks_nobody_at_kakao(bed: Bed) {
+async fn an_unproven_claim_unlinks_no_account_at_kakao(bed: Bed) {
     let providers = Providers::with(bed, &[("sign-in.kakao.proof", "none")]).await;
     let kim = Person::of(&providers.sign_in("kakao", "", "").await.expect(200));
     providers.auth.resign(&kim).await.expect(200);

@@ -14,14 +14,14 @@ use crate::support::{Auth, Ground, KIM, LEE, Person, Watch, send};
 
 on_both_engines!(
     a_resigned_account_is_gone_at_once,
-    everybody_is_told_of_a_resignation,
+    a_resignation_is_published_to_all_services,
     signing_up_again_starts_empty,
     a_sign_up_waits_for_the_erasure_of_the_account_before_it,
     admins_see_pending_resignations,
     one_of_many_resigns,
     resigning_for_another_account_is_refused,
     a_resignation_is_called_for_until_every_service_has_erased,
-    a_spring_feed_is_told_once_and_its_receipt_is_not_awaited,
+    a_spring_feed_gets_a_resignation_once_and_its_receipt_is_not_awaited,
     tombstones_wait_until_no_spring_service_reads_them,
     receipts_count_once_and_only_for_resignations,
     the_end_of_a_block_is_later_than_the_block_whatever_the_clocks_say,
@@ -115,7 +115,7 @@ async fn a_resigned_account_is_gone_at_once(bed: Bed) {
     eventually("the photo goes", async || (stored_pictures(&ground) == 0).then_some(())).await;
 }
 
-async fn everybody_is_told_of_a_resignation(bed: Bed) {
+async fn a_resignation_is_published_to_all_services(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
@@ -177,7 +177,7 @@ async fn signing_up_again_starts_empty(bed: Bed) {
     auth.resign(&kim).await.expect(200);
     let resigned = ground.watch::<AccountResigned>().await.next().await;
 
-    // Under the same address may come somebody else: the provider gave it away again.
+    // The address may belong to another person: the provider has assigned it again.
     let again = auth.sign_in((KIM.0, KIM.1, "another-subject")).await;
     assert_eq!((again.account.as_str(), again.nickname.as_str()), (&*kim.account, ""));
     assert!(auth.admits(&again).await && !auth.admits(&kim).await);
@@ -359,7 +359,7 @@ async fn a_resignation_is_called_for_until_every_service_has_erased(bed: Bed) {
 
 const WEEK: Duration = Duration::from_hours(24 * 7);
 
-async fn a_spring_feed_is_told_once_and_its_receipt_is_not_awaited(bed: Bed) {
+async fn a_spring_feed_gets_a_resignation_once_and_its_receipt_is_not_awaited(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground
         .auth_with(&[

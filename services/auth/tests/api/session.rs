@@ -23,7 +23,7 @@ on_both_engines!(
     failed_sign_ins_of_an_account_are_limited,
     people_sign_up_once_however_often_they_try,
     signing_in_as_another_person_is_refused,
-    wrong_parameters_are_told,
+    the_answer_names_a_wrong_parameter,
     a_mixed_fleet_gets_the_token_itself,
     reissuing_replaces_the_refresh_token,
     a_lost_answer_is_forgiven,
@@ -322,7 +322,7 @@ async fn signing_in_as_another_person_is_refused(bed: Bed) {
     assert!(auth.admits(&kim).await);
 }
 
-async fn wrong_parameters_are_told(bed: Bed) {
+async fn the_answer_names_a_wrong_parameter(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     for fields in [vec![], vec![("codeChallenge", "abc")], vec![("codeChallenge", "")]] {

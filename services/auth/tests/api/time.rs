@@ -8,8 +8,8 @@ use sosohappy_testkit::{Bed, eventually, on_both_engines};
 use crate::support::{Ground, KIM, LEE};
 
 on_both_engines!(
-    an_access_token_ends_and_everybody_is_told,
-    a_session_that_goes_on_is_not_told_to_be_over,
+    the_end_of_an_access_token_is_published,
+    no_end_is_published_for_a_session_that_continues,
     timers_outlive_the_process,
     an_unused_session_ends,
     the_end_of_an_access_token_is_no_use_of_its_session,
@@ -20,7 +20,7 @@ on_both_engines!(
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-async fn an_access_token_ends_and_everybody_is_told(bed: Bed) {
+async fn the_end_of_an_access_token_is_published(bed: Bed) {
     let ground = Ground::new(bed);
     let (one, _other) = (ground.auth().await, ground.auth().await);
     let kim = one.sign_in(KIM).await;
@@ -50,7 +50,7 @@ async fn an_access_token_ends_and_everybody_is_told(bed: Bed) {
     );
 }
 
-async fn a_session_that_goes_on_is_not_told_to_be_over(bed: Bed) {
+async fn no_end_is_published_for_a_session_that_continues(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth().await;
     let first = auth.sign_in(KIM).await;
@@ -97,7 +97,7 @@ async fn an_unused_session_ends(bed: Bed) {
     assert_eq!(told.devices, Some(Vec::new()));
 }
 
-/// Of two sessions the one that was used later stays, though the end of the other's token was told later.
+/// Of two sessions the one that was used later stays, though the end of the other's token was published later.
 async fn the_end_of_an_access_token_is_no_use_of_its_session(bed: Bed) {
     let ground = Ground::new(bed);
     let auth = ground.auth_with(&[("sessions.per-account", "2")]).await;

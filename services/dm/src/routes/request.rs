@@ -71,7 +71,7 @@ pub struct WaitingRequest {
 
 /// Lists the requests that wait for the caller's decision, with the present profile of each asker
 ///
-/// While auth is away a profile is the one that was last known.
+/// While auth is unavailable a profile is the one that was last known.
 #[utoipa::path(
     get,
     path = "/findRequest",

@@ -23,8 +23,8 @@ pub struct NewReport {
 
 impl NewReport {
     /// Returns date and text of a message if it is the reported one: its author sent it, the reporter has received it, or has seen it in its
-    /// room, and it has a text. A block between the two changes nothing: people report and block at once, in either order. Nobody reports a
-    /// conversation of others, or a message that waits in a request.
+    /// room, and it has a text. A block between the two changes nothing: people report and block at once, in either order. A conversation of
+    /// others, or a message that waits in a request, cannot be reported.
     pub fn copy_of(&self, message: Reportable) -> Option<(MessageDate, MessageText)> {
         if !message.is_of(&self.author, Some(&self.reporter)) {
             return None;

@@ -286,7 +286,7 @@ impl Store for SqliteStore {
             retrying(async || self.forget_scheduled(erasure).await).await?;
             retrying(async || self.forget_requests(erasure).await).await?;
             while retrying(async || self.forget_rooms(erasure).await).await? {}
-            // Last: a frame goes when its message is gone, or in a room that the account has left.
+            // Last: a frame is deleted when its message is gone, or in a room that the account has left.
             while retrying(async || self.forget_frames(&erasure.account).await).await? {}
             crash_point("dm.content-erased");
         }

@@ -52,9 +52,9 @@ on_both_engines!(
     a_message_to_a_resigned_account_is_refused,
     a_reported_message_is_copied_until_the_report_is_closed,
     copies_of_reported_messages_go_with_both_people,
-    nobody_keeps_another_from_changing_a_message,
+    changes_of_one_person_do_not_limit_those_of_another,
     a_hidden_message_has_no_text_until_it_is_restored,
-    a_large_resignation_goes_in_steps,
+    a_large_resignation_is_erased_in_steps,
     legacy_messages_are_read_and_erased_with_their_people,
     legacy_messages_appear_when_the_names_of_their_people_arrive,
     many_legacy_messages_are_taken_over_at_once,
@@ -678,7 +678,7 @@ async fn a_message_to_a_resigned_account_is_refused(bed: Bed) {
     assert_eq!(kept.newest("kim").await, ["lee kim 1"]);
 }
 
-async fn nobody_keeps_another_from_changing_a_message(bed: Bed) {
+async fn changes_of_one_person_do_not_limit_those_of_another(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let message = kept.say("kim", "lee", 0, 10).await;
     let react = async |by: &str, number: i64| {
@@ -737,7 +737,7 @@ async fn a_hidden_message_has_no_text_until_it_is_restored(bed: Bed) {
         assert_eq!(outcome, ModerationOutcome::Applied, "delivered again, or late");
         assert_eq!(shown().await, hidden);
     }
-    // Nobody changes what they do not see.
+    // No person changes what they do not see.
     let change = |change| NewChange {
         message: message.message.id.clone(),
         by: account("kim"),
@@ -859,7 +859,7 @@ async fn copies_of_reported_messages_go_with_both_people(bed: Bed) {
     assert_eq!(kept.reported(4).await, None);
 }
 
-async fn a_large_resignation_goes_in_steps(bed: Bed) {
+async fn a_large_resignation_is_erased_in_steps(bed: Bed) {
     let kept = Kept::open(&bed).await;
     let messages: Vec<_> = (0..1100)
         .map(|number| {
@@ -1141,7 +1141,7 @@ async fn a_spring_dm_reads_every_id_before_during_and_after(bed: Bed) {
     assert_eq!(texts_of(&rest), ["kim lee 3"]);
     assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 3);
 
-    // Marks find a message by its own id, and its event goes once.
+    // Marks find a message by its own id, and its event is published once.
     assert!(during.store.waits(&waiting.message.id).await.unwrap());
     during
         .store
@@ -1194,7 +1194,7 @@ fn texts_of(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.text.as_str()).collect()
 }
 
-/// More than one statement names. Those of somebody who has resigned since are left out.
+/// More than one statement names. Those of a person who has resigned since are left out.
 async fn many_legacy_messages_are_taken_over_at_once(bed: Bed) {
     const MANY: usize = 1_200;
     let kept = Kept::open(&bed).await;

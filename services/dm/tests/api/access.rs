@@ -7,7 +7,7 @@ use super::{DATE, Dm, message, read, two};
 
 on_both_engines!(
     only_the_caller_opens_a_socket,
-    a_frame_in_somebody_elses_name_closes_the_socket,
+    a_frame_in_another_persons_name_closes_the_socket,
     the_history_of_others_is_refused,
     people_are_found_in_any_spelling_of_their_nicknames,
     a_message_to_a_nickname_given_up_reaches_no_former_bearer,
@@ -56,7 +56,7 @@ async fn only_the_caller_opens_a_socket(bed: Bed) {
     );
 }
 
-async fn a_frame_in_somebody_elses_name_closes_the_socket(bed: Bed) {
+async fn a_frame_in_another_persons_name_closes_the_socket(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let mut to = dm.connect(&lee).await;

@@ -64,7 +64,7 @@ async fn a_retracted_message_is_gone_for_both(bed: Bed) {
     assert_eq!((&tombstone["id"], &tombstone["text"]), (&json!(id), &json!("")));
     assert!(tombstone["retractedAt"].is_string(), "{tombstone}");
     assert_eq!(here.history(&lee, "kim").await[0]["text"], "삭제된 메시지입니다.");
-    // A client that was away finds no text either.
+    // A client that was offline finds no text either.
     let mut late = open(&here, &lee, "&since=0").await;
     let late = late.json().await;
     assert_eq!((&late["topic"], &late["data"]["text"]), (&json!("message"), &json!("")));

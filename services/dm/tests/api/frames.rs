@@ -1,4 +1,4 @@
-//! Any bytes as frames: an answer or a close code, and nobody else is disturbed.
+//! Any bytes as frames: an answer or a close code, and no other client is affected.
 
 use std::collections::HashSet;
 

@@ -165,7 +165,7 @@ async fn blocked_people_do_not_reach_each_other(bed: Bed) {
     assert_eq!(dm.history(&kim, "lee").await, before);
     let tomorrow = (SystemClock.now() + SignedDuration::from_hours(24)).to_string();
     let later = [("text", "later"), ("sendAt", tomorrow.as_str())];
-    // What they have is marked as read across a block; without a conversation nobody is told that the other exists.
+    // What they have is marked as read across a block; without a conversation neither learns that the other exists.
     let is_known = before != json!([]);
     for (call, params, is_answered) in [
         ("scheduleMessage", &later[..], false),

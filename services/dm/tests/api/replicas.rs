@@ -101,7 +101,7 @@ async fn a_replica_that_leaves_hears_for_as_long_as_it_holds_sockets(bed: Bed) {
         for _ in 0..10 {
             receivers.push(leaves.connect(&lee).await);
         }
-        // Something that still serves: nobody behind it leaves.
+        // A request in flight: the stages behind it do not drain.
         let held = leaves.running.context.lifecycle.hold("a request");
         let lifecycle = leaves.running.context.lifecycle.clone();
         let stopped = tokio::spawn(leaves.running.stop());

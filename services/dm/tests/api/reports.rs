@@ -16,8 +16,8 @@ use super::{Dm, read, two};
 
 on_both_engines!(
     a_reported_text_is_shown_to_moderators_until_it_is_decided,
-    nobody_reports_a_conversation_of_others,
-    a_hidden_message_is_shown_to_nobody_until_it_is_restored,
+    a_conversation_of_others_cannot_be_reported,
+    a_hidden_message_is_not_shown_until_it_is_restored,
     open_sockets_receive_a_redelivered_decision_again,
     a_message_of_a_room_is_reported_hidden_and_restored,
 );
@@ -147,7 +147,7 @@ async fn a_reported_text_is_shown_to_moderators_until_it_is_decided(bed: Bed) {
     assert_eq!(reported(&dm, &boss, "8").await.0, StatusCode::NOT_FOUND);
 }
 
-async fn nobody_reports_a_conversation_of_others(bed: Bed) {
+async fn a_conversation_of_others_cannot_be_reported(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let park = bed.person("park@example.com+google", "park").await;
@@ -166,7 +166,7 @@ async fn nobody_reports_a_conversation_of_others(bed: Bed) {
     }
 }
 
-async fn a_hidden_message_is_shown_to_nobody_until_it_is_restored(bed: Bed) {
+async fn a_hidden_message_is_not_shown_until_it_is_restored(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let message = send(&dm, &kim, "lee", "unlawful").await;

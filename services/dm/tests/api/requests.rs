@@ -24,7 +24,7 @@ on_both_engines!(
     messages_that_cross_an_acceptance_arrive_in_order,
     an_answer_is_refused_until_the_messages_that_wait_can_be_released,
     switched_off_requests_keep_the_order_of_the_conversation,
-    a_request_shows_the_asker_as_last_known_while_auth_is_away,
+    a_request_shows_the_asker_as_last_known_while_auth_is_unavailable,
     requests_are_off_by_default_and_switched_off_they_are_accepted,
     a_request_with_a_corrupt_message_delays_no_other,
     nothing_waits_beside_a_spring_dm,
@@ -421,7 +421,7 @@ async fn an_answer_comes_after_the_messages_that_wait(bed: &Bed, settings: &[(&s
     assert_eq!(dm.history(&kim, "lee").await.as_array().map(Vec::len), Some(3));
 }
 
-async fn a_request_shows_the_asker_as_last_known_while_auth_is_away(bed: Bed) {
+async fn a_request_shows_the_asker_as_last_known_while_auth_is_unavailable(bed: Bed) {
     let settings = [ON];
     let dm = Dm::start_with(&bed, &settings).await;
     let (kim, lee) = two(&bed).await;

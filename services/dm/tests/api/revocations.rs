@@ -94,7 +94,7 @@ async fn an_expired_token_closes_its_sockets_within_five_seconds(bed: Bed) {
 /// revocation, no topic does, and heartbeats have ended.
 async fn a_revoked_session_ends_within_two_seconds_when_its_revocation_cannot_be_published(bed: Bed) {
     let dm = Dm::start(&bed).await;
-    // The best of six: missing heartbeats are noticed half a second before the time is over, and a machine that is busy with other
+    // The best of six: missing heartbeats are noticed half a second before the time has passed, and a machine that is busy with other
     // tests takes longer for what follows.
     let mut took = Vec::new();
     while took.len() < 6 && took.last().is_none_or(|took| *took > PROMISED) {

@@ -364,7 +364,7 @@ async fn a_message_of_a_room_is_edited_and_retracted_for_every_member(bed: Bed) 
     assert_eq!(texts(&there, &lee, &room).await, ["other", ""]);
     assert_eq!(here.get(&lee, &history).await.1, json!([]));
     assert_eq!(change(&here, &kim, "editMessage", &edited).await, StatusCode::CONFLICT);
-    // A device that was away.
+    // A device that was offline.
     let mut late = open(&here, &lee, "&since=0").await;
     let mut topics = Vec::new();
     for _ in 0..4 {
@@ -449,13 +449,13 @@ async fn reactions_in_a_room_are_seen_by_members_without_a_block(bed: Bed) {
         (seen(&lee).await, seen(&park).await),
         (vec!["lee".to_owned()], vec!["park".to_owned()])
     );
-    // A device that was away has the message with its reactions.
+    // A device that was offline has the message with its reactions.
     let again = frame(&mut open(&here, &park, "&since=0").await, "message").await;
     assert_eq!(again["data"]["reactions"], json!([{ "by": "park", "reaction": "👍" }]));
 
     assert_eq!(react(&park, "").await.1["changed"], true);
     assert_eq!(frame(&mut to, "reaction").await["data"]["reaction"], Value::Null);
-    // Nobody reacts to a message of a person in a block.
+    // A message of a person in a block takes no reaction.
     let mut blocked = open(&here, &lee, "").await;
     blocked.send(to_room("1", &room, "from lee")).await;
     let theirs = message_id(&accepted(&mut blocked).await);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_are_told_in_one_order() {
+    fn equals_are_listed_in_one_order() {
         let changes = vec![Change::came(&names(&["sea", "movie", "coffee"]), 2)];
         let told = recommend(
             &names(&["sea"]),

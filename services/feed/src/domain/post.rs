@@ -279,7 +279,7 @@ pub struct PostVersion {
     pub replaced_at: Timestamp,
 }
 
-/// A public post as somebody else sees it.
+/// A public post as another person sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenPost {
     pub id: i64,

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrower_audience_is_told_from_a_wider_one() {
+    fn a_narrower_audience_is_distinguished_from_a_wider_one() {
         assert!(Public.narrows_to(Friends) && Public.narrows_to(Private) && Friends.narrows_to(Private));
         assert!(!Friends.narrows_to(Public) && !Private.narrows_to(Friends) && !Private.narrows_to(Private));
     }

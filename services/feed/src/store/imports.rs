@@ -116,7 +116,7 @@ pub trait ImportTransaction: Send {
     async fn delete(&mut self, id: i64, old: &ImportPost, now: Timestamp) -> Result<(), StoreError>;
 
     /// Makes the legacy likes of a post these. Likes that were given here stay, and so does one that was written before, with the account
-    /// that could be told then.
+    /// that could be identified then.
     async fn set_likes(&mut self, post: i64, likes: &[LegacyLike], made_at: Timestamp) -> Result<LeftOut, StoreError>;
 
     /// The legacy likes of a post that are written.

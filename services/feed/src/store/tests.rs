@@ -32,8 +32,8 @@ on_both_engines!(
     many_recommendations_are_deleted_in_steps,
     a_resignation_and_saves_that_cross_leave_nothing,
     a_later_token_writes_and_keeps,
-    a_large_resignation_goes_in_steps,
-    a_key_expires_and_goes_with_its_account,
+    a_large_resignation_is_erased_in_steps,
+    a_key_expires_and_is_erased_with_its_account,
     versions_of_the_account_before_are_erased,
     totals_come_out_whatever_is_folded_first,
     many_pairs_are_folded_by_as_many_statements_as_one,
@@ -106,7 +106,7 @@ fn month() -> Days {
 
 const DATE: i64 = 2_023_090_513_248_392;
 
-async fn a_key_expires_and_goes_with_its_account(bed: Bed) {
+async fn a_key_expires_and_is_erased_with_its_account(bed: Bed) {
     let store = store(&bed).await;
     let kim = writer("kim", 0);
     let header = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("one"))]);
@@ -535,7 +535,7 @@ async fn a_later_token_writes_and_keeps(bed: Bed) {
         .unwrap();
 }
 
-async fn a_large_resignation_goes_in_steps(bed: Bed) {
+async fn a_large_resignation_is_erased_in_steps(bed: Bed) {
     let store = store(&bed).await;
     let (kim, lee) = (writer("kim", 0), writer("lee", 0));
     let days: Vec<i64> = (0..460)

@@ -9,7 +9,7 @@ use super::others::tell;
 use super::{Answer, Feed, code, dates, problem};
 
 on_both_engines!(
-    bookmarks_are_toggled_told_to_the_saver_and_read_page_by_page,
+    bookmarks_are_toggled_notified_to_the_saver_and_read_page_by_page,
     bookmarks_show_what_the_saver_may_see,
     a_resignation_erases_bookmarks,
 );
@@ -40,7 +40,7 @@ fn on() -> String {
     r#"{"bookmark":true}"#.to_owned()
 }
 
-async fn bookmarks_are_toggled_told_to_the_saver_and_read_page_by_page(bed: Bed) {
+async fn bookmarks_are_toggled_notified_to_the_saver_and_read_page_by_page(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;

@@ -12,7 +12,7 @@ use super::others::tell;
 use super::{Answer, Feed, code, dates, problem};
 
 on_both_engines!(
-    comments_are_read_page_by_page_and_told_to_the_author,
+    comments_are_read_page_by_page_and_notified_to_the_author,
     a_comment_that_may_not_be_is_not_stored,
     comments_are_deleted_by_their_writer_or_the_author,
     blocks_names_and_resignations_are_respected,
@@ -88,7 +88,7 @@ async fn next<E: sosohappy_events::Event>(reader: &mut Box<dyn Reader>) -> E {
     Envelope::<E>::decode(&record).unwrap().event
 }
 
-async fn comments_are_read_page_by_page_and_told_to_the_author(bed: Bed) {
+async fn comments_are_read_page_by_page_and_notified_to_the_author(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;

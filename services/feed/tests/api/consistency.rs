@@ -46,7 +46,7 @@ impl Feed {
         }
     }
 
-    /// Returns the texts that somebody sees under a nickname: those of an account. Or the status, such as of a caller who is suspended for a moment.
+    /// Returns the texts that a person sees under a nickname: those of an account. Or the status, such as of a caller who is suspended for a moment.
     async fn texts_of(&self, who: &Person, nickname: &str) -> Vec<String> {
         let params = [("srcNickname", who.nickname.as_str()), ("dstNickname", nickname)];
         let (status, body) = self.get(who, "findUserFeed", &params).await;
@@ -254,7 +254,7 @@ impl World<'_> {
     }
 }
 
-/// The name that nobody has.
+/// A name without an account.
 fn free(names: &HashMap<usize, &'static str>) -> &'static str {
     NAMES
         .into_iter()
@@ -268,7 +268,7 @@ async fn events_in_any_order_leave_one_state(bed: Bed) {
     for name in &NAMES[..PEOPLE] {
         people.push(bed.person(&format!("{name}@example.com+kakao"), name).await);
     }
-    // Sees what others do, and nothing is told of this one.
+    // Sees what others do; no event is about this one.
     let viewer = bed.person("viewer@example.com+kakao", "viewer").await;
     for person in &people {
         feed.write_both(person).await;

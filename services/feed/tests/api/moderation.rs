@@ -20,7 +20,7 @@ on_both_engines!(
     a_hidden_comment_is_its_writers_alone,
     a_reported_text_is_kept_for_moderators_until_it_is_decided,
     copies_of_reports_go_with_the_author,
-    nobody_opens_or_hides_what_they_do_not_see,
+    content_that_a_person_does_not_see_is_neither_opened_nor_hidden,
     a_hidden_post_that_is_written_to_at_each_try_gets_new_ids_later,
     a_suspended_authors_post_that_is_written_to_at_each_try_gets_new_ids_later,
 );
@@ -313,7 +313,7 @@ async fn copies_of_reports_go_with_the_author(bed: Bed) {
     .await;
 }
 
-async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
+async fn content_that_a_person_does_not_see_is_neither_opened_nor_hidden(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
@@ -341,7 +341,7 @@ async fn nobody_opens_or_hides_what_they_do_not_see(bed: Bed) {
         }
     };
     report(&lee, &POST, 7).await;
-    // A record of an older release names nobody: a copy is kept of what everybody sees.
+    // A record of an older release names no reporter: a copy is kept of what everybody sees.
     bed.publish(decision(ModerationAction::Reported, &kim, POST, Some(9)))
         .await;
     bed.publish(decision(ModerationAction::Reported, &kim, of_public.clone(), Some(10)))

@@ -477,7 +477,7 @@ async fn cursors_neither_lose_nor_repeat_posts_while_people_write(bed: Bed) {
     old.sort();
     for sort in ["newest", "happiness"] {
         let (mut seen, mut cursor) = (Vec::new(), "start".to_owned());
-        // Before each page, somebody writes a newer post, an older one, and edits one of those that are there.
+        // Before each page, a person writes a newer post, an older one, and edits one of those that are there.
         for round in 0.. {
             let writer: &Person = &writers[round % 3];
             let month = if sort == "newest" { "10" } else { "11" };

@@ -13,7 +13,7 @@ on_both_engines!(
     a_post_with_a_word_is_its_authors_alone_until_it_is_released,
     a_decision_is_about_what_the_moderator_has_read,
     a_private_post_waits_until_it_is_shown,
-    a_comment_with_a_word_is_told_when_it_is_released,
+    a_comment_with_a_word_is_notified_when_it_is_released,
     moderators_alone_decide_and_not_about_themselves,
     what_waits_too_long_is_late,
 );
@@ -60,14 +60,17 @@ impl Feed {
     }
 }
 
-/// The decision of which auth has been told.
-async fn told_to_auth(bed: &Bed, author: &Person) -> ReviewDecision {
+/// The decision that was published to auth.
+async fn published_to_auth(bed: &Bed, author: &Person) -> ReviewDecision {
     let mut records = bed
         .bus
         .read(&[Topic::ModerationApplied], Start::Earliest)
         .await
         .unwrap();
-    let record = timeout(PATIENCE, records.next()).await.expect("auth is told").unwrap();
+    let record = timeout(PATIENCE, records.next())
+        .await
+        .expect("it is published")
+        .unwrap();
     let applied = Envelope::<ModerationApplied>::decode(&record).unwrap().event;
     assert_eq!(
         (applied.author, applied.service.as_str()),
@@ -126,7 +129,7 @@ async fn a_post_with_a_word_is_its_authors_alone_until_it_is_released(bed: Bed) 
             date: 2_023_090_513_248_392,
         },
     };
-    assert_eq!(told_to_auth(&bed, &kim).await, expected);
+    assert_eq!(published_to_auth(&bed, &kim).await, expected);
     eventually("the view shows it", async || {
         (feed.view(&lee, &kim, DATE).await.0 == 200).then_some(())
     })
@@ -155,7 +158,7 @@ async fn a_decision_is_about_what_the_moderator_has_read(bed: Bed) {
 
     let read = feed.held(&moderator, "admin/heldFeed").await.remove(0);
     assert_eq!(feed.decide(&moderator, &read, false).await.0, 200);
-    assert!(!told_to_auth(&bed, &kim).await.accepted);
+    assert!(!published_to_auth(&bed, &kim).await.accepted);
     assert!(feed.held(&moderator, "admin/heldFeed").await.is_empty());
     // Saved again, what was refused stays refused.
     feed.write(&kim, "도박", "public").await;
@@ -183,7 +186,7 @@ async fn a_private_post_waits_until_it_is_shown(bed: Bed) {
     );
 }
 
-async fn a_comment_with_a_word_is_told_when_it_is_released(bed: Bed) {
+async fn a_comment_with_a_word_is_notified_when_it_is_released(bed: Bed) {
     let feed = Feed::start_with(&bed, &WORDS).await;
     let (kim, lee, moderator) = people(&bed).await;
     let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
@@ -229,7 +232,7 @@ async fn a_comment_with_a_word_is_told_when_it_is_released(bed: Bed) {
             comment: id.parse().unwrap(),
         },
     };
-    assert_eq!(told_to_auth(&bed, &lee).await, expected);
+    assert_eq!(published_to_auth(&bed, &lee).await, expected);
     let mut told = Vec::new();
     while told.len() < 2 {
         let record = timeout(PATIENCE, notices.next())
@@ -275,7 +278,7 @@ async fn what_waits_too_long_is_late(bed: Bed) {
     let feed = Feed::start_with(&bed, &[WORDS[0], ("review.deadline", "1s")]).await;
     let (kim, lee, moderator) = people(&bed).await;
     feed.write(&kim, "도박", "public").await;
-    // Nobody reviews a private post.
+    // A private post is not reviewed.
     feed.write(&lee, "도박", "private").await;
     feed.write(&moderator, "바다", "public").await;
     let comment = [

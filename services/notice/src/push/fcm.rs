@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_installation_id_is_told_from_a_registration_token() {
+    fn an_installation_id_is_distinguished_from_a_registration_token() {
         assert_eq!(target_field("cKx1_8bTQ-WcVb0n4rW2aZ"), "fid");
         assert_eq!(
             target_field("cKx1_8bTQ-WcVb0n4rW2aZ:APA91bHun4MxP5egoKMwt2KZFBaFUH"),

@@ -259,7 +259,7 @@ async fn a_request_that_hangs_is_unavailable_in_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_goes_away_is_replaced() {
+async fn a_connection_that_is_closed_is_replaced() {
     let bench = bench().await;
     let accepted = async |of_fcm: bool| {
         eventually("the push is accepted", async || {

@@ -308,7 +308,7 @@ async fn without_a_device_there_is_nothing_to_do() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_away_is_tried_again_and_given_up_in_the_end() {
+async fn a_gateway_that_is_unavailable_is_retried_and_given_up_in_the_end() {
     let bench = bench().await;
     bench.device("kim", 1, "phone").await;
     bench
@@ -363,7 +363,7 @@ async fn a_device_that_is_gone_is_forgotten_and_the_others_are_served() {
 }
 
 #[tokio::test]
-async fn a_push_whose_names_nobody_can_tell_waits() {
+async fn a_push_waits_while_its_names_are_unknown() {
     let bench = bench().await;
     bench.device("kim", 1, "phone").await;
     bench.like("away", "kim").await;

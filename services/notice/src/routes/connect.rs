@@ -14,7 +14,7 @@ use crate::app::App;
 /// Version 1: text frames `{"topic":"like","data":{"liker":"admin","date":2023090513248392}}` of likes alone. Version 2: `{"topic","id","seq","data"}` for every
 /// notice, of which the client acknowledges those it has shown with `{"topic":"ack","seq":N}`; `docs/sockets.md` has the whole protocol. Closed with
 /// 1012 when the replica leaves and 1013 when the client cannot keep up (reconnect), 4403 when the access token ends (re-issue, then reconnect),
-/// 1008 when the session or the account is over, 4409 when newer sockets of the account have taken its place (do not reconnect), 4429 for a flood
+/// 1008 when the session or the account has ended, 4409 when newer sockets of the account have taken its place (do not reconnect), 4429 for a flood
 /// of frames (reconnect in a minute).
 #[utoipa::path(
     get,

@@ -110,7 +110,7 @@ pub struct FoundNotice {
 
 /// Lists the caller's notices, newest first, the likes of one post as one
 ///
-/// People are shown under their present nicknames; a notice of a resigned or blocked account is left out. A like that comes while somebody pages moves its
+/// People are shown under their present nicknames; a notice of a resigned or blocked account is left out. A like that comes while a person pages moves its
 /// post's group to the first page.
 #[utoipa::path(
     get,

@@ -392,7 +392,7 @@ async fn a_device_is_its_last_owners(bed: Bed) {
     assert_eq!(bench.devices("lee").await, ["phone"]);
 }
 
-async fn the_last_word_on_a_device_counts(bed: Bed) {
+async fn the_newest_event_of_a_device_wins(bed: Bed) {
     let bench = bench(bed).await;
     bench.device("kim", Some(1), Some("new"), 5).await;
     bench.device("kim", Some(1), Some("old"), 4).await;
@@ -1904,7 +1904,7 @@ async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
         "signed up again"
     );
 
-    // What nobody opens does not stay forever.
+    // What is never opened does not stay forever.
     let earlier = at(0);
     let horizons = |notices| Horizons {
         notices,
@@ -1985,7 +1985,7 @@ on_both_engines!(
     a_late_resignation_spares_what_the_account_got_since,
     numbers_never_come_twice,
     only_what_is_old_is_swept,
-    the_last_word_on_a_device_counts,
+    the_newest_event_of_a_device_wins,
     two_workers_never_take_the_same_push,
     what_it_keeps_survives_a_restart,
     what_was_shown_before_it_was_queued_is_not_pushed,

@@ -111,7 +111,7 @@ async fn a_registered_device_gets_pushes_in_its_language(bed: Bed) {
     settings.push(AT_ONCE);
     let notice = replica(&bed, &settings).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
-    // The sign-in told of another push token of the same session.
+    // The sign-in published another push token of the same session.
     device(&bed, &kim, "fcm:before").await;
     applied(&notice, "deviceToken", 1).await;
     assert_eq!(register(&notice, &kim, "fcm:now", "en").await.0, 200);

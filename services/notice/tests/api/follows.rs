@@ -1,4 +1,4 @@
-//! Follows: told once, withdrawn when they end.
+//! Follows: notified once, withdrawn when they end.
 
 use serde_json::{Value, json};
 use sosohappy_events::Envelope;
@@ -32,7 +32,7 @@ async fn inbox(notice: &Running, person: &Person) -> Vec<(Value, Value)> {
         .collect()
 }
 
-async fn a_follow_is_told_and_withdrawn_when_it_ends(bed: Bed) {
+async fn a_follow_is_notified_and_withdrawn_when_it_ends(bed: Bed) {
     let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     let mut sockets = [open(&one, &kim, "").await, open(&other, &kim, "").await];
@@ -113,6 +113,6 @@ async fn follows_of_a_resigned_account_are_not_listed(bed: Bed) {
 }
 
 on_both_engines!(
-    a_follow_is_told_and_withdrawn_when_it_ends,
+    a_follow_is_notified_and_withdrawn_when_it_ends,
     follows_of_a_resigned_account_are_not_listed,
 );

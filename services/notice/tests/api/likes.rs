@@ -95,7 +95,7 @@ async fn what_was_shown_long_ago_is_not_shown_by_a_new_replica(bed: Bed) {
     assert_eq!(counted(&later, "notices_total", &[("outcome", "repeated")]).await, 1);
 }
 
-async fn nobody_is_told_of_their_own_like_or_of_one_across_a_block(bed: Bed) {
+async fn no_notice_of_an_own_like_or_of_one_across_a_block(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     let park = bed.person("park@example.com+apple", "park").await;
@@ -291,7 +291,7 @@ async fn likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_
 }
 
 /// A Spring feed that was started again has no names and writes `null`.
-async fn an_unknown_author_of_a_spring_feed_is_nobody(bed: Bed) {
+async fn a_like_of_an_unknown_author_of_a_spring_feed_is_no_notice(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (_, lee) = (kim(&bed).await, lee(&bed).await);
     let null = bed.person("null@example.com+apple", "null").await;
@@ -309,11 +309,11 @@ on_both_engines!(
     a_flood_of_likes_for_one_account_arrives_in_order_beside_that_of_another,
     likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_dead_letter,
     a_withdrawn_like_is_not_shown_on_a_new_socket,
-    an_unknown_author_of_a_spring_feed_is_nobody,
+    a_like_of_an_unknown_author_of_a_spring_feed_is_no_notice,
     a_record_that_came_before_its_receiver_is_shown_when_it_comes_again,
     a_record_that_comes_again_is_not_shown_again,
     a_spring_feed_is_understood,
-    nobody_is_told_of_their_own_like_or_of_one_across_a_block,
+    no_notice_of_an_own_like_or_of_one_across_a_block,
     poison_goes_to_the_dead_letters_and_the_rest_goes_on,
     what_was_shown_long_ago_is_not_shown_by_a_new_replica,
 );

@@ -35,7 +35,7 @@ pub fn message(sender: &Person, receiver: &Person, receiver_online: bool) -> Dir
     }
 }
 
-async fn who_is_away_gets_a_push_once(bed: Bed) {
+async fn a_person_without_a_socket_gets_a_push_once(bed: Bed) {
     let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     device(&bed, &kim, "phone").await;
@@ -154,7 +154,7 @@ async fn a_half_open_socket_gets_its_push_on_default_settings(bed: Bed) {
     assert!(times.last() <= Some(&latest), "{times:?}");
 }
 
-async fn a_message_is_pushed_to_who_was_away_when_it_was_sent(bed: Bed) {
+async fn a_message_is_pushed_to_a_person_who_was_offline_when_it_was_sent(bed: Bed) {
     let notice = replica(&bed, &[AT_ONCE]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
     let park = bed.person("park@example.com+apple", "park").await;
@@ -552,7 +552,7 @@ async fn a_message_of_a_room_is_pushed_once_to_each_receiver(bed: Bed) {
         device(&bed, person, &person.nickname).await;
     }
     applied(&notice, "deviceToken", 3).await;
-    // An earlier release of dm says of nobody that there is a push.
+    // An earlier release of dm names no receivers of pushes.
     let mut earlier = room_message(&bed, &lee, &[&kim, &park], 1);
     earlier.event.push = None;
     bed.publish_again(&earlier).await;
@@ -640,8 +640,8 @@ on_both_engines!(
     a_like_that_was_taken_back_is_not_pushed,
     limits_of_pushes_follow_a_change,
     a_half_open_socket_does_not_keep_its_account_from_a_push,
-    a_message_is_pushed_to_who_was_away_when_it_was_sent,
-    who_is_away_gets_a_push_once,
+    a_message_is_pushed_to_a_person_who_was_offline_when_it_was_sent,
+    a_person_without_a_socket_gets_a_push_once,
     who_is_there_gets_a_frame_and_no_push,
     a_message_that_dm_has_shown_is_not_pushed,
     what_happened_before_the_inbox_was_there_is_not_pushed,

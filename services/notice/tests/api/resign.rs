@@ -72,7 +72,7 @@ async fn who_signs_up_again_starts_anew(bed: Bed) {
     })
     .await;
     find::<AccountErased>(&bed, |_| true).await;
-    // The next moment: times are told in milliseconds.
+    // The next moment: times are in milliseconds.
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
 
     let again = kim(&bed).await;

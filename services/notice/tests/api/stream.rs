@@ -217,7 +217,7 @@ async fn open_all(notice: &Running, people: &[Person], seen: &[i64]) -> Vec<Sock
     futures::future::join_all(opening).await
 }
 
-/// Stops a replica. Its clients are told to come back within two seconds, each after a time of its own.
+/// Stops a replica. Its clients are asked to come back within two seconds, each after a time of its own.
 async fn leave(replica: Running, mut sockets: Vec<Socket>) {
     let leaving = tokio::spawn(replica.stop());
     let closings = futures::future::join_all(sockets.iter_mut().map(Socket::closing)).await;

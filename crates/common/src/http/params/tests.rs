@@ -97,10 +97,10 @@ fn get(query: &str) -> Request {
 
 async fn params<T: DeserializeOwned>(request: Request) -> Result<T, (StatusCode, String)> {
     let params = Params::<T>::from_request(request, &()).await;
-    params.map(|Params(params)| params).map_err(told)
+    params.map(|Params(params)| params).map_err(refused)
 }
 
-fn told(problem: Problem) -> (StatusCode, String) {
+fn refused(problem: Problem) -> (StatusCode, String) {
     let status = problem.status();
     let problem = serde_json::to_value(problem).expect("a problem is JSON");
     let detail = problem["detail"].as_str().unwrap_or_default();
@@ -346,7 +346,7 @@ async fn text_is_no_file() {
         #[serde(default, rename = "photos")]
         _photos: FilesOnly,
     }
-    let read = async |request| Upload::<Photos>::from_request(request, &()).await.map_err(told);
+    let read = async |request| Upload::<Photos>::from_request(request, &()).await.map_err(refused);
     let file = file_part("photos", "a.jpg", b"bytes");
     let mut upload = read(multipart(&[text_part("photos", ""), file]))
         .await
@@ -564,7 +564,9 @@ async fn blobs_are_fields() {
     ];
     for parts in [&each[..], &bare, &whole, &without_name] {
         assert_eq!(params::<Post>(multipart(parts)).await.as_ref(), Ok(&expected));
-        let upload = Upload::<Post>::from_request(multipart(parts), &()).await.map_err(told);
+        let upload = Upload::<Post>::from_request(multipart(parts), &())
+            .await
+            .map_err(refused);
         assert_eq!(upload.map(|upload| upload.params).as_ref(), Ok(&expected));
     }
     let over = [

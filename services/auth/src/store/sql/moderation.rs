@@ -505,7 +505,7 @@ fn audited(row: &Row) -> Result<Audited, StoreError> {
     })
 }
 
-/// Returns the name of a person in an entry of the audit. The placeholder of a profile that is not set is a random number and names nobody.
+/// Returns the name of a person in an entry of the audit. The placeholder of a profile that is not set is a random number and identifies no person.
 fn audited_person(row: &Row, [account, nickname, profile_set]: [&str; 3]) -> Result<Option<String>, StoreError> {
     let found: Option<String> = row.try_get_unchecked(account)?;
     if found.is_none() {

@@ -31,7 +31,7 @@ on_both_engines!(
     messages_that_wait_come_before_a_later_message,
     a_waiting_message_that_cannot_be_decoded_blocks_no_other,
     a_resignation_takes_requests_of_both_sides,
-    messages_of_a_room_are_numbered_without_a_gap_whoever_sends,
+    messages_of_a_room_are_numbered_without_a_gap_for_all_senders,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
     moderators_see_hide_and_restore_a_message_of_a_room,
@@ -490,7 +490,7 @@ fn always(event: &Outgoing) -> impl Fn(&[Account], i64) -> Outgoing + Send + Syn
     move |_: &[Account], _: i64| event.clone()
 }
 
-async fn messages_of_a_room_are_numbered_without_a_gap_whoever_sends(bed: Bed) {
+async fn messages_of_a_room_are_numbered_without_a_gap_for_all_senders(bed: Bed) {
     let replicas = [Kept::open(&bed).await, Kept::open(&bed).await];
     let kept = &replicas[0];
     let room = room(kept, &["kim", "lee", "park"]).await;
@@ -730,7 +730,7 @@ async fn members_react_to_a_message_of_a_room_once_each(bed: Bed) {
         assert_eq!(room_frames(&kept, name).await, expected, "{name}");
     }
 
-    // Nobody uses up the changes of another.
+    // The changes of one person do not use up those of another.
     let mut refused = None;
     for number in 0..=2 * MOST_CHANGES {
         let reaction = if number % 2 == 0 { "👍" } else { "🎉" };

@@ -330,7 +330,7 @@ impl SqlStore {
         }
         let outcome = ModerationOutcome::in_force(hidden, decision.hidden);
         let was_renewed = !is_news && renewed;
-        // Nobody else knows the pictures of a private post.
+        // No other person knows the pictures of a private post.
         let is_private = visibility(&row)? == Visibility::Private;
         if !hidden || was_renewed || is_private {
             return Ok((outcome, None));
