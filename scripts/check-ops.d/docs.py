@@ -1,4 +1,4 @@
-"""Compares the documents with the repository: the crates of docs/architecture.md with their dependencies, tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
+"""Compares the documents with the repository: the crates and files of docs/architecture.md and README.md, tests named in docs/security.md and docs/tour, panels, settings, programs and scripts named in
 docs/runbook.md, metrics and functions named in docs/tour and docs/decisions, the diffs of docs/contributing, links to files and headings, and the ports, the Rust and the command of .devcontainer."""
 
 import json
@@ -80,7 +80,22 @@ def crates():
                 check(needed == listed, f"architecture.md: {name} depends on {sorted(needed)}, the table says {sorted(listed)}")
                 check(not needed & above, f"architecture.md: {name} depends on {sorted(needed & above)}, which are not below it")
     check(not packages, f"architecture.md: {sorted(packages)} are missing")
+    listed = set(re.findall(r"^(crates/[a-z-]+) ", (ROOT / "README.md").read_text(), re.MULTILINE))
+    present = {f"crates/{path.parent.name}" for path in ROOT.glob("crates/*/Cargo.toml")}
+    check(listed == present, f"README.md: the layout and the crates differ by {sorted(listed ^ present)}")
     return len(above)
+
+
+def files_of_services():
+    """Checks that each service has the files of "One service", and no service one that is another's; returns the number of files."""
+    table = (ROOT / "docs/architecture.md").read_text().split("## One service")[1].split("```")[1]
+    rows = re.findall(r"^src/(\S+) .*?(?:\(([a-z, ]+)\))?$", table, re.MULTILINE)
+    for file, said in rows:
+        owners = set(said.split(", ")) if said else set(SERVICES)
+        present = {service for service in SERVICES if (ROOT / "services" / service / "src" / file).exists()}
+        check(present == owners, f"architecture.md: src/{file} is in {sorted(present)}, the table says {sorted(owners)}")
+    check(len(rows) > 5, f"architecture.md: only {len(rows)} files of a service were read")
+    return len(rows)
 
 
 def tour(sources):
@@ -171,12 +186,12 @@ def main():
         check(False, f"security.md: unknown test {name}")
     panels, keys = runbook()
     toured, metrics = tour(sources)
-    counted = crates()
+    counted, parts = crates(), files_of_services()
     shown = diffs()
     ports = devcontainer()
     finish(
         f"security.md: {len(named)} tests, runbook.md: {panels} panels and {keys} settings, tour: {toured} tests and {metrics} metrics, "
-        f"{links()} links, {counted} crates, {shown} lines of diffs, {ports} ports of the development container, all valid"
+        f"{links()} links, {counted} crates, {parts} files of a service, {shown} lines of diffs, {ports} ports of the development container, all valid"
     )
 
 
