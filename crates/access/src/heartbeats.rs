@@ -11,7 +11,7 @@ use sosohappy_bus::{Bus, Start};
 use sosohappy_common::Context;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::RelayHeartbeat;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::metrics::HeartbeatMetrics;
 
@@ -76,12 +76,9 @@ impl Heartbeats {
     pub fn start(context: &Context, bus: &Arc<dyn Bus>) -> Self {
         let heartbeats = Self::new(context);
         spawn_reader::<RelayHeartbeat>(context, bus.clone(), Start::Latest, heartbeats.clone());
-        let measured = heartbeats.clone();
-        let draining = context.lifecycle.draining();
+        let (measured, mut rounds) = (heartbeats.clone(), context.lifecycle.rounds(MEASURE));
         context.lifecycle.spawn("heartbeat-age", async move {
-            let mut ticks = tokio::time::interval(MEASURE);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while draining.run_until_cancelled(ticks.tick()).await.is_some() {
+            while rounds.next().await {
                 measured.measure();
             }
             Ok(())

@@ -60,11 +60,9 @@ impl Registry {
         let horizon = Start::At(registry.0.horizon());
         spawn_reader::<AccessTokenIssued>(context, bus.clone(), horizon, registry.clone());
 
-        let draining = context.lifecycle.draining();
-        let swept = registry.clone();
+        let (swept, mut rounds) = (registry.clone(), context.lifecycle.rounds(SWEEP));
         context.lifecycle.spawn("token-registry-sweep", async move {
-            let mut tick = tokio::time::interval(SWEEP);
-            while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            while rounds.next().await {
                 swept.0.sweep();
             }
             Ok(())

@@ -181,12 +181,10 @@ impl Drop for Leak {
 
 /// Spawns the task that holds memory while [`Fault::MemoryLeak`] is on.
 pub(crate) fn spawn_memory_leak(faults: Faults, instance: Arc<str>, lifecycle: &Lifecycle) {
-    let draining = lifecycle.draining();
+    let mut rounds = lifecycle.rounds(LEAK_EVERY);
     lifecycle.spawn("memory-leak", async move {
-        let mut ticks = tokio::time::interval(LEAK_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leak = Leak::default();
-        while draining.run_until_cancelled(ticks.tick()).await.is_some() {
+        while rounds.next().await {
             if faults.has(Fault::MemoryLeak, &instance) {
                 leak.grow();
             } else {

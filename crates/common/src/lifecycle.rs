@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -125,6 +126,25 @@ pub struct Readiness {
     pub draining: bool,
 }
 
+/// The rounds of a periodic task: [`Lifecycle::rounds`].
+#[derive(Debug)]
+pub struct Rounds {
+    ticks: Interval,
+    draining: CancellationToken,
+}
+
+impl Rounds {
+    /// Resolves to true when the next round is due, and to false when the shutdown begins. Cancel safe.
+    pub async fn next(&mut self) -> bool {
+        self.draining.run_until_cancelled(self.ticks.tick()).await.is_some()
+    }
+
+    /// Does the work of a round that another round may repeat: `None`, with the work dropped, when the shutdown begins before its end.
+    pub async fn interruptible<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.draining.run_until_cancelled(work).await
+    }
+}
+
 impl Lifecycle {
     #[must_use]
     pub fn new(service: &'static str) -> Self {
@@ -210,6 +230,28 @@ impl Lifecycle {
     #[must_use]
     pub fn draining_at(&self, stage: Stage) -> CancellationToken {
         self.inner.stage(stage).draining.clone()
+    }
+
+    /// Returns rounds of periodic work, until the shutdown begins: the first at once, each other one at this interval, or at once when the
+    /// round before it took longer.
+    ///
+    /// ```ignore
+    /// let mut rounds = lifecycle.rounds(EVERY);
+    /// lifecycle.spawn("sweep", async move {
+    ///     while rounds.next().await {
+    ///         sweep();
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    #[must_use]
+    pub fn rounds(&self, every: Duration) -> Rounds {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Rounds {
+            ticks,
+            draining: self.draining(),
+        }
     }
 
     /// Returns the token that is cancelled when the drain budget is spent.
@@ -490,6 +532,24 @@ mod tests {
         assert_eq!(life.shutdown(Duration::from_millis(20)).await, ["http"]);
         drop(held);
         assert!(life.shutdown(BUDGET).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn rounds_come_at_their_interval_until_the_shutdown() {
+        const EVERY: Duration = Duration::from_millis(50);
+        let life = Lifecycle::new("test");
+        let mut rounds = life.rounds(EVERY);
+        assert!(rounds.next().await);
+        assert_eq!(rounds.interruptible(async { 7 }).await, Some(7));
+        // A round that takes longer than two intervals: the next one is not made up for by two.
+        tokio::time::sleep(EVERY * 5 / 2).await;
+        assert!(rounds.next().await);
+        let began = std::time::Instant::now();
+        assert!(rounds.next().await);
+        assert!(began.elapsed() >= EVERY * 9 / 10, "{:?}", began.elapsed());
+        assert!(life.shutdown(BUDGET).await.is_empty());
+        assert!(!rounds.next().await);
+        assert_eq!(rounds.interruptible(std::future::pending::<()>()).await, None);
     }
 
     #[tokio::test]

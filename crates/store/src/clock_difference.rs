@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::Gauge;
 use sosohappy_common::Context;
-use tokio::time::MissedTickBehavior;
 
 use crate::StoreError;
 
@@ -30,14 +29,12 @@ where
         );
         Difference(metrics.register(gauge.expect("a static metric is valid")))
     });
-    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
+    let (clock, mut rounds) = (context.clock.clone(), context.lifecycle.rounds(EVERY));
     context.lifecycle.spawn("clock-difference", async move {
-        let mut rounds = tokio::time::interval(EVERY);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+        while rounds.next().await {
             let asked = clock.now();
             // A database that is unavailable does not hold up the shutdown.
-            let Some(answer) = draining.run_until_cancelled(server_time()).await else {
+            let Some(answer) = rounds.interruptible(server_time()).await else {
                 break;
             };
             match answer {

@@ -22,10 +22,9 @@ const BEYOND: Duration = Duration::from_hours(192);
 
 /// Messages without a position stand at the end of a conversation until this finds them.
 fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
-    let (store, draining) = (store.clone(), context.lifecycle.draining());
+    let (store, mut rounds) = (store.clone(), context.lifecycle.rounds(POSITIONS_EVERY));
     context.lifecycle.spawn("message-positions", async move {
-        let mut tick = tokio::time::interval(POSITIONS_EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             if let Err(error) = store.fill_positions().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -39,10 +38,10 @@ fn spawn_positions(context: &Context, store: &Arc<dyn Store>) {
 
 /// Frees the keys by which repeated frames are recognised.
 fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
-    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (store, clock) = (store.clone(), context.clock.clone());
+    let mut rounds = context.lifecycle.rounds(REPEAT_KEYS_EVERY);
     context.lifecycle.spawn("repeat-keys", async move {
-        let mut tick = tokio::time::interval(REPEAT_KEYS_EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             if let Err(error) = store.forget_repeat_keys(clock.now()).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -57,11 +56,11 @@ fn spawn_repeat_keys(context: &Context, store: &Arc<dyn Store>) {
 pub fn spawn(context: &Context, store: &Arc<dyn Store>, token_lifetime: Duration) {
     spawn_positions(context, store);
     spawn_repeat_keys(context, store);
-    let (store, clock, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (store, clock) = (store.clone(), context.clock.clone());
     let keep = token_lifetime.saturating_add(BEYOND);
+    let mut rounds = context.lifecycle.rounds(EVERY);
     context.lifecycle.spawn("forget-erasures", async move {
-        let mut tick = tokio::time::interval(EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             let before = clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
             let settled = clock.now().checked_sub(SETTLED).unwrap_or(Timestamp::MIN);
             if let Err(error) = store.sweep(before, settled).await {

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use sosohappy_access::Names;
 use sosohappy_common::{Account, Context};
 use sosohappy_store::{Directory, StoreError};
-use tokio::time::MissedTickBehavior;
 
 use crate::domain::{Claim, MessageId, Unclaimed};
 use crate::store::Store;
@@ -29,18 +28,16 @@ const MOST_PEOPLE: usize = 16;
 
 /// `directory` brings names as they arrive; `names` also asks auth.
 pub fn spawn(context: &Context, store: Arc<dyn Store>, names: Arc<dyn Names>, directory: Arc<dyn Directory>) {
-    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
-    let lifecycle = context.lifecycle.clone();
+    let (clock, lifecycle) = (context.clock.clone(), context.lifecycle.clone());
+    let mut rounds = context.lifecycle.rounds(EVERY);
     let mut claimer = Claimer::new(store, names, directory);
     context.lifecycle.spawn("legacy-messages", async move {
         // Before, the directory is not filled, and every name would be asked of auth.
-        if draining.run_until_cancelled(lifecycle.ready()).await.is_none() {
+        if rounds.interruptible(lifecycle.ready()).await.is_none() {
             return Ok(());
         }
-        let mut tick = tokio::time::interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            if let Some(Err(error)) = draining.run_until_cancelled(claimer.round(clock.now())).await {
+        while rounds.next().await {
+            if let Some(Err(error)) = rounds.interruptible(claimer.round(clock.now())).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "claiming legacy messages failed; retrying"

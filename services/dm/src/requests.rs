@@ -18,7 +18,6 @@ use sosohappy_events::types::{MessageRequestChanged, NoticeRaised, RequestChange
 use sosohappy_events::{Envelope, Mixed, Outgoing};
 use sosohappy_realtime::SocketId;
 use sosohappy_store::{Directory, StoreError};
-use tokio::time::MissedTickBehavior;
 
 use crate::domain::{
     Admission, ConversationId, Decision, MOST_HELD, MessageIds, NewMessage, Party, Request, RequestState, Standing,
@@ -324,13 +323,11 @@ impl Requests {
 
     /// Completes decisions, at every replica.
     pub fn spawn(&self) {
-        let (requests, draining) = (self.clone(), self.context.lifecycle.draining());
+        let (requests, mut rounds) = (self.clone(), self.context.lifecycle.rounds(EVERY));
         self.context.lifecycle.spawn("message-requests", async move {
-            let mut tick = tokio::time::interval(EVERY);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while draining.run_until_cancelled(tick.tick()).await.is_some() {
+            while rounds.next().await {
                 // A drain ends a round between two of its steps, which any replica can repeat.
-                match draining.run_until_cancelled(requests.complete_all()).await {
+                match rounds.interruptible(requests.complete_all()).await {
                     Some(Ok(())) => {}
                     Some(Err(error)) => tracing::warn!(
                         error = &error as &dyn std::error::Error,

@@ -38,14 +38,12 @@ const EVERY: Duration = Duration::from_secs(1);
 /// pass is resumed. A Spring dm can read a conversation once all of its messages are rewritten, and every
 /// conversation once the pass has ended, which is logged.
 pub fn spawn_rewriting(context: &Context, store: Arc<dyn Store>) {
-    let (holder, draining) = (context.instance.clone(), context.lifecycle.draining());
+    let (holder, mut rounds) = (context.instance.clone(), context.lifecycle.rounds(EVERY));
     context.lifecycle.spawn("message-ids", async move {
-        let mut tick = tokio::time::interval(EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             let mut rewritten = false;
             loop {
-                match draining.run_until_cancelled(store.rewrite_ids(&holder)).await {
+                match rounds.interruptible(store.rewrite_ids(&holder)).await {
                     Some(Ok(true)) => rewritten = true,
                     Some(Ok(false)) => {
                         if rewritten {

@@ -15,11 +15,9 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: u32 = 100;
 
 pub fn spawn(context: &Context, store: Arc<dyn Store>, relay: RelayHandle) {
-    let (context, draining) = (context.clone(), context.lifecycle.draining());
+    let (context, mut rounds) = (context.clone(), context.lifecycle.rounds(EVERY));
     context.lifecycle.clone().spawn("undelivered-messages", async move {
-        let mut tick = tokio::time::interval(EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             if let Err(error) = push(&context, &*store, &relay).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sosohappy_common::Context;
 use sosohappy_common::settings::Live;
-use tokio::time::MissedTickBehavior;
 
 use crate::metrics::NoticeMetrics;
 use crate::settings::Settings;
@@ -25,11 +24,9 @@ const WINDOWS: Duration = Duration::from_hours(1);
 
 pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>, metrics: NoticeMetrics) {
     spawn_queue_gauges(context, store.clone(), metrics);
-    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
+    let (clock, mut rounds) = (context.clock.clone(), context.lifecycle.rounds(EVERY));
     context.lifecycle.spawn("notice-housekeeping", async move {
-        let mut rounds = tokio::time::interval(EVERY);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+        while rounds.next().await {
             let before = |age: Duration| clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
             let horizons = Horizons {
                 notices: before(settings.get().inbox.retention),
@@ -46,13 +43,11 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>,
 }
 
 fn spawn_queue_gauges(context: &Context, store: Arc<dyn Store>, metrics: NoticeMetrics) {
-    let (clock, draining) = (context.clock.clone(), context.lifecycle.draining());
+    let (clock, mut rounds) = (context.clock.clone(), context.lifecycle.rounds(COUNTED_EVERY));
     context.lifecycle.spawn("push-queue-gauges", async move {
-        let mut rounds = tokio::time::interval(COUNTED_EVERY);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+        while rounds.next().await {
             // A database that is unavailable does not hold up the shutdown.
-            let Some(queue) = draining.run_until_cancelled(store.push_queue()).await else {
+            let Some(queue) = rounds.interruptible(store.push_queue()).await else {
                 break;
             };
             match queue {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use sosohappy_access::{Caller, Revalidation, Revocations};
 use sosohappy_common::{Account, Context};
-use tokio::time::MissedTickBehavior;
 
 use crate::{Close, Hub};
 
@@ -20,14 +19,11 @@ const AT_ONCE: usize = 8;
 /// Spawns the task that asks auth again about the tokens of open sockets while revocations may be missing, each at most once a
 /// second; those that auth revoked are closed.
 pub fn spawn_revalidation(context: &Context, hub: &Hub, revalidation: Revalidation) {
-    let (hub, draining) = (hub.clone(), context.lifecycle.draining());
+    let (hub, mut rounds) = (hub.clone(), context.lifecycle.rounds(ROUND));
     context.lifecycle.spawn("socket-revalidation", async move {
-        let mut rounds = tokio::time::interval(ROUND);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while draining.run_until_cancelled(rounds.tick()).await.is_some() {
+        while rounds.next().await {
             if revalidation.is_needed() {
-                let round = revalidate_all(&hub, &revalidation);
-                draining.run_until_cancelled(round).await;
+                rounds.interruptible(revalidate_all(&hub, &revalidation)).await;
             }
         }
         Ok(())
