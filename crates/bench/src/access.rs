@@ -1,15 +1,14 @@
 //! The access check on a registry hit, compared with the SHA-256 digest that it computes.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sosohappy_access::{AuthClient, Authenticator as _, Registry, Revalidation, Revocations};
-use sosohappy_bus::Bus;
 use sosohappy_common::Context;
 use sosohappy_common::settings::{Access, Live};
-use sosohappy_events::types::{AccessTokenIssued, RelayHeartbeat, Role, SessionId, TokenDigest};
+use sosohappy_events::types::{AccessTokenIssued, Role, SessionId, TokenDigest};
 use sosohappy_events::{Envelope, Topic};
+use sosohappy_testkit::publish_heartbeats;
 
 use crate::report::{Report, Row, Samples};
 
@@ -79,21 +78,4 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         why: "the check computes the digest, looks it up in the table and copies the account.",
     });
     Ok(())
-}
-
-/// Publishes heartbeats as auth's relay does.
-async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        ticks.tick().await;
-        let now = context.clock.now();
-        let heartbeat = RelayHeartbeat {
-            service: "auth-service".to_owned(),
-            relay: context.instance.to_string(),
-            sent_at: now,
-            published_until: now,
-        };
-        // Ignored: without heartbeats the measurement would include calls to auth, and miss its target.
-        let _ = bus.publish(&[Envelope::new(heartbeat, &context).to_outgoing()]).await;
-    }
 }

@@ -123,10 +123,11 @@ struct Capacity {
 
 impl Capacity {
     async fn measure(binaries: &Path, set: EngineSet, step: Duration) -> anyhow::Result<Self> {
-        let (fleet, engines) = match set {
-            EngineSet::Embedded => (Cluster::embedded(binaries).await, "embedded"),
-            EngineSet::Real => (Cluster::real(binaries).await, "Kafka, MariaDB, SecantusDB"),
+        let engines = match set {
+            EngineSet::Embedded => "embedded",
+            EngineSet::Real => "Kafka, MariaDB, SecantusDB",
         };
+        let fleet = Cluster::of(set, binaries).await;
         let crowd = Arc::new(Crowd::sign_up(&fleet).await?);
         let before = busy_seconds()?;
         sleep(IDLE).await;

@@ -38,11 +38,7 @@ enum TakenAt {
 }
 
 pub async fn measure(run: &mut Run, report: &mut Report, set: EngineSet, effort: Effort) -> anyhow::Result<()> {
-    let binaries = run.binaries();
-    let fleet = match set {
-        EngineSet::Embedded => Cluster::embedded(&binaries).await,
-        EngineSet::Real => Cluster::real(&binaries).await,
-    };
+    let fleet = Cluster::of(set, &run.binaries()).await;
     let [first, second] = fleet.replicas.map(addresses);
     let addresses = Addresses {
         notice: second.notice.clone(),

@@ -29,11 +29,7 @@ const FIRST_DATE: i64 = 2_026_030_112_000_000;
 const TEXT: &str = "a message as people write it";
 
 pub async fn measure(run: &mut Run, report: &mut Report, set: EngineSet, effort: Effort) -> anyhow::Result<()> {
-    let binaries = run.binaries();
-    let fleet = match set {
-        EngineSet::Embedded => Cluster::embedded(&binaries).await,
-        EngineSet::Real => Cluster::real(&binaries).await,
-    };
+    let fleet = Cluster::of(set, &run.binaries()).await;
     let [first, second] = fleet.replicas.map(addresses);
     // The receivers' sockets are at the other replica.
     let other = Addresses {

@@ -364,8 +364,8 @@ impl Drop for Bed {
     }
 }
 
-/// Publishes heartbeats as auth's relay does.
-async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
+/// Publishes heartbeats as auth's relay does, until the future is dropped.
+pub async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     loop {
         ticks.tick().await;
@@ -377,7 +377,7 @@ async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
             published_until: now,
         };
         let record = Envelope::new(heartbeat, &context).to_outgoing();
-        // Ignored: without heartbeats the services call the fake auth, which has the same state.
+        // Ignored: without heartbeats a caller asks auth.
         let _ = bus.publish(&[record]).await;
     }
 }

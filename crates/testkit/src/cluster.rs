@@ -13,7 +13,7 @@ use sosohappy_common::clock::{Entropy, SystemEntropy};
 use sosohappy_common::crash_point::CRASH_FILE;
 use sosohappy_events::topic::Service;
 
-use crate::engines::Real;
+use crate::engines::{EngineSet, Real};
 use crate::eventually;
 use crate::ports::ReservedPorts;
 pub use balanced::BalancedCluster;
@@ -63,6 +63,14 @@ fn crash_file(folder: &Path) -> (String, String) {
 }
 
 impl Cluster {
+    /// Starts [`Cluster::embedded`] or [`Cluster::real`].
+    pub async fn of(set: EngineSet, binaries: &Path) -> Self {
+        match set {
+            EngineSet::Embedded => Self::embedded(binaries).await,
+            EngineSet::Real => Self::real(binaries).await,
+        }
+    }
+
     /// Starts `fleet --data <empty folder>` from the folder `binaries`.
     pub async fn embedded(binaries: &Path) -> Self {
         Self::embedded_with(binaries, &[]).await

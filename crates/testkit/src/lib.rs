@@ -31,7 +31,7 @@ mod socket;
 pub mod spring;
 pub mod statements;
 
-pub use bed::{Bed, Person};
+pub use bed::{Bed, Person, publish_heartbeats};
 pub use broker::Broker;
 pub use cluster::{BalancedCluster, Cluster, Ports, Process, resident_of};
 pub use commands::Commands;

@@ -384,7 +384,7 @@ async fn what_exceeds_a_limit_is_reported(bed: Bed) {
     let mut import = target.command(&["--auth", &auth_url, "--feed", &feed_url]);
     import.env("SOSOHAPPY_FEED__IMAGES__MAX_BYTES", "5000");
     import.env("SOSOHAPPY_FEED__IMAGES__MAX_PIXELS", "50");
-    let summary = told(&import.output().expect("the binary runs"));
+    let summary = printed(&import.output().expect("the binary runs"));
     assert_eq!(count(&summary, "feed", "created"), 2, "{summary}");
     let images = ["placed", "unplaced"].map(|outcome| count(&summary, "feed_image", outcome));
     assert_eq!(images, [2000, 3], "{summary}");
