@@ -1,4 +1,5 @@
-"""Finds words of private meaning in comments, names of functions, log lines, documents and settings, and names the field's term instead.
+"""Finds words of private meaning in comments, names of functions, documents and settings, and in the texts of the programs (log lines, titles of
+problems, help of metrics), and names the field's term instead.
 
 Code in backticks is left out.
 """
@@ -20,26 +21,28 @@ WORDS = re.compile("|".join(rf"(?P<t{number}>\b(?:{term})\b)" for number, term i
 
 COMMENT = re.compile(r"(?:^|\s)//[/!]?(.*)$")
 FUNCTION = re.compile(r"\bfn (\w+)")
-LOG = re.compile(r"\b(?:trace|debug|info|warn|error)!\((.*?)\);", re.DOTALL)
-TEXT = re.compile(r'"((?:\\.|[^"\\])*)"')
+# Of several words: one alone is a name.
+TEXT = re.compile(r'"((?:\\.|[^"\\])* (?:\\.|[^"\\])*)"')
+TESTS = "#[cfg(test)]\nmod tests"
 
 
-def of_rust(text):
-    """Returns the texts of a file that are read by people: line number and text."""
+def of_rust(name, text):
+    """Returns what people read of a file, as line number and text: comments, names of functions, and outside of tests the texts of the program."""
+    program = "" if "/tests/" in name or name.endswith("tests.rs") else text.split(TESTS)[0]
     for number, line in enumerate(text.splitlines(), 1):
         for found in (COMMENT.search(line), FUNCTION.search(line)):
             if found:
                 yield number, found[1].replace("_", " ")
-    for log in LOG.finditer(text):
-        for found in TEXT.finditer(log[1]):
-            yield text.count("\n", 0, log.start(1) + found.start()) + 1, found[1]
+    for number, line in enumerate(program.splitlines(), 1):
+        for found in TEXT.finditer(line):
+            yield number, found[1]
 
 
-def of_document(text):
+def of_document(_, text):
     return enumerate(text.splitlines(), 1)
 
 
-def of_settings(text):
+def of_settings(_, text):
     for number, line in enumerate(text.splitlines(), 1):
         if "#" in line:
             yield number, line.partition("#")[2]
@@ -62,7 +65,7 @@ def main():
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             files += 1
-            for number, text in reader(path.read_text()):
+            for number, text in reader(name, path.read_text()):
                 lines += 1
                 for found in WORDS.finditer(re.sub(r"`[^`]*`", "", text)):
                     term = next(term for at, term in enumerate(TERMS.values()) if found[f"t{at}"])

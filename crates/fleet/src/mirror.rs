@@ -290,7 +290,7 @@ async fn follow(
     let name = |events: &Events| (events.url.clone(), events.prefix.clone(), events.topics.clone());
     ensure!(
         name(&topics.spring) != name(&topics.ours),
-        "--events: both sides publish on the same topics, so their records cannot be told apart; give --ours-events or --ours-prefix"
+        "--events: both sides publish on the same topics, so their records cannot be distinguished; give --ours-events or --ours-prefix"
     );
     let records = Arc::new(Records::new(
         &rules.topics,

@@ -137,7 +137,7 @@ impl NoticeMetrics {
             dropped_tokens,
             notices: counter(
                 "notices_total",
-                "Notices by outcome: shown (on sockets here), kept, repeated, withdrawn, over, unwanted (off or muted), nobody",
+                "Notices by outcome: shown (on sockets here), kept, repeated, withdrawn, over, unwanted (off or muted), or for no receiver",
                 &["outcome"],
             ),
             pushes,

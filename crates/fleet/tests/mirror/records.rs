@@ -76,5 +76,5 @@ async fn records_of_both_sides_are_compared() {
         ..crate::options(&bed.spring.url(), &bed.ours.url(), bed.folder.path())
     };
     let refused = mirror::start(same, &mirror::shared().unwrap()).await.unwrap_err();
-    assert!(refused.to_string().contains("cannot be told apart"), "{refused}");
+    assert!(refused.to_string().contains("cannot be distinguished"), "{refused}");
 }

@@ -322,7 +322,7 @@ impl MongoStore {
     async fn erase_leftovers(&self, mark: &Document, settled: Timestamp) -> Result<(), StoreError> {
         let person = mark
             .get_str("_id")
-            .context("a mark names nobody")
+            .context("a mark has no account")
             .map_err(StoreError::Corrupt)?;
         let until = timestamp(mark, "erasedUntil")?;
         let sent = doc! { "accounts": person, "from": person, "madeAt": { "$lte": until.as_millisecond() } };
