@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use sosohappy_testkit::{Bed, Person, Running, eventually};
 
-use super::legacy::{Legacy, Target, count, has_place, killed, picture, told};
+use super::legacy::{Legacy, Target, count, has_place, killed, picture, printed};
 
 async fn feed(bed: &Bed, more: &[(&str, &str)]) -> Running {
     let settings = bed.settings("feed", sosohappy_feed::DEFAULTS, more).await;
