@@ -11,7 +11,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use sosohappy_bus::{BusError, Start};
 use sosohappy_events::Topic;
-use support::{Bench, counted, record, soon};
+use support::{Bench, counted, record, soon, value};
 
 const BROKER: i32 = 1;
 
@@ -129,4 +129,31 @@ async fn a_client_without_a_broker_logs_one_line_a_minute() {
     })
     .await;
     consuming.abort();
+}
+
+/// A broker that has gone without closing its connections answers nothing: a reader connects again before a minute has passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stops_answering_is_given_up_in_seconds() {
+    let _alone = ALONE.lock().await;
+    let (cluster, bench) = mock_broker(&["notice", "notice.dlt"]);
+    let bus = bench.open().await;
+    let mut reader = soon(bus.read(&[Topic::Notice], Start::Earliest)).await.unwrap();
+    soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
+    soon(reader.next()).await.unwrap();
+    let disconnected = || counted(&bench.context, "events_kafka_clients_disconnected", &[]);
+
+    cluster.broker_round_trip_time(BROKER, Duration::from_hours(1)).unwrap();
+    // A fetch is under way all the time. With librdkafka's default it waits for more than a minute.
+    let given_up = tokio::time::timeout(Duration::from_secs(40), async {
+        while disconnected() < 1.0 {
+            // Clients say how they are while they are polled.
+            let _ = tokio::time::timeout(Duration::from_millis(100), reader.next()).await;
+        }
+    });
+    assert!(given_up.await.is_ok(), "the reader still waits for its fetch");
+
+    cluster.broker_round_trip_time(BROKER, Duration::ZERO).unwrap();
+    soon(bus.publish(&[record(Topic::Notice, "key", "2")])).await.unwrap();
+    let next = soon(reader.next()).await.unwrap();
+    assert_eq!(value(&next), "2");
 }
