@@ -9,9 +9,11 @@ mod group;
 mod member;
 mod oauth;
 mod outage;
+mod probe;
 mod producer;
 mod queue;
 mod reader;
+mod recovery;
 mod security;
 mod topics;
 
@@ -22,9 +24,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backon::ExponentialBuilder;
 use rdkafka::producer::Producer as _;
+use serde_json::Map;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::Events;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use compare::{Comparison, Difference, State, compare};
 
@@ -38,6 +42,7 @@ const ASK: Duration = Duration::from_secs(5);
 
 pub(super) struct Kafka {
     inner: Arc<Inner>,
+    _recovery: [AbortOnDropHandle<()>; 2],
 }
 
 struct Inner {
@@ -45,8 +50,8 @@ struct Inner {
     settings: Arc<client::Settings>,
     clock: Arc<dyn Clock>,
     service: &'static str,
-    producer: producer::Publisher,
-    report_producer: producer::Publisher,
+    producer: Arc<producer::Publisher>,
+    report_producer: Arc<producer::Publisher>,
     topics: topics::Made,
     broadcasts: broadcast::Broadcasts,
     groups: group::Groups,
@@ -85,8 +90,8 @@ impl Kafka {
         let settings = Arc::new(client::Settings::new(brokers, &events.security, context).await?);
         let inner = Inner {
             names,
-            producer: producer::Publisher::new(&settings, Delivery::Durable)?,
-            report_producer: producer::Publisher::new(&settings, Delivery::BestEffort)?,
+            producer: Arc::new(producer::Publisher::new(&settings, Delivery::Durable)?),
+            report_producer: Arc::new(producer::Publisher::new(&settings, Delivery::BestEffort)?),
             settings,
             clock: context.clock.clone(),
             service: context.service,
@@ -94,7 +99,16 @@ impl Kafka {
             broadcasts: broadcast::Broadcasts::default(),
             groups: group::Groups::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let recovery = [&inner.producer, &inner.report_producer].map(|publisher| {
+            let recovering = producer::Publisher::recover(Arc::downgrade(publisher));
+            AbortOnDropHandle::new(tokio::spawn(recovering))
+        });
+        let inner = Arc::new(inner);
+        inner.register_health(context);
+        Ok(Self {
+            inner,
+            _recovery: recovery,
+        })
     }
 
     async fn read_channels(&self, channels: Vec<Channel>, start: Start) -> Result<Box<dyn Reader>, BusError> {
@@ -106,6 +120,22 @@ impl Kafka {
 }
 
 impl Inner {
+    /// Registers the check `events`: down while this process has been out of a consumer group for longer than a restart of the broker takes.
+    fn register_health(self: &Arc<Self>, context: &Context) {
+        let inner = Arc::downgrade(self);
+        context.health.register("events", move || {
+            let missing = inner.upgrade().map(|inner| inner.groups.missing());
+            async move {
+                let missing = missing.unwrap_or_default();
+                if missing.is_empty() {
+                    return Ok(Map::new());
+                }
+                let out = |(name, time): &(String, Duration)| format!("out of group {name} for {} s", time.as_secs());
+                Err(missing.iter().map(out).collect::<Vec<_>>().join(", "))
+            }
+        });
+    }
+
     /// Publishes records whose topics exist.
     async fn publish(&self, publisher: &producer::Publisher, records: &[WireRecord]) -> Result<(), BusError> {
         let timestamp = self.clock.now().as_millisecond();
@@ -133,6 +163,7 @@ impl Bus for Kafka {
     }
 
     async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {
+        self.inner.groups.expect(&self.inner.names.group(group));
         self.create_topics(topics).await?;
         Ok(Box::new(member::KafkaMember::join(&self.inner, group, topics).await?))
     }

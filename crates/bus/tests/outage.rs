@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::mocking::MockCluster;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
 use sosohappy_bus::{BusError, Start};
 use sosohappy_events::Topic;
@@ -156,4 +156,93 @@ async fn a_broker_that_stops_answering_is_given_up_in_seconds() {
     soon(bus.publish(&[record(Topic::Notice, "key", "2")])).await.unwrap();
     let next = soon(reader.next()).await.unwrap();
     assert_eq!(value(&next), "2");
+}
+
+/// In a cluster, the consumers of a service stayed out of their group for minutes after the broker had got another address, and health was up.
+/// Here the coordinator accepts connections and answers nothing, while another broker answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_get_back_into_its_group_is_replaced() {
+    const COORDINATOR: i32 = 2;
+    let _alone = ALONE.lock().await;
+    let cluster = MockCluster::new(2).unwrap();
+    for topic in ["notice", "notice.dlt"] {
+        cluster.create_topic(topic, 2, 1).unwrap();
+        for partition in 0..2 {
+            cluster.partition_leader(topic, partition, Some(BROKER)).unwrap();
+        }
+    }
+    let group = MockCoordinator::Group("group".to_owned());
+    cluster.coordinator(group, COORDINATOR).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let first = brokers.split(',').next().unwrap();
+    let bench = Bench::new(format!("kafka:{first}"), String::new());
+    let bus = bench.open().await;
+
+    let (sender, mut came) = tokio::sync::mpsc::unbounded_channel();
+    let consuming = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            loop {
+                // As the loop of a consumer does.
+                let Ok(mut member) = bus.join("group", &[Topic::Notice]).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                while let Ok(record) = member.next().await {
+                    sender.send(value(&record)).unwrap();
+                    if member.done(&record).await.is_err() {
+                        break;
+                    }
+                }
+                member.leave().await;
+            }
+        }
+    });
+    let replaced = || counted(&bench.context, "events_kafka_clients_replaced_total", &[]);
+    soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
+    assert_eq!(soon(came.recv()).await.as_deref(), Some("1"));
+    assert_eq!(bus_health(&bench).await, Ok(()));
+
+    cluster
+        .broker_round_trip_time(COORDINATOR, Duration::from_hours(1))
+        .unwrap();
+    soon(async {
+        while replaced() < 1.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    // Although each new client begins anew.
+    let reason = soon(async {
+        loop {
+            if let Err(reason) = bus_health(&bench).await {
+                return reason;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    assert!(reason.starts_with("out of group group for "), "{reason}");
+
+    cluster.broker_round_trip_time(COORDINATOR, Duration::ZERO).unwrap();
+    soon(bus.publish(&[record(Topic::Notice, "key", "2")])).await.unwrap();
+    soon(async {
+        // The first record may come again.
+        while came.recv().await.as_deref() != Some("2") {}
+    })
+    .await;
+    soon(async {
+        while bus_health(&bench).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    })
+    .await;
+    consuming.abort();
+}
+
+/// Returns the result of the health check `events`.
+async fn bus_health(bench: &Bench) -> Result<(), String> {
+    let report = bench.context.health.report().await;
+    let (_, checked) = report.0.iter().find(|(name, _)| *name == "events").unwrap();
+    checked.clone().map(drop)
 }

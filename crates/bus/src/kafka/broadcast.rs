@@ -10,8 +10,10 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::client::Settings;
 use super::outage::pause_during_outages;
 use super::queue::{self, Consumer, Queue, split};
+use super::recovery::{Role, stuck};
 use super::{Inner, unavailable};
 use crate::BusError;
 
@@ -69,7 +71,8 @@ impl Broadcast {
             .create_with_context(inner.settings.client())
             .map_err(|error| BusError::Settings(error.to_string()))?;
         let (consumer, failed, stop) = (Arc::new(consumer), CancellationToken::new(), CancellationToken::new());
-        tokio::spawn(serve(consumer.clone(), failed.clone(), stop.clone()));
+        let settings = inner.settings.clone();
+        tokio::spawn(serve(consumer.clone(), settings, failed.clone(), stop.clone()));
         Ok(Self {
             _pausing: pause_during_outages(&consumer),
             consumer,
@@ -81,10 +84,18 @@ impl Broadcast {
 }
 
 /// Serves the events of the client. Records do not come here: the queues of partitions are split off before they are assigned.
-async fn serve(consumer: Arc<Consumer>, failed: CancellationToken, stop: CancellationToken) {
+async fn serve(consumer: Arc<Consumer>, settings: Arc<Settings>, failed: CancellationToken, stop: CancellationToken) {
+    let connection = consumer.client().context().connection();
+    let mut recovery = std::pin::pin!(stuck(settings.clone(), connection, Role::Independent));
     loop {
         let came = tokio::select! {
             () = stop.cancelled() => break,
+            reason = &mut recovery => {
+                tracing::warn!(%reason, group = "reader", "Kafka client does not recover; replacing it");
+                settings.count_replaced();
+                failed.cancel();
+                break;
+            }
             came = consumer.recv() => came.map(drop),
         };
         match came {

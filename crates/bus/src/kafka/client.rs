@@ -1,6 +1,6 @@
 //! Settings, log lines and records of Kafka's clients.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +15,9 @@ use sosohappy_common::Context;
 use sosohappy_common::settings::{Sasl, Security};
 use tokio::sync::Notify;
 
-use super::connection::{ClientMetrics, Connection};
+use super::connection::{ClientMetrics, Connection, Membership, STATISTICS_PERIOD};
 use super::oauth::Tokens;
+use super::probe::Probe;
 use super::{security, unavailable};
 use crate::BusError;
 use crate::declared::OVERHEAD;
@@ -33,15 +34,13 @@ const SESSION: Duration = Duration::from_secs(6);
 /// answered twice a second.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How often a client says whether it is connected.
-const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
-
 /// The settings that all clients share.
 #[derive(Debug)]
 pub(super) struct Settings {
     common: ClientConfig,
     tokens: Option<Arc<Tokens>>,
     metrics: ClientMetrics,
+    probe: Probe,
 }
 
 impl Settings {
@@ -78,16 +77,36 @@ impl Settings {
             common,
             tokens,
             metrics: ClientMetrics::of(context),
+            probe: Probe::default(),
         })
     }
 
-    /// Returns the context of a new client.
+    /// Returns the context of a new client that joins no group.
     pub(super) fn client(&self) -> Client {
+        self.with(Connection::new(&self.metrics, None))
+    }
+
+    /// Returns the context of a new client in a group.
+    pub(super) fn member_client(&self, membership: Arc<Membership>) -> Client {
+        self.with(Connection::new(&self.metrics, Some(membership)))
+    }
+
+    fn with(&self, connection: Connection) -> Client {
         Client {
             tokens: self.tokens.clone(),
-            connection: Connection::new(&self.metrics),
+            connection: Arc::new(connection),
             lost_brokers: Arc::default(),
         }
+    }
+
+    /// Returns whether a broker answers a client that is made for this question. Callers within a second share the answer.
+    pub(super) async fn reach_broker(&self) -> bool {
+        self.probe.ask(&self.common, self.tokens.clone()).await
+    }
+
+    /// Counts a client that is replaced because it did not recover.
+    pub(super) fn count_replaced(&self) {
+        self.metrics.replaced.inc();
     }
 
     /// Whether clients cannot connect before their events are served: the request for a token is one.
@@ -190,11 +209,16 @@ impl Settings {
 #[derive(Debug)]
 pub(super) struct Client {
     tokens: Option<Arc<Tokens>>,
-    connection: Connection,
+    connection: Arc<Connection>,
     lost_brokers: Arc<Notify>,
 }
 
 impl Client {
+    /// Returns the connection, which ends with the client.
+    pub(super) fn connection(&self) -> Weak<Connection> {
+        Arc::downgrade(&self.connection)
+    }
+
     /// Is notified when no broker answers any more.
     pub(super) fn lost_brokers(&self) -> Arc<Notify> {
         self.lost_brokers.clone()

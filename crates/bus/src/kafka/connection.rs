@@ -1,6 +1,7 @@
-//! The connection of one librdkafka client as it is reported: at most one log line a minute, and two gauges.
+//! The connection of one librdkafka client as it is reported: at most one log line a minute, two gauges, and what the client lacks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,12 +14,16 @@ use sosohappy_common::metrics::Metrics;
 /// this time, with the number of those that were suppressed.
 const LOG_PERIOD: Duration = Duration::from_mins(1);
 
+/// Interval of a client's statistics.
+pub(super) const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
+
 /// Of the clients of a bus.
 #[derive(Debug, Clone)]
 pub(super) struct ClientMetrics {
     clients: IntGauge,
     disconnected: IntGauge,
     suppressed: IntCounter,
+    pub replaced: IntCounter,
 }
 
 impl ClientMetrics {
@@ -28,31 +33,71 @@ impl ClientMetrics {
 
     fn declare(metrics: &Metrics) -> Self {
         let gauge = |name, help| IntGauge::new(name, help).expect("a static name is valid");
-        let suppressed = IntCounter::new(
-            "events_kafka_log_lines_suppressed_total",
-            "Log lines of Kafka clients that were suppressed: one a client and minute is written",
-        );
+        let counter = |name, help| IntCounter::new(name, help).expect("a static name is valid");
         Self {
             clients: metrics.register(gauge("events_kafka_clients", "Kafka clients of this process")),
             disconnected: metrics.register(gauge(
                 "events_kafka_clients_disconnected",
                 "Kafka clients of this process that are connected to no broker",
             )),
-            suppressed: metrics.register(suppressed.expect("a static name is valid")),
+            suppressed: metrics.register(counter(
+                "events_kafka_log_lines_suppressed_total",
+                "Log lines of Kafka clients that were suppressed: one a client and minute is written",
+            )),
+            replaced: metrics.register(counter(
+                "events_kafka_clients_replaced_total",
+                "Kafka clients that did not recover though a broker answered another client, and were replaced",
+            )),
         }
     }
+}
+
+/// Since when this process is out of a consumer group, across the clients that replace each other; `None` while it is in it.
+#[derive(Debug)]
+pub(super) struct Membership(Mutex<Option<Instant>>);
+
+impl Membership {
+    /// Of a group that is still to be joined.
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Some(Instant::now())))
+    }
+
+    /// Returns how long this process has been out of the group.
+    pub(super) fn missing(&self) -> Duration {
+        elapsed(*self.0.lock())
+    }
+
+    /// The client in the group has failed.
+    pub(super) fn lose(&self) {
+        note(&mut self.0.lock(), true);
+    }
+}
+
+/// How long a client has lacked what it needs, by its last statistics; zero what it has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Missing {
+    /// Since the statistics are overdue.
+    pub statistics: Duration,
+    pub broker: Duration,
+    /// The coordinator of its group.
+    pub coordinator: Duration,
+    /// A place in its group, also before this client was made.
+    pub group: Duration,
 }
 
 /// The connection of one client, until it is dropped with it.
 #[derive(Debug)]
 pub(super) struct Connection {
     metrics: ClientMetrics,
+    membership: Option<Arc<Membership>>,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    is_disconnected: bool,
+    observed_at: Instant,
+    disconnected_since: Option<Instant>,
+    uncoordinated_since: Option<Instant>,
     logged_at: Option<Instant>,
     /// Lines suppressed since then.
     suppressed: u64,
@@ -62,6 +107,8 @@ struct State {
 #[derive(Deserialize)]
 struct Statistics {
     brokers: HashMap<String, Broker>,
+    /// Of consumers.
+    cgrp: Option<Group>,
 }
 
 #[derive(Deserialize)]
@@ -69,12 +116,25 @@ struct Broker {
     state: String,
 }
 
+#[derive(Deserialize)]
+struct Group {
+    state: String,
+    join_state: String,
+}
+
 impl Connection {
-    pub(super) fn new(metrics: &ClientMetrics) -> Self {
+    pub(super) fn new(metrics: &ClientMetrics, membership: Option<Arc<Membership>>) -> Self {
         metrics.clients.inc();
         Self {
             metrics: metrics.clone(),
-            state: Mutex::default(),
+            membership,
+            state: Mutex::new(State {
+                observed_at: Instant::now(),
+                disconnected_since: None,
+                uncoordinated_since: None,
+                logged_at: None,
+                suppressed: 0,
+            }),
         }
     }
 
@@ -92,23 +152,106 @@ impl Connection {
 
     /// Takes the client's statistics, as JSON.
     pub(super) fn observe(&self, statistics: &[u8]) {
-        let Ok(Statistics { brokers }) = serde_json::from_slice(statistics) else {
+        let Ok(Statistics { brokers, cgrp }) = serde_json::from_slice(statistics) else {
             return;
         };
         let is_disconnected = brokers.values().all(|broker| broker.state != "UP");
+        let has_coordinator = cgrp.as_ref().is_some_and(|group| group.state == "up");
+        let is_member = has_coordinator && cgrp.is_some_and(|group| group.join_state == "steady");
+        if let Some(membership) = &self.membership {
+            note(&mut membership.0.lock(), !is_member);
+        }
         let mut state = self.state.lock();
-        if state.is_disconnected != is_disconnected {
-            state.is_disconnected = is_disconnected;
+        if state.disconnected_since.is_some() != is_disconnected {
             self.metrics.disconnected.add(if is_disconnected { 1 } else { -1 });
         }
+        state.observed_at = Instant::now();
+        note(&mut state.disconnected_since, is_disconnected);
+        note(&mut state.uncoordinated_since, !has_coordinator);
     }
+
+    pub(super) fn missing(&self) -> Missing {
+        let group = self
+            .membership
+            .as_ref()
+            .map_or(Duration::ZERO, |membership| membership.missing());
+        let state = self.state.lock();
+        Missing {
+            statistics: state.observed_at.elapsed().saturating_sub(2 * STATISTICS_PERIOD),
+            broker: elapsed(state.disconnected_since),
+            coordinator: elapsed(state.uncoordinated_since),
+            group,
+        }
+    }
+}
+
+/// Keeps the time at which something began to be missing.
+fn note(since: &mut Option<Instant>, is_missing: bool) {
+    if is_missing {
+        since.get_or_insert_with(Instant::now);
+    } else {
+        *since = None;
+    }
+}
+
+fn elapsed(since: Option<Instant>) -> Duration {
+    since.map_or(Duration::ZERO, |since| since.elapsed())
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.metrics.clients.dec();
-        if self.state.get_mut().is_disconnected {
+        if self.state.get_mut().disconnected_since.is_some() {
             self.metrics.disconnected.dec();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(broker: &str, group: &str, join: &str) -> String {
+        format!(
+            r#"{{"brokers":{{"kafka:9092/1":{{"state":"{broker}","rtt":{{}}}}}},"cgrp":{{"state":"{group}","join_state":"{join}"}}}}"#
+        )
+    }
+
+    /// What is missing: a broker, the coordinator, the place in the group.
+    fn lacks(connection: &Connection) -> [bool; 3] {
+        let missing = connection.missing();
+        assert_eq!(missing.statistics, Duration::ZERO, "they are not overdue");
+        [missing.broker, missing.coordinator, missing.group].map(|time| time > Duration::ZERO)
+    }
+
+    #[test]
+    fn statistics_say_what_a_client_lacks() {
+        let context = Context::system("test-service", 0);
+        let metrics = ClientMetrics::of(&context);
+        let membership = Arc::new(Membership::new());
+        let connection = Connection::new(&metrics, Some(membership.clone()));
+        assert_eq!(lacks(&connection), [false, false, true], "it has not joined yet");
+        for (broker, group, join, lacking) in [
+            ("UP", "up", "wait-join", [false, false, true]),
+            ("UP", "up", "steady", [false, false, false]),
+            ("UP", "wait-broker-transport", "steady", [false, true, true]),
+            ("CONNECT", "query-coord", "init", [true, true, true]),
+            ("UP", "up", "steady", [false, false, false]),
+        ] {
+            connection.observe(statistics(broker, group, join).as_bytes());
+            assert_eq!(lacks(&connection), lacking, "{broker} {group} {join}");
+        }
+
+        membership.lose();
+        drop(connection);
+        let next = Connection::new(&metrics, Some(membership));
+        assert_eq!(lacks(&next), [false, false, true], "the group of the client before");
+
+        let producer = Connection::new(&metrics, None);
+        producer.observe(br#"{"brokers":{"kafka:9092/bootstrap":{"state":"DOWN"}}}"#);
+        assert!(lacks(&producer)[0], "it has no broker");
+        assert_eq!(metrics.disconnected.get(), 1);
+        drop(producer);
+        assert_eq!((metrics.disconnected.get(), metrics.clients.get()), (0, 1));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -14,8 +15,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Inner;
+use super::client::Settings;
+use super::connection::Membership;
 use super::outage::pause_during_outages;
 use super::queue::{self, Consumer, Queue, split};
+use super::recovery::{Role, Stuck, stuck};
 use crate::BusError;
 
 /// Members that join within this time are one change of the subscription, and one rebalance.
@@ -26,6 +30,9 @@ const LOOK_FOR_REVOKED: Duration = Duration::from_millis(100);
 
 /// Limit for the revocation of all partitions, and again for the end of the client.
 const END: Duration = Duration::from_secs(5);
+
+/// How long this process may be out of a group until health says so: rebalances and restarts of a broker take less.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
 
 /// A client in a group. A task of its own serves its events, however slow its members are: the broker never expires it, so that no
 /// other member is assigned its partitions before they are revoked here (librdkafka's pull request 5604: wrong commits otherwise).
@@ -40,6 +47,7 @@ struct Group {
     /// records that the former one received and did not acknowledge.
     reserved: Arc<Mutex<Reserved>>,
     failed: CancellationToken,
+    membership: Arc<Membership>,
     /// Dropped, it stops the server: also when the last owner is one that only looked for a free client.
     stop: DropGuard,
     serving: JoinHandle<()>,
@@ -58,18 +66,44 @@ struct Reservation {
 
 /// The clients of a process: one for each group, and another for each further member of the same topic.
 #[derive(Default)]
-pub(super) struct Groups(Mutex<Vec<Weak<Group>>>);
+pub(super) struct Groups {
+    clients: Mutex<Vec<Weak<Group>>>,
+    /// Of the groups that have members, or are still to be joined, by name.
+    memberships: Mutex<BTreeMap<String, Arc<Membership>>>,
+}
 
 /// Topics that one member has to itself on its client. Dropped, it unsubscribes from them, and the last one ends the client.
 pub(super) struct Subscription {
     group: Option<Arc<Group>>,
     topics: Vec<String>,
+    inner: Weak<Inner>,
 }
 
 impl Groups {
+    /// Expects this process to be in a group from now on.
+    pub(super) fn expect(&self, name: &str) -> Arc<Membership> {
+        let mut memberships = self.memberships.lock();
+        let membership = memberships.entry(name.to_owned());
+        membership.or_insert_with(|| Arc::new(Membership::new())).clone()
+    }
+
+    /// Returns the groups that this process has been out of for too long, with the time.
+    pub(super) fn missing(&self) -> Vec<(String, Duration)> {
+        let memberships = self.memberships.lock();
+        let missing = memberships
+            .iter()
+            .map(|(name, membership)| (name.clone(), membership.missing()));
+        missing.filter(|(_, time)| *time > LONGEST_ABSENCE).collect()
+    }
+
     /// Reserves topics on the first client of the group that has none of them.
-    pub(super) fn reserve(&self, inner: &Inner, name: &str, topics: Vec<String>) -> Result<Subscription, BusError> {
-        let mut clients = self.0.lock();
+    pub(super) fn reserve(
+        &self,
+        inner: &Arc<Inner>,
+        name: &str,
+        topics: Vec<String>,
+    ) -> Result<Subscription, BusError> {
+        let mut clients = self.clients.lock();
         clients.retain(|client| client.strong_count() > 0);
         let free = clients
             .iter()
@@ -78,7 +112,7 @@ impl Groups {
         let group = if let Some(group) = free {
             group
         } else {
-            let group = Arc::new(Group::create(inner, name)?);
+            let group = Arc::new(Group::create(inner, name, self.expect(name))?);
             group.reserve(&topics);
             clients.push(Arc::downgrade(&group));
             group
@@ -86,16 +120,30 @@ impl Groups {
         Ok(Subscription {
             group: Some(group),
             topics,
+            inner: Arc::downgrade(inner),
         })
+    }
+
+    /// Forgets a group that its last member has left.
+    fn forget(&self, membership: &Arc<Membership>) {
+        let is_left = |other: &Weak<Group>| {
+            let other = other.upgrade();
+            other.is_none_or(|other| !Arc::ptr_eq(&other.membership, membership))
+        };
+        if self.clients.lock().iter().all(is_left) {
+            self.memberships
+                .lock()
+                .retain(|_, other| !Arc::ptr_eq(other, membership));
+        }
     }
 }
 
 impl Group {
-    fn create(inner: &Inner, name: &str) -> Result<Self, BusError> {
+    fn create(inner: &Inner, name: &str, membership: Arc<Membership>) -> Result<Self, BusError> {
         let consumer: Consumer = inner
             .settings
             .member(name)
-            .create_with_context(inner.settings.client())
+            .create_with_context(inner.settings.member_client(membership.clone()))
             .map_err(|error| BusError::Settings(error.to_string()))?;
         let consumer = Arc::new(consumer);
         let (subscribed, _) = watch::channel(BTreeSet::new());
@@ -106,6 +154,8 @@ impl Group {
             consumer: consumer.clone(),
             reserved: reserved.clone(),
             failed: failed.clone(),
+            settings: inner.settings.clone(),
+            membership: membership.clone(),
         };
         let pausing = pause_during_outages(&consumer);
         let serving = tokio::spawn(server.run(subscribed.subscribe(), stop.clone()));
@@ -115,6 +165,7 @@ impl Group {
             subscribed,
             reserved,
             failed,
+            membership,
             stop: stop.drop_guard(),
             serving,
             _pausing: pausing,
@@ -157,24 +208,37 @@ struct Server {
     consumer: Arc<Consumer>,
     reserved: Arc<Mutex<Reserved>>,
     failed: CancellationToken,
+    settings: Arc<Settings>,
+    membership: Arc<Membership>,
 }
 
 impl Server {
     async fn run(self, mut subscribed: watch::Receiver<BTreeSet<String>>, stop: CancellationToken) {
         // Set after each change of the subscription, until the topics of all former members are revoked.
         let mut is_revoking = false;
+        // Without topics a client is in no group.
+        let mut recovery: BoxFuture<'static, Stuck> = Box::pin(std::future::pending());
+        let mut is_silent = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                reason = &mut recovery => {
+                    tracing::warn!(%reason, group = self.name, "Kafka client does not recover; replacing it");
+                    self.settings.count_replaced();
+                    is_silent = reason == Stuck::Silent;
+                    self.fail();
+                    break;
+                }
                 Ok(()) = subscribed.changed() => {
                     tokio::time::sleep(COLLECT).await;
                     let topics = subscribed.borrow_and_update().clone();
                     if let Err(error) = self.subscribe(&topics) {
                         tracing::warn!(%error, group = self.name, "subscribing failed; members rejoin");
-                        self.failed.cancel();
+                        self.fail();
                         break;
                     }
                     is_revoking = true;
+                    recovery = self.recovery(!topics.is_empty());
                 }
                 () = tokio::time::sleep(LOOK_FOR_REVOKED), if is_revoking => {
                     is_revoking = !self.release();
@@ -184,12 +248,12 @@ impl Server {
                     Ok(message) => {
                         let (topic, partition) = (rdkafka::Message::topic(&message), rdkafka::Message::partition(&message));
                         tracing::info!(topic, partition, group = self.name, "topic has a new partition; members rejoin");
-                        self.failed.cancel();
+                        self.fail();
                         break;
                     }
                     Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
                         tracing::warn!(%error, group = self.name, "Kafka consumer failed; members rejoin");
-                        self.failed.cancel();
+                        self.fail();
                         break;
                     }
                     // librdkafka recovers by itself.
@@ -197,7 +261,8 @@ impl Server {
                 },
             }
         }
-        if tokio::time::timeout(END, self.give_up()).await.is_err() {
+        // A client that hangs would not return from its calls.
+        if !is_silent && tokio::time::timeout(END, self.give_up()).await.is_err() {
             tracing::warn!(
                 group = self.name,
                 "partitions not revoked in time; ending Kafka consumer"
@@ -211,6 +276,21 @@ impl Server {
         if tokio::time::timeout(END, ended).await.is_err() {
             tracing::warn!(group = self.name, "Kafka consumer does not end");
         }
+    }
+
+    /// Makes the members rejoin on another client.
+    fn fail(&self) {
+        self.membership.lose();
+        self.failed.cancel();
+    }
+
+    /// Resolves when this client is to be replaced.
+    fn recovery(&self, has_topics: bool) -> BoxFuture<'static, Stuck> {
+        if !has_topics {
+            return Box::pin(std::future::pending());
+        }
+        let connection = self.consumer.client().context().connection();
+        Box::pin(stuck(self.settings.clone(), connection, Role::Member))
     }
 
     /// Commits acknowledged records, and waits until no partition is assigned.
@@ -313,7 +393,16 @@ impl Subscription {
         group
             .subscribed
             .send_modify(|subscribed| subscribed.retain(|topic| !self.topics.contains(topic)));
-        Arc::into_inner(group)
+        let (membership, is_failed) = (group.membership.clone(), group.failed.is_cancelled());
+        let last = Arc::into_inner(group);
+        // Members of a client that has failed rejoin.
+        if last.is_some()
+            && !is_failed
+            && let Some(inner) = self.inner.upgrade()
+        {
+            inner.groups.forget(&membership);
+        }
+        last
     }
 }
 

@@ -1,6 +1,6 @@
 //! Publishing: acknowledged by all replicas, in order per key, and where it must arrive idempotent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -10,12 +10,17 @@ use rdkafka::producer::future_producer::{DeliveryFuture, FutureProducer, FutureR
 use rdkafka::producer::{Producer as _, PurgeConfig};
 
 use super::client::{Client, Settings};
+use super::connection::Connection;
+use super::recovery::{Role, stuck};
 use super::unavailable;
 use crate::BusError;
 use crate::names::{Names, WireRecord};
 
 /// Pause before another attempt when librdkafka's queue is full.
 const FULL: Duration = Duration::from_millis(10);
+
+/// Interval of the check whether the producer in use is another one.
+const LOOK_FOR_END: Duration = Duration::from_secs(5);
 
 pub(super) type Producer = FutureProducer<Client>;
 
@@ -32,17 +37,25 @@ pub(super) enum Delivery {
 pub(super) struct Publisher {
     settings: Arc<Settings>,
     delivery: Delivery,
-    current: RwLock<Producer>,
+    current: RwLock<Current>,
 }
 
-fn create(settings: &Settings, delivery: Delivery) -> Result<Producer, BusError> {
+struct Current {
+    producer: Producer,
+    connection: Weak<Connection>,
+}
+
+fn create(settings: &Settings, delivery: Delivery) -> Result<Current, BusError> {
     let config = match delivery {
         Delivery::Durable => settings.producer(),
         Delivery::BestEffort => settings.report_producer(),
     };
-    config
-        .create_with_context(settings.client())
-        .map_err(|error| BusError::Settings(error.to_string()))
+    let client = settings.client();
+    let connection = client.connection();
+    let producer = config
+        .create_with_context(client)
+        .map_err(|error| BusError::Settings(error.to_string()))?;
+    Ok(Current { producer, connection })
 }
 
 impl Publisher {
@@ -55,7 +68,53 @@ impl Publisher {
     }
 
     pub(super) fn current(&self) -> Producer {
-        self.current.read().clone()
+        self.current.read().producer.clone()
+    }
+
+    /// Replaces producers that do not recover from an outage, for as long as it is polled. Records that wait in one are taken back: their
+    /// callers get [`BusError::Unavailable`], and use the next one when they retry.
+    pub(super) async fn recover(this: Weak<Self>) {
+        loop {
+            let Some((settings, connection)) = this.upgrade().map(|publisher| publisher.watched()) else {
+                return;
+            };
+            let reason = tokio::select! {
+                reason = stuck(settings, connection.clone(), Role::Independent) => reason,
+                // Replaced meanwhile, for another reason.
+                () = ended(&connection) => continue,
+            };
+            let Some(publisher) = this.upgrade() else { return };
+            tracing::warn!(%reason, delivery = ?publisher.delivery, "Kafka client does not recover; replacing it");
+            match publisher.replace(&connection) {
+                Ok(Some(Current { producer, .. })) => {
+                    publisher.settings.count_replaced();
+                    let takes_back = publisher.delivery == Delivery::Durable;
+                    // It may hang, and so ends in a thread that no runtime waits for.
+                    std::thread::spawn(move || {
+                        if takes_back {
+                            producer.purge(PurgeConfig::default().queue().inflight());
+                        }
+                        drop(producer);
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "replacing the Kafka producer failed"),
+            }
+        }
+    }
+
+    fn watched(&self) -> (Arc<Settings>, Weak<Connection>) {
+        (self.settings.clone(), self.current.read().connection.clone())
+    }
+
+    /// Replaces the producer that has this connection. Returns it, or `None` if it was replaced already.
+    fn replace(&self, connection: &Weak<Connection>) -> Result<Option<Current>, BusError> {
+        let mut current = self.current.write();
+        if !current.connection.ptr_eq(connection) {
+            return Ok(None);
+        }
+        let next = create(&self.settings, self.delivery)?;
+        Ok(Some(std::mem::replace(&mut *current, next)))
     }
 
     /// Queues all in order, then waits until all are acknowledged. Dropped while it waits, a durable batch is taken back as far as the
@@ -96,7 +155,7 @@ impl Publisher {
             tracing::error!(?code, reason, "Kafka producer failed; replacing it");
             let mut current = self.current.write();
             // Another caller that saw the same failure may have replaced it already.
-            if current.client().fatal_error().is_some() {
+            if current.producer.client().fatal_error().is_some() {
                 match create(&self.settings, self.delivery) {
                     Ok(next) => *current = next,
                     Err(error) => return error,
@@ -111,6 +170,13 @@ impl Publisher {
             ) => BusError::Refused(error.to_string()),
             _ => unavailable(error),
         }
+    }
+}
+
+/// Resolves when a client has ended.
+async fn ended(connection: &Weak<Connection>) {
+    while connection.strong_count() > 0 {
+        tokio::time::sleep(LOOK_FOR_END).await;
     }
 }
 

@@ -1,0 +1,170 @@
+//! Gives up clients that do not recover from an outage by themselves.
+//!
+//! librdkafka reconnects and rejoins by itself. In a cluster, after the only broker had got another address, the client of one group did not for
+//! minutes, while the other clients of its process did. So a client that lacks a broker, or its group, is compared with a new one: once that is
+//! answered, the old one has a bounded time left, and then is replaced.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::client::Settings;
+use super::connection::{Connection, Missing};
+
+/// How long a client may lack a broker, or the coordinator of its group, while a broker answers.
+const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long a client may be without its group while its coordinator is connected: a rebalance waits for members that have crashed, or are
+/// slow. Statistics that do not come for so long say that the client hangs.
+const REJOIN: Duration = Duration::from_mins(1);
+
+/// Interval of the checks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What a client is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It publishes, or reads without a group.
+    Independent,
+    Member,
+}
+
+/// Why a client is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stuck {
+    #[error("it does not report its statistics")]
+    Silent,
+    #[error("it is connected to no broker")]
+    Disconnected,
+    #[error("it is not connected to the coordinator of its group")]
+    WithoutCoordinator,
+    #[error("it is not in its group")]
+    WithoutGroup,
+}
+
+/// Resolves when a client has not recovered in time, while others are answered. Never resolves for one that has ended.
+pub(super) async fn stuck(settings: Arc<Settings>, connection: Weak<Connection>, role: Role) -> Stuck {
+    // Since when brokers answer others, without a break.
+    let mut reachable_since = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(missing) = connection.upgrade().map(|connection| connection.missing()) else {
+            return std::future::pending().await;
+        };
+        if !is_suspect(missing, role) || !settings.reach_broker().await {
+            reachable_since = None;
+            continue;
+        }
+        let reachable = reachable_since.get_or_insert_with(Instant::now).elapsed();
+        if let Some(stuck) = judge(missing, role, reachable) {
+            return stuck;
+        }
+    }
+}
+
+/// Returns whether a broker is to be asked about a client. Joining takes a moment, also when all is well.
+fn is_suspect(missing: Missing, role: Role) -> bool {
+    let is_outside = missing.coordinator > Duration::ZERO || missing.group > RECONNECT;
+    let is_away = missing.statistics > Duration::ZERO || missing.broker > Duration::ZERO;
+    is_away || (role == Role::Member && is_outside)
+}
+
+/// Returns why a client is to be replaced, if it is. `reachable` is the time for which brokers have answered others.
+fn judge(missing: Missing, role: Role, reachable: Duration) -> Option<Stuck> {
+    let lacks = |time: Duration, bound: Duration| time.min(reachable) >= bound;
+    let is_member = role == Role::Member;
+    if lacks(missing.statistics, REJOIN) {
+        Some(Stuck::Silent)
+    } else if lacks(missing.broker, RECONNECT) {
+        Some(Stuck::Disconnected)
+    } else if is_member && lacks(missing.coordinator, RECONNECT) {
+        Some(Stuck::WithoutCoordinator)
+    } else if is_member && lacks(missing.group, REJOIN) {
+        Some(Stuck::WithoutGroup)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Missing = Missing {
+        statistics: Duration::ZERO,
+        broker: Duration::ZERO,
+        coordinator: Duration::ZERO,
+        group: Duration::ZERO,
+    };
+
+    /// What a client lacks, and the reason for which it is given up in its role once brokers are reachable for as long.
+    #[test]
+    fn a_client_is_given_up_for_what_its_role_needs() {
+        let cases = [
+            (NOTHING, None, None),
+            (
+                Missing {
+                    statistics: REJOIN,
+                    ..NOTHING
+                },
+                Some(Stuck::Silent),
+                Some(Stuck::Silent),
+            ),
+            (
+                Missing {
+                    broker: RECONNECT,
+                    coordinator: RECONNECT,
+                    ..NOTHING
+                },
+                Some(Stuck::Disconnected),
+                Some(Stuck::Disconnected),
+            ),
+            (
+                Missing {
+                    coordinator: RECONNECT,
+                    group: RECONNECT,
+                    ..NOTHING
+                },
+                None,
+                Some(Stuck::WithoutCoordinator),
+            ),
+            // A rebalance.
+            (
+                Missing {
+                    group: RECONNECT,
+                    ..NOTHING
+                },
+                None,
+                None,
+            ),
+            (
+                Missing {
+                    group: REJOIN,
+                    ..NOTHING
+                },
+                None,
+                Some(Stuck::WithoutGroup),
+            ),
+        ];
+        for (missing, independent, member) in cases {
+            assert_eq!(judge(missing, Role::Independent, REJOIN), independent, "{missing:?}");
+            assert_eq!(judge(missing, Role::Member, REJOIN), member, "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn an_outage_of_the_broker_gives_no_client_up() {
+        let outage = Missing {
+            broker: 10 * REJOIN,
+            coordinator: 10 * REJOIN,
+            group: 10 * REJOIN,
+            ..NOTHING
+        };
+        let almost = RECONNECT.saturating_sub(Duration::from_millis(1));
+        for reachable in [Duration::ZERO, almost] {
+            assert_eq!(judge(outage, Role::Member, reachable), None, "{reachable:?}");
+        }
+        assert_eq!(judge(outage, Role::Member, RECONNECT), Some(Stuck::Disconnected));
+    }
+}
