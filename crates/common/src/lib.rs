@@ -11,6 +11,7 @@ pub mod faults;
 pub mod file_lock;
 pub mod health;
 pub mod http;
+pub mod json;
 mod lenient;
 pub mod lifecycle;
 pub mod metrics;

@@ -119,9 +119,9 @@ impl Incoming {
     /// # Errors
     /// For a text that is not a frame of version 2.
     pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
-        let Ok(fields) = serde_json::from_str::<Fields>(text) else {
+        let Ok(fields) = sosohappy_common::json::object::<Fields>(text) else {
             return Err(
-                match serde_json::from_str::<Fields>(&replace_unpaired_surrogates(text)) {
+                match sosohappy_common::json::object::<Fields>(&replace_unpaired_surrogates(text)) {
                     Ok(fields) => InvalidFrame::UnpairedSurrogate {
                         id: fields.id.as_str().map(str::to_owned),
                     },
@@ -296,7 +296,16 @@ mod tests {
             ("message", Some("7"))
         );
         assert_eq!(incoming.data, json!({ "text": "안녕" }));
-        for text in ["", "[]", "{}", r#"{"topic":7}"#, r#"{"topic":null,"id":"7"}"#, "ping"] {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"topic":7}"#,
+            r#"{"topic":null,"id":"7"}"#,
+            "ping",
+            r#"["message","7",null,null,{}]"#,
+            r#" ["message","\ud83d",null,null,{}]"#,
+        ] {
             assert_eq!(Incoming::parse(text).err(), Some(InvalidFrame::NoFrame), "{text}");
         }
         for (text, id) in [

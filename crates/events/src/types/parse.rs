@@ -56,7 +56,7 @@ pub(super) fn from_json<E: Event + DeserializeOwned>(record: &Record) -> Result<
 }
 
 pub(super) fn json<'a, T: Deserialize<'a>>(record: &'a Record) -> Result<T, Malformed> {
-    serde_json::from_str(record.value_text()?).map_err(|error| {
+    sosohappy_common::json::object(record.value_text()?).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         // The text of the error may quote the value. It alone tells an unknown variant from other errors.
         if error.to_string().starts_with("unknown variant `") {

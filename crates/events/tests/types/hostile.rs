@@ -120,6 +120,17 @@ fn a_role_that_is_not_known_has_no_rights() {
     assert_eq!(issued.role, Role::User);
 }
 
+/// Structures are read from arrays of their fields, too, unless that is refused.
+#[test]
+fn an_array_is_no_event() {
+    let object = format!(r#"{{"follower":"{LEE}","followed":"{KIM}","following":true,"friends":false}}"#);
+    assert!(spring::<FollowChanged>(KIM, Some(&object)).is_ok());
+    let array = format!(r#"["{LEE}","{KIM}",true,false]"#);
+    assert!(spring::<FollowChanged>(KIM, Some(&array)).is_err());
+    let message = r#" ["a","b",2023090513248392,"c"]"#;
+    assert!(spring::<DirectMessageSent>(KIM, Some(message)).is_err());
+}
+
 #[test]
 fn errors_do_not_quote_the_record() {
     let secret = "top-secret";

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use sosohappy_common::json;
 
 /// A message as a client sends it. Other fields of the frame are ignored.
 #[derive(Deserialize)]
@@ -16,7 +17,7 @@ pub struct Frame {
 impl Frame {
     /// None when it is not JSON, or not of this shape.
     pub fn parse(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        json::object(text).ok()
     }
 }
 
@@ -70,6 +71,7 @@ mod tests {
             "hello",
             "[]",
             "{}",
+            r#"["a","b",2023090513248392,"x"]"#,
             r#"{"sender":"a","receiver":"b","date":20230905,"text":1}"#,
             r#"{"sender":"a","receiver":"b","date":1.5,"text":"x"}"#,
             r#"{"sender":"a","receiver":"b","date":18446744073709551615,"text":"x"}"#,

@@ -85,6 +85,10 @@ pub fn target(receiver: Option<String>, room: Option<String>) -> Result<Target, 
 
 /// Returns the data of a frame; the error names what is missing.
 pub fn data<T: serde::de::DeserializeOwned>(frame: &Incoming) -> Result<T, NotTaken> {
+    // A structure would also be read from an array of its fields.
+    if !frame.data.is_object() {
+        return Err(Refusal::InvalidFrame.into());
+    }
     serde_json::from_value(frame.data.clone()).map_err(|_| Refusal::InvalidFrame.into())
 }
 

@@ -271,6 +271,12 @@ async fn frames_that_are_not_taken_are_answered(bed: Bed) {
             "invalid-frame",
         ),
         (
+            json!({ "topic": "message", "id": "10", "data": ["lee", null, "x", null, null] }).to_string(),
+            "error",
+            Some("10"),
+            "invalid-frame",
+        ),
+        (
             json!({ "topic": "message", "data": { "receiver": "lee", "text": "x" } }).to_string(),
             "error",
             None,
