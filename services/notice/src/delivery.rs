@@ -159,6 +159,7 @@ impl Delivery {
     /// | no | any | any | not asked | unwanted |
     /// | yes | no, and its memory reaches back that far | yes | not asked | show |
     /// | yes | any | no | does not keep it | over |
+    /// | yes | no, and its memory reaches back that far | no, but the sockets were open well before it happened | keeps it | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, and the sockets were open when it happened | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, push not settled | show |
     /// | yes | any | no | else | repeated |
@@ -173,6 +174,10 @@ impl Delivery {
         let Some(stored_at) = self.put(notice, now).await? else {
             return Ok(Decision::Over);
         };
+        // Read late, after an outage: another replica may have stored it long ago, and these sockets have not shown it.
+        if verdict == Verdict::New && self.hub.online_well_before(&notice.receiver, notice.occurred_at) {
+            return Ok(Decision::Show);
+        }
         let is_fresh = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;
         // Where the sockets here were open, another replica may have settled it since: its sockets have shown it, these have not.
         let were_open = self.hub.online_before(&notice.receiver, notice.occurred_at);

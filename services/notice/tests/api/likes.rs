@@ -1,7 +1,8 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::clock::{Clock, SystemClock};
 use sosohappy_events::types::{NoticeRaised, PostLiked, Relation, RelationChanged, WithdrawnLike};
 use sosohappy_events::{Envelope, Outgoing};
@@ -93,6 +94,49 @@ async fn what_was_shown_long_ago_is_not_shown_by_a_new_replica(bed: Bed) {
     bed.publish(like(&lee, &kim, DATE + 1)).await;
     assert_eq!(socket.text().await, frame("lee", DATE + 1));
     assert_eq!(counted(&later, "notices_total", &[("outcome", "repeated")]).await, 1);
+}
+
+/// The machine's clock, set forward by seconds that change.
+#[derive(Debug)]
+struct Shifted(Arc<AtomicI64>);
+
+impl Clock for Shifted {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// After an outage the replica with the socket may read a like long after the consumer has stored it. Here the record is read twice, and the
+/// clock is set so that the socket is older than the like.
+async fn a_like_that_is_read_long_after_it_was_stored_is_shown(bed: Bed) {
+    let shift = Arc::new(AtomicI64::new(60));
+    let mut context = bed.context(SERVICE);
+    context.clock = Arc::new(Shifted(shift.clone()));
+    let clock = context.clock.clone();
+    let more = [("push.delivery-timeout", "10m")];
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, &more).await;
+    let notice = bed.start(build(settings, context, bed.bus.clone()).await).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+
+    let mut first = Envelope::new(like(&lee, &kim, DATE), &bed.context);
+    first.meta.occurred_at = clock.now();
+    bed.publish_again(&first).await;
+    for kind in ["consumer", "reader"] {
+        eventually(&format!("the {kind} has read the like"), async || {
+            let labels = [("topic", "noticeLike"), ("kind", kind), ("outcome", "applied")];
+            (counted(&notice, "events_consumed_total", &labels).await == 1).then_some(())
+        })
+        .await;
+    }
+    shift.store(30, Ordering::SeqCst);
+    let mut socket = connect(&notice, &kim).await;
+    shift.store(120, Ordering::SeqCst);
+    for _ in 0..2 {
+        bed.publish_again(&first).await;
+    }
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    assert_eq!(socket.text().await, frame("lee", DATE));
+    assert_eq!(socket.text().await, frame("lee", DATE + 1), "once");
 }
 
 async fn no_notice_of_an_own_like_or_of_one_across_a_block(bed: Bed) {
@@ -305,6 +349,7 @@ async fn a_like_of_an_unknown_author_of_a_spring_feed_is_no_notice(bed: Bed) {
 on_both_engines!(
     a_like_is_shown_under_the_present_nickname,
     a_like_that_is_read_after_its_withdrawal_is_not_shown,
+    a_like_that_is_read_long_after_it_was_stored_is_shown,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
     a_flood_of_likes_for_one_account_arrives_in_order_beside_that_of_another,
     likes_that_wait_are_kept_together_and_a_bad_one_among_them_is_the_only_dead_letter,
