@@ -33,6 +33,10 @@ use hints::Leader;
 /// How long a lease outlives its holder; renewed when half of it is gone.
 const LEASE: Duration = Duration::from_secs(5);
 
+/// How long the database may take to answer. A server that has gone without closing its connections never does; the next attempt is made on
+/// another connection.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// Records of one batch.
 const BATCH: usize = 256;
 
@@ -193,6 +197,15 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
         .build()
 }
 
+/// Waits for the database, at most [`ANSWER`].
+async fn answer<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let answered = tokio::time::timeout(ANSWER, asked).await;
+    answered.unwrap_or_else(|_| {
+        let reason = anyhow::anyhow!("no answer within {} s", ANSWER.as_secs());
+        Err(StoreError::Unavailable(reason))
+    })
+}
+
 /// Returns the span of publishing a record, below the one that caused it; `None` if the record has no trace.
 fn span(record: &Outgoing) -> Option<Span> {
     let header = |name: &str| {
@@ -244,7 +257,7 @@ impl Relay {
         let mut delays = backoff();
         loop {
             let asked = Instant::now();
-            match self.outbox.lease(&self.holder, LEASE).await {
+            match answer(self.outbox.lease(&self.holder, LEASE)).await {
                 Ok(true) => {
                     delays = backoff();
                     self.metrics.leading.set(1);
@@ -307,7 +320,7 @@ impl Relay {
         if !self.hints.are_on() {
             return None;
         }
-        match self.outbox.leader().await {
+        match answer(self.outbox.leader()).await {
             Ok(holder) => self.hints.leader(&holder?),
             Err(error) => {
                 tracing::warn!(%error, "outbox leader unknown; no hints until the next attempt");
@@ -376,7 +389,7 @@ impl Relay {
     /// Looks at the outbox once, and publishes one batch of it.
     async fn step(&self, lease: &mut Lease, stuck: &mut HashSet<String>) -> Step {
         let looked_at = self.clock.now();
-        let mut batch = match self.outbox.pending(BATCH + stuck.len()).await {
+        let mut batch = match answer(self.outbox.pending(BATCH + stuck.len())).await {
             Ok(batch) => batch,
             Err(error) => return Step::Failed(error.into()),
         };
@@ -531,7 +544,7 @@ impl Relay {
         }
         let rows: Vec<_> = sent.iter().map(|pending| pending.row.clone()).collect();
         let mut delays = backoff();
-        while let Err(error) = self.outbox.published(&rows).await {
+        while let Err(error) = answer(self.outbox.published(&rows)).await {
             tracing::warn!(%error, "deleting published outbox rows failed; retrying");
             tokio::time::sleep(delays.next().unwrap_or(TRY)).await;
             if !self.keep(lease).await {
@@ -586,7 +599,7 @@ impl Relay {
     }
 
     async fn give_back(&self) {
-        if let Err(error) = self.outbox.release(&self.holder).await {
+        if let Err(error) = answer(self.outbox.release(&self.holder)).await {
             tracing::warn!(%error, "failed to release outbox lease; it expires");
         }
     }

@@ -42,6 +42,8 @@ struct Rows {
     pending_fails: u32,
     /// How often the leader was looked up.
     leader_reads: u32,
+    /// The next call of this name never ends.
+    hangs: Option<&'static str>,
 }
 
 /// An outbox as a database would be: shared by all relays, and outliving them.
@@ -59,6 +61,15 @@ impl MemoryOutbox {
     fn left(&self) -> usize {
         self.0.lock().unpublished.len()
     }
+
+    /// Answers a call, unless it is to hang: the server has gone without closing its connections.
+    async fn answer(&self, call: &str) {
+        let hangs = self.0.lock().hangs.take_if(|name| *name == call).is_some();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn broken(fails: &mut u32) -> Result<(), StoreError> {
@@ -72,7 +83,7 @@ fn broken(fails: &mut u32) -> Result<(), StoreError> {
 #[async_trait]
 impl Outbox for MemoryOutbox {
     async fn lease(&self, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        sleep(Duration::from_millis(1)).await;
+        self.answer("lease").await;
         let mut rows = self.0.lock();
         if rows
             .lease
@@ -99,7 +110,7 @@ impl Outbox for MemoryOutbox {
     }
 
     async fn pending(&self, limit: usize) -> Result<Batch, StoreError> {
-        sleep(Duration::from_millis(1)).await;
+        self.answer("pending").await;
         let (unpublished, takes) = {
             let mut rows = self.0.lock();
             broken(&mut rows.pending_fails)?;
@@ -126,7 +137,7 @@ impl Outbox for MemoryOutbox {
     }
 
     async fn published(&self, published: &[String]) -> Result<(), StoreError> {
-        sleep(Duration::from_millis(1)).await;
+        self.answer("published").await;
         let mut rows = self.0.lock();
         broken(&mut rows.forget_fails)?;
         for row in published {
@@ -311,6 +322,25 @@ async fn publishing_is_retried_while_a_dependency_is_unavailable() {
         numbers(0..10),
         "forgetting is tried again, publishing is not"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_never_answers_is_asked_again() {
+    for call in ["lease", "pending", "published"] {
+        let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+        outbox.write(event(0));
+        outbox.0.lock().hangs = Some(call);
+        let began = Instant::now();
+        let (context, _handle) = relay(&bus, &outbox);
+        emptied(&outbox).await;
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "{call}: {:?}",
+            began.elapsed()
+        );
+        assert_eq!(outbox.0.lock().hangs, None, "it was not called");
+        kill(context).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
