@@ -31,6 +31,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// Connections that were idle for a shorter time are not tested before use.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How long such a test may take. A server that has gone without closing its connections does not answer, and each idle connection to it
+/// would use up [`ACQUIRE`].
+const TEST: Duration = Duration::from_secs(2);
+
 /// How long a returned connection may take to finish its last statement. A statement that was cancelled while it was being prepared never
 /// finishes: sqlx would take its packets for those of the next answer.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -63,7 +67,7 @@ impl Pools {
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .before_acquire(|connection: &mut sqlx::MySqlConnection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < FRESH || connection.ping().await.is_ok()) })
+                Box::pin(async move { Ok(meta.idle_for < FRESH || answers(connection).await) })
             })
             .after_connect(|connection, _| Box::pin(set_session(connection)))
             .after_release(|connection, _| Box::pin(settle(connection)))
@@ -115,6 +119,11 @@ fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {
     }
     // The mode of the session is set as a whole: modes of the server do not apply.
     Ok(options.pipes_as_concat(false).no_engine_substitution(false))
+}
+
+async fn answers(connection: &mut MySqlConnection) -> bool {
+    let answered = tokio::time::timeout(TEST, connection.ping()).await;
+    matches!(answered, Ok(Ok(())))
 }
 
 async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {

@@ -1,8 +1,11 @@
 //! The SQL stores' contract on `MySQL`, and tests of this engine only.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sosohappy_store::{StoreError, mysql as engine};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::bed::{Bed, Engine, Store, run, things};
 
@@ -106,6 +109,51 @@ async fn a_connection_that_is_killed_is_unavailable() {
             .await
             .map_err(StoreError::from);
         assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    })
+    .await;
+}
+
+/// Forwards connections to a server. When it is told that the server has gone, those that are open stay so, and nothing passes through them.
+async fn forward(listener: TcpListener, server: String, gone: Arc<Notify>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let mut server = TcpStream::connect(&server).await.unwrap();
+        let gone = gone.clone();
+        tokio::spawn(async move {
+            let is_closed = tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut client, &mut server) => true,
+                () = gone.notified() => false,
+            };
+            if !is_closed {
+                std::future::pending::<()>().await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_server_has_gone_is_replaced_in_seconds() {
+    run(ENGINE, async |bed: Arc<Bed>| {
+        let mut url = url::Url::parse(&bed.url).unwrap();
+        let server = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(3306));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
+        let gone = Arc::new(Notify::new());
+        let forwarding = tokio::spawn(forward(listener, server, gone.clone()));
+        let database = engine::Database::open(&url.as_str().into(), 1, &things(), &bed.context())
+            .await
+            .unwrap();
+        let ask =
+            async || -> Result<i64, sqlx::Error> { sqlx::query_scalar("SELECT 1").fetch_one(database.reader()).await };
+        assert_eq!(ask().await.unwrap(), 1);
+
+        gone.notify_waiters();
+        // A connection that was idle for less than a second is used without a test.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let began = Instant::now();
+        assert_eq!(ask().await.unwrap(), 1);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        forwarding.abort();
     })
     .await;
 }
