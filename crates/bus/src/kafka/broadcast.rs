@@ -74,7 +74,7 @@ impl Broadcast {
         let settings = inner.settings.clone();
         tokio::spawn(serve(consumer.clone(), settings, failed.clone(), stop.clone()));
         Ok(Self {
-            _pausing: pause_during_outages(&consumer),
+            _pausing: pause_during_outages(&consumer, &inner.settings),
             consumer,
             topics: Mutex::default(),
             failed,

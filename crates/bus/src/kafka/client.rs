@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::connection::{ClientMetrics, Connection, Membership, STATISTICS_PERIOD};
 use super::oauth::Tokens;
-use super::probe::Probe;
+use super::probe::{Cluster, Probe};
 use super::{security, unavailable};
 use crate::BusError;
 use crate::declared::OVERHEAD;
@@ -99,9 +99,9 @@ impl Settings {
         }
     }
 
-    /// Returns whether a broker answers a client that is made for this question. Callers within a second share the answer.
-    pub(super) async fn reach_broker(&self) -> bool {
-        self.probe.ask(&self.common, self.tokens.clone()).await
+    /// Returns the cluster as a client sees it that is made for this look, or `None` if no broker serves.
+    pub(super) async fn look_at_cluster(&self) -> Option<Arc<Cluster>> {
+        self.probe.look(&self.common, self.tokens.clone()).await
     }
 
     /// Counts a client that is replaced because it did not recover.

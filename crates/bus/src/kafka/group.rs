@@ -157,7 +157,7 @@ impl Group {
             settings: inner.settings.clone(),
             membership: membership.clone(),
         };
-        let pausing = pause_during_outages(&consumer);
+        let pausing = pause_during_outages(&consumer, &inner.settings);
         let serving = tokio::spawn(server.run(subscribed.subscribe(), stop.clone()));
         Ok(Self {
             name: name.to_owned(),

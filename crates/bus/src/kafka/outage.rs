@@ -9,9 +9,8 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::client::Settings;
 use super::queue::Consumer;
-use super::{ASK, blocking, unavailable};
-use crate::BusError;
 
 /// Interval of the check whether partitions have leaders again.
 const LOOK_FOR_LEADERS: Duration = Duration::from_millis(100);
@@ -24,11 +23,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A restarted broker accepts connections before it leads anything. Its answer to a fetch then names some leaders and not others,
 /// and librdkafka from 2.5 on reads memory it has not written when it handles this answer (its issues 5280 and 5430): about one process in
 /// forty crashed. A client that does not fetch gets no such answer.
-pub(super) fn pause_during_outages(consumer: &Arc<Consumer>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer))))
+pub(super) fn pause_during_outages(consumer: &Arc<Consumer>, settings: &Arc<Settings>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer), settings.clone())))
 }
 
-async fn watch(consumer: Weak<Consumer>) {
+async fn watch(consumer: Weak<Consumer>, settings: Arc<Settings>) {
     loop {
         // Upgraded for each step only: the task must not keep a client alive whose members have left.
         let Some(lost) = consumer
@@ -52,18 +51,18 @@ async fn watch(consumer: Weak<Consumer>) {
             partitions = paused.count(),
             "all Kafka brokers unavailable; consumer paused"
         );
-        // Since the first answer of a broker: `LONGEST_PAUSE` counts from here, not from the start of the outage.
-        let mut answered = None;
+        // Since a broker serves again: `LONGEST_PAUSE` counts from here, not from the start of the outage.
+        let mut served = None;
         loop {
             tokio::time::sleep(LOOK_FOR_LEADERS).await;
-            let (Some(consumer), partitions) = (consumer.upgrade(), paused.clone()) else {
+            if consumer.strong_count() == 0 {
                 return;
-            };
-            match blocking(move || have_leaders(&consumer, &partitions)).await {
-                Ok(true) => break,
-                Ok(false) if answered.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE => break,
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%error, "Kafka broker still unavailable"),
+            }
+            // Not by the consumer itself: each answer that names no brokers yet may make it forget them for good.
+            match settings.look_at_cluster().await {
+                Some(cluster) if cluster.leads(&paused) => break,
+                Some(_) if served.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE => break,
+                Some(_) | None => {}
             }
         }
         let Some(consumer) = consumer.upgrade() else { return };
@@ -78,19 +77,4 @@ fn pause(consumer: &Consumer) -> Result<TopicPartitionList, KafkaError> {
     let assignment = consumer.assignment()?;
     consumer.pause(&assignment)?;
     Ok(assignment)
-}
-
-fn have_leaders(consumer: &Consumer, partitions: &TopicPartitionList) -> Result<bool, BusError> {
-    let metadata = consumer.fetch_metadata(None, ASK).map_err(unavailable)?;
-    let has_leader = |topic: &str, number: i32| {
-        let topic = metadata.topics().iter().find(|found| found.name() == topic);
-        topic.is_some_and(|topic| {
-            let partition = topic.partitions().iter().find(|found| found.id() == number);
-            partition.is_some_and(|partition| partition.leader() >= 0)
-        })
-    };
-    let elements = partitions.elements();
-    Ok(elements
-        .iter()
-        .all(|partition| has_leader(partition.topic(), partition.partition())))
 }

@@ -1,8 +1,10 @@
 //! Gives up clients that do not recover from an outage by themselves.
 //!
 //! librdkafka reconnects and rejoins by itself. In a cluster, after the only broker had got another address, the client of one group did not for
-//! minutes, while the other clients of its process did. So a client that lacks a broker, or its group, is compared with a new one: once that is
-//! answered, the old one has a bounded time left, and then is replaced.
+//! minutes, while the other clients of its process did. A broker that has just started names topics and no brokers in its answer, not
+//! even itself; librdkafka then forgets every broker, and the new bootstrap that should follow may be cancelled at the end of the same answer,
+//! for good (its issue 5301, pull requests 5303 and 5606; no setting prevents it). So a client that lacks a broker, or its group, is compared with
+//! a new one: once that is answered, the old one has a bounded time left, and then is replaced.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -52,7 +54,7 @@ pub(super) async fn stuck(settings: Arc<Settings>, connection: Weak<Connection>,
         let Some(missing) = connection.upgrade().map(|connection| connection.missing()) else {
             return std::future::pending().await;
         };
-        if !is_suspect(missing, role) || !settings.reach_broker().await {
+        if !is_suspect(missing, role) || settings.look_at_cluster().await.is_none() {
             reachable_since = None;
             continue;
         }
