@@ -17,6 +17,9 @@ const LOG_PERIOD: Duration = Duration::from_mins(1);
 /// Interval of a client's statistics.
 pub(super) const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
 
+/// The source of the broker that stands for the coordinator of a consumer's group.
+const COORDINATOR: &str = "logical";
+
 /// Of the clients of a bus.
 #[derive(Debug, Clone)]
 pub(super) struct ClientMetrics {
@@ -114,6 +117,7 @@ struct Statistics {
 #[derive(Deserialize)]
 struct Broker {
     state: String,
+    source: String,
 }
 
 #[derive(Deserialize)]
@@ -155,8 +159,13 @@ impl Connection {
         let Ok(Statistics { brokers, cgrp }) = serde_json::from_slice(statistics) else {
             return;
         };
-        let is_disconnected = brokers.values().all(|broker| broker.state != "UP");
-        let has_coordinator = cgrp.as_ref().is_some_and(|group| group.state == "up");
+        let is_up = |broker: &Broker| broker.state == "UP";
+        let is_disconnected = !brokers.values().any(is_up);
+        // The group alone may be up while the connection is still being set up.
+        let has_coordinator = cgrp.as_ref().is_some_and(|group| group.state == "up")
+            && brokers
+                .values()
+                .any(|broker| broker.source == COORDINATOR && is_up(broker));
         let is_member = has_coordinator && cgrp.is_some_and(|group| group.join_state == "steady");
         if let Some(membership) = &self.membership {
             note(&mut membership.0.lock(), !is_member);
@@ -211,10 +220,11 @@ impl Drop for Connection {
 mod tests {
     use super::*;
 
-    fn statistics(broker: &str, group: &str, join: &str) -> String {
-        format!(
-            r#"{{"brokers":{{"kafka:9092/1":{{"state":"{broker}","rtt":{{}}}}}},"cgrp":{{"state":"{group}","join_state":"{join}"}}}}"#
-        )
+    fn statistics(broker: &str, coordinator: &str, group: &str, join: &str) -> String {
+        let brokers = format!(
+            r#"{{"kafka:9092/1":{{"state":"{broker}","source":"learned"}},"GroupCoordinator":{{"state":"{coordinator}","source":"logical"}}}}"#
+        );
+        format!(r#"{{"brokers":{brokers},"cgrp":{{"state":"{group}","join_state":"{join}"}}}}"#)
     }
 
     /// What is missing: a broker, the coordinator, the place in the group.
@@ -231,15 +241,16 @@ mod tests {
         let membership = Arc::new(Membership::new());
         let connection = Connection::new(&metrics, Some(membership.clone()));
         assert_eq!(lacks(&connection), [false, false, true], "it has not joined yet");
-        for (broker, group, join, lacking) in [
-            ("UP", "up", "wait-join", [false, false, true]),
-            ("UP", "up", "steady", [false, false, false]),
-            ("UP", "wait-broker-transport", "steady", [false, true, true]),
-            ("CONNECT", "query-coord", "init", [true, true, true]),
-            ("UP", "up", "steady", [false, false, false]),
+        for (broker, coordinator, group, join, lacking) in [
+            ("UP", "UP", "up", "wait-join", [false, false, true]),
+            ("UP", "UP", "up", "steady", [false, false, false]),
+            ("UP", "APIVERSION_QUERY", "up", "steady", [false, true, true]),
+            ("UP", "UP", "wait-broker-transport", "steady", [false, true, true]),
+            ("CONNECT", "INIT", "query-coord", "init", [true, true, true]),
+            ("UP", "UP", "up", "steady", [false, false, false]),
         ] {
-            connection.observe(statistics(broker, group, join).as_bytes());
-            assert_eq!(lacks(&connection), lacking, "{broker} {group} {join}");
+            connection.observe(statistics(broker, coordinator, group, join).as_bytes());
+            assert_eq!(lacks(&connection), lacking, "{broker} {coordinator} {group} {join}");
         }
 
         membership.lose();
@@ -248,7 +259,7 @@ mod tests {
         assert_eq!(lacks(&next), [false, false, true], "the group of the client before");
 
         let producer = Connection::new(&metrics, None);
-        producer.observe(br#"{"brokers":{"kafka:9092/bootstrap":{"state":"DOWN"}}}"#);
+        producer.observe(br#"{"brokers":{"kafka:9092/bootstrap":{"state":"DOWN","source":"configured"}}}"#);
         assert!(lacks(&producer)[0], "it has no broker");
         assert_eq!(metrics.disconnected.get(), 1);
         drop(producer);
