@@ -3,15 +3,20 @@
 mod support;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::DefaultProducerContext;
-use sosohappy_bus::{BusError, Start};
+use sosohappy_bus::{Bus, BusError, Start};
 use sosohappy_events::Topic;
 use support::{Bench, counted, record, soon, value};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
 
 const BROKER: i32 = 1;
 
@@ -178,26 +183,8 @@ async fn a_client_that_does_not_get_back_into_its_group_is_replaced() {
     let bench = Bench::new(format!("kafka:{first}"), String::new());
     let bus = bench.open().await;
 
-    let (sender, mut came) = tokio::sync::mpsc::unbounded_channel();
-    let consuming = tokio::spawn({
-        let bus = bus.clone();
-        async move {
-            loop {
-                // As the loop of a consumer does.
-                let Ok(mut member) = bus.join("group", &[Topic::Notice]).await else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                while let Ok(record) = member.next().await {
-                    sender.send(value(&record)).unwrap();
-                    if member.done(&record).await.is_err() {
-                        break;
-                    }
-                }
-                member.leave().await;
-            }
-        }
-    });
+    let (sender, mut came) = mpsc::unbounded_channel();
+    let consuming = tokio::spawn(consume(bus.clone(), sender));
     let replaced = || counted(&bench.context, "events_kafka_clients_replaced_total", &[]);
     soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
     assert_eq!(soon(came.recv()).await.as_deref(), Some("1"));
@@ -245,4 +232,181 @@ async fn bus_health(bench: &Bench) -> Result<(), String> {
     let report = bench.context.health.report().await;
     let (_, checked) = report.0.iter().find(|(name, _)| *name == "events").unwrap();
     checked.clone().map(drop)
+}
+
+/// Consumes `notice` in a group, as the loop of a consumer does, and sends the values.
+async fn consume(bus: Arc<dyn Bus>, sender: mpsc::UnboundedSender<String>) {
+    loop {
+        let Ok(mut member) = bus.join("group", &[Topic::Notice]).await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        while let Ok(record) = member.next().await {
+            // Fails when the test is over.
+            let _ = sender.send(value(&record));
+            if member.done(&record).await.is_err() {
+                break;
+            }
+        }
+        member.leave().await;
+    }
+}
+
+/// The key of requests for metadata.
+const METADATA: i16 = 3;
+
+/// Stands in front of a mock broker, and gives its clients its own address in place of that one's. While it is fenced it answers as a broker that
+/// has just started: its metadata name topics and no brokers.
+#[derive(Debug, Clone)]
+struct Front {
+    port: u16,
+    behind: u16,
+    is_fenced: Arc<AtomicBool>,
+    /// Closes all connections.
+    resets: Arc<Notify>,
+}
+
+impl Front {
+    async fn start(cluster: &MockCluster<'_, DefaultProducerContext>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = cluster.bootstrap_servers();
+        let front = Self {
+            port: listener.local_addr().unwrap().port(),
+            behind: address.rsplit_once(':').unwrap().1.parse().unwrap(),
+            is_fenced: Arc::default(),
+            resets: Arc::default(),
+        };
+        let serving = front.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let front = serving.clone();
+                tokio::spawn(async move { front.forward(client).await });
+            }
+        });
+        front
+    }
+
+    async fn forward(&self, client: TcpStream) -> io::Result<()> {
+        let server = TcpStream::connect(("127.0.0.1", self.behind)).await?;
+        for stream in [&client, &server] {
+            stream.set_nodelay(true)?;
+        }
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let (sender, asked) = mpsc::unbounded_channel();
+        tokio::select! {
+            ended = pass_requests(from_client, to_server, sender) => ended,
+            ended = self.pass_answers(from_server, to_client, asked) => ended,
+            () = self.resets.notified() => Ok(()),
+        }
+    }
+
+    /// A broker answers the requests of a connection in their order.
+    async fn pass_answers(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        mut asked: mpsc::UnboundedReceiver<i16>,
+    ) -> io::Result<()> {
+        loop {
+            let answer = read_frame(&mut from).await?;
+            let Some(key) = asked.recv().await else { return Ok(()) };
+            write_frame(&mut to, &self.changed(key, answer)).await?;
+        }
+    }
+
+    fn changed(&self, key: i16, mut answer: Vec<u8>) -> Vec<u8> {
+        const HOST: &[u8] = b"127.0.0.1";
+        let behind = [HOST, &u32::from(self.behind).to_be_bytes()].concat();
+        let Some(host) = answer.windows(behind.len()).position(|window| window == behind) else {
+            return answer;
+        };
+        let port = host + HOST.len();
+        if key == METADATA && self.is_fenced.load(Ordering::SeqCst) {
+            // From version 9 on: the number of brokers and one, and of each its id, the length of its host and one, host, port, rack (none) and
+            // tags (none).
+            let (number, broker) = (host - 6, host - 5..port + 6);
+            assert_eq!((answer[number], &answer[port + 4..port + 6]), (2, &[0, 0][..]));
+            answer[number] = 1;
+            answer.drain(broker);
+        } else {
+            answer[port..port + 4].copy_from_slice(&u32::from(self.port).to_be_bytes());
+        }
+        answer
+    }
+}
+
+async fn pass_requests(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    asked: mpsc::UnboundedSender<i16>,
+) -> io::Result<()> {
+    loop {
+        let request = read_frame(&mut from).await?;
+        // Fails when the answers have ended.
+        let _ = asked.send(i16::from_be_bytes([request[0], request[1]]));
+        write_frame(&mut to, &request).await?;
+    }
+}
+
+/// Requests and answers are lengths of four bytes and so many bytes.
+async fn read_frame(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
+    let length = from.read_u32().await?;
+    let mut frame = vec![0; usize::try_from(length).unwrap()];
+    from.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn write_frame(to: &mut OwnedWriteHalf, frame: &[u8]) -> io::Result<()> {
+    to.write_u32(u32::try_from(frame.len()).unwrap()).await?;
+    to.write_all(frame).await
+}
+
+/// librdkafka forgets all brokers then, and may not begin again (its issue 5301).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_recover_from_a_broker_that_names_no_brokers() {
+    const ROUNDS: u32 = 4;
+    let _alone = ALONE.lock().await;
+    let (cluster, _) = mock_broker(&["notice", "notice.dlt"]);
+    let front = Front::start(&cluster).await;
+    let bench = Bench::new(format!("kafka:127.0.0.1:{}", front.port), String::new());
+    let bus = bench.open().await;
+    let (sender, mut consumed) = mpsc::unbounded_channel();
+    let consuming = tokio::spawn(consume(bus.clone(), sender));
+    let (sender, mut was_read) = mpsc::unbounded_channel();
+    let reading = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            // As the loop of a reader does.
+            loop {
+                let Ok(mut reader) = bus.read(&[Topic::Notice], Start::Earliest).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                while let Ok(record) = reader.next().await {
+                    let _ = sender.send(value(&record));
+                }
+            }
+        }
+    });
+    for round in 0..=ROUNDS {
+        let sent = round.to_string();
+        // A producer that is replaced gives its records back.
+        soon(async {
+            while bus.publish(&[record(Topic::Notice, "key", &sent)]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+        for came in [&mut consumed, &mut was_read] {
+            // Earlier records may come again.
+            soon(async { while came.recv().await.as_ref() != Some(&sent) {} }).await;
+        }
+        front.is_fenced.store(true, Ordering::SeqCst);
+        front.resets.notify_waiters();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        front.is_fenced.store(false, Ordering::SeqCst);
+    }
+    reading.abort();
+    consuming.abort();
 }
