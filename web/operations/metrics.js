@@ -65,6 +65,7 @@ export function requests(before, now, seconds) {
 export const ALERTS = [
   ['OutboxOld', 'outbox_oldest_seconds', {}, 30, '2m'],
   ['ConsumerLag', 'events_consumer_lag_records', {}, 1000, '10m'],
+  ['ConsumersOutOfGroup', 'events_consumer_groups_missing', {}, 0, '2m'],
   ['ClockSkewed', 'database_clock_difference_seconds', {}, 5, '2m'],
   ['ResignationUnfinished', 'auth_resignation_oldest_seconds', {}, 3600, '10m'],
   ['ReportsLate', 'auth_reports_late', {}, 0, '10m'],

@@ -18,11 +18,12 @@ mod security;
 mod topics;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::ExponentialBuilder;
+use prometheus::IntGauge;
 use rdkafka::producer::Producer as _;
 use serde_json::Map;
 use sosohappy_common::Context;
@@ -32,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use compare::{Comparison, Difference, State, compare};
 
+use crate::metrics::Consuming;
 use crate::names::{Channel, Names, WireRecord};
 use crate::{Bus, BusError, Member, Reader, Start};
 use producer::Delivery;
@@ -40,9 +42,12 @@ use sosohappy_events::{Outgoing, Topic};
 /// How long a question to the broker (metadata, offsets) may take.
 const ASK: Duration = Duration::from_secs(5);
 
+/// How often the groups are counted that this process is out of.
+const COUNT_GROUPS: Duration = Duration::from_secs(5);
+
 pub(super) struct Kafka {
     inner: Arc<Inner>,
-    _recovery: [AbortOnDropHandle<()>; 2],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 struct Inner {
@@ -99,15 +104,16 @@ impl Kafka {
             broadcasts: broadcast::Broadcasts::default(),
             groups: group::Groups::default(),
         };
-        let recovery = [&inner.producer, &inner.report_producer].map(|publisher| {
-            let recovering = producer::Publisher::recover(Arc::downgrade(publisher));
-            AbortOnDropHandle::new(tokio::spawn(recovering))
-        });
         let inner = Arc::new(inner);
         inner.register_health(context);
+        let recover = |publisher: &Arc<producer::Publisher>| producer::Publisher::recover(Arc::downgrade(publisher));
+        let recovering = [&inner.producer, &inner.report_producer].map(|publisher| tokio::spawn(recover(publisher)));
+        let missing = Consuming::of(context).missing_groups;
+        let counting = tokio::spawn(Inner::count_missing(Arc::downgrade(&inner), missing));
+        let tasks = recovering.into_iter().chain([counting]);
         Ok(Self {
+            _tasks: tasks.map(AbortOnDropHandle::new).collect(),
             inner,
-            _recovery: recovery,
         })
     }
 
@@ -134,6 +140,14 @@ impl Inner {
                 Err(missing.iter().map(out).collect::<Vec<_>>().join(", "))
             }
         });
+    }
+
+    /// Keeps the gauge of the groups that this process has been out of for too long.
+    async fn count_missing(this: Weak<Self>, gauge: IntGauge) {
+        while let Some(missing) = this.upgrade().map(|inner| inner.groups.missing()) {
+            gauge.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+            tokio::time::sleep(COUNT_GROUPS).await;
+        }
     }
 
     /// Publishes records whose topics exist.

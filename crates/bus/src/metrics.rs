@@ -26,6 +26,8 @@ pub(crate) struct Consuming {
     /// Dead letters that the bus took in no form.
     pub lost: IntCounterVec,
     pub lag: IntGaugeVec,
+    /// Groups that this replica has been out of for too long.
+    pub missing_groups: IntGauge,
     /// Topics that the service consumes in a group.
     pub groups: Arc<Mutex<BTreeSet<Topic>>>,
     /// Topics that this replica reads in full.
@@ -86,6 +88,10 @@ impl Consuming {
                 "events_dead_letters_lost_total",
                 "Dead letters that the bus refused even when they were cut",
                 &["topic"],
+            )),
+            missing_groups: metrics.register(gauge(
+                "events_consumer_groups_missing",
+                "Consumer groups that this replica has been out of for more than 30 s",
             )),
             lag: metrics.register(IntGaugeVec::new(lag, &["topic"]).expect("static names are valid")),
             groups: Arc::default(),

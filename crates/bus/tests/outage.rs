@@ -210,6 +210,13 @@ async fn a_client_that_does_not_get_back_into_its_group_is_replaced() {
     })
     .await;
     assert!(reason.starts_with("out of group group for "), "{reason}");
+    let missing = || counted(&bench.context, "events_consumer_groups_missing", &[]);
+    soon(async {
+        while missing() < 1.0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
 
     cluster.broker_round_trip_time(COORDINATOR, Duration::ZERO).unwrap();
     soon(bus.publish(&[record(Topic::Notice, "key", "2")])).await.unwrap();
@@ -219,7 +226,7 @@ async fn a_client_that_does_not_get_back_into_its_group_is_replaced() {
     })
     .await;
     soon(async {
-        while bus_health(&bench).await.is_err() {
+        while bus_health(&bench).await.is_err() || missing() > 0.0 {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     })

@@ -37,7 +37,7 @@ const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
 /// A client in a group. A task of its own serves its events, however slow its members are: the broker never expires it, so that no
 /// other member is assigned its partitions before they are revoked here (librdkafka's pull request 5604: wrong commits otherwise).
 ///
-/// Locks: [`Groups`] before `reserved`; neither is held across an await.
+/// Locks: the clients of [`Groups`] before their memberships and before `reserved`; none is held across an await.
 struct Group {
     name: String,
     consumer: Arc<Consumer>,
