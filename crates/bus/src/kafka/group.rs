@@ -31,6 +31,9 @@ const LOOK_FOR_REVOKED: Duration = Duration::from_millis(100);
 /// Limit for the revocation of all partitions, and again for the end of the client.
 const END: Duration = Duration::from_secs(5);
 
+/// The same for a client that is replaced because it is stuck: its members wait for it before they rejoin, and it cannot commit.
+const END_OF_STUCK: Duration = Duration::from_secs(1);
+
 /// How long this process may be out of a group until health says so: rebalances and restarts of a broker take less.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
 
@@ -218,14 +221,14 @@ impl Server {
         let mut is_revoking = false;
         // Without topics a client is in no group.
         let mut recovery: BoxFuture<'static, Stuck> = Box::pin(std::future::pending());
-        let mut is_silent = false;
+        let (mut is_silent, mut limit) = (false, END);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 reason = &mut recovery => {
                     tracing::warn!(%reason, group = self.name, "Kafka client does not recover; replacing it");
                     self.settings.count_replaced();
-                    is_silent = reason == Stuck::Silent;
+                    (is_silent, limit) = (reason == Stuck::Silent, END_OF_STUCK);
                     self.fail();
                     break;
                 }
@@ -262,7 +265,7 @@ impl Server {
             }
         }
         // A client that hangs would not return from its calls.
-        if !is_silent && tokio::time::timeout(END, self.give_up()).await.is_err() {
+        if !is_silent && tokio::time::timeout(limit, self.give_up()).await.is_err() {
             tracing::warn!(
                 group = self.name,
                 "partitions not revoked in time; ending Kafka consumer"
@@ -273,7 +276,7 @@ impl Server {
             queue::discard(&self.consumer, &topic, reservation.partitions);
         }
         let ended = queue::end(self.consumer);
-        if tokio::time::timeout(END, ended).await.is_err() {
+        if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!(group = self.name, "Kafka consumer does not end");
         }
     }
