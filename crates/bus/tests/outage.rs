@@ -249,7 +249,7 @@ async fn consume(bus: Arc<dyn Bus>, sender: mpsc::UnboundedSender<String>) {
             continue;
         };
         while let Ok(record) = member.next().await {
-            // Fails when the test is over.
+            // Fails when the test has ended.
             let _ = sender.send(value(&record));
             if member.done(&record).await.is_err() {
                 break;

@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    /// The process that crashes. A test like any other, which does something only when it is told where.
+    /// The process that crashes. A test like any other, which does something only when its environment names the file.
     #[test]
     fn child() {
         if FILE.is_none() {

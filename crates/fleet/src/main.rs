@@ -127,7 +127,7 @@ struct SystemNotice {
     /// Shown above the text
     #[arg(long, value_name = "TEXT")]
     title: String,
-    /// What the person is told
+    /// What the notice says
     #[arg(long, value_name = "TEXT")]
     text: String,
     /// The URL of auth

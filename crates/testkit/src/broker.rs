@@ -23,7 +23,7 @@ impl Broker {
         broker
     }
 
-    /// Kills it, as a crash does: nothing is flushed, no client is told.
+    /// Kills it, as a crash does: nothing is flushed, no client is notified.
     ///
     /// # Panics
     /// If it does not run.

@@ -13,7 +13,7 @@ use sosohappy_common::settings::Live;
 use sosohappy_common::{Context, WakeHandle};
 use sosohappy_media::{ImageId, Images};
 use sosohappy_store::StoreError;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 
 use crate::copies::{self, Renewed};
 use crate::domain::Day;
@@ -89,11 +89,11 @@ pub fn spawn(
         fold(store_to_fold.clone(), clock_to_fold.clone())
     });
 
-    let (store_to_view, clock_to_view, draining) = (store.clone(), context.clock.clone(), context.lifecycle.draining());
+    let (store_to_view, clock_to_view) = (store.clone(), context.clock.clone());
+    let mut rounds = context.lifecycle.rounds(BUILD_EVERY);
     context.lifecycle.spawn("post-view-build", async move {
-        let mut tick = interval(BUILD_EVERY);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
-            let built = draining.run_until_cancelled(store_to_view.build_view(clock_to_view.now()));
+        while rounds.next().await {
+            let built = rounds.interruptible(store_to_view.build_view(clock_to_view.now()));
             match built.await {
                 None => break,
                 Some(Err(error)) => failed("failed to build the post view; retrying", &error),
@@ -165,10 +165,9 @@ fn spawn_periodic<F>(context: &Context, name: &'static str, every: Duration, wor
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let draining = context.lifecycle.draining();
+    let mut rounds = context.lifecycle.rounds(every);
     context.lifecycle.spawn(name, async move {
-        let mut tick = interval(every);
-        while draining.run_until_cancelled(tick.tick()).await.is_some() {
+        while rounds.next().await {
             work().await;
         }
         Ok(())

@@ -126,7 +126,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The request's own body cannot be read: its sender is told the problem.
+    /// The request's own body cannot be read: its sender is answered with the problem.
     #[error("the request's body cannot be read")]
     Body(Problem),
     /// The side cannot be reached, or does not answer in HTTP.

@@ -113,7 +113,7 @@ async fn a_connection_that_is_killed_is_unavailable() {
     .await;
 }
 
-/// Forwards connections to a server. When it is told that the server has gone, those that are open stay so, and nothing passes through them.
+/// Forwards connections to a server. After a notification that the server has gone, those that are open stay so, and nothing passes through them.
 async fn forward(listener: TcpListener, server: String, gone: Arc<Notify>) {
     while let Ok((mut client, _)) = listener.accept().await {
         let mut server = TcpStream::connect(&server).await.unwrap();

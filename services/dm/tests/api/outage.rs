@@ -10,7 +10,7 @@ use sosohappy_testkit::{Bed, Broker, EngineSet, Person, Socket};
 use super::stream::{open, seq, typed};
 use super::{Dm, two};
 
-/// Turns before the broker is killed, while it is away and after it has come back, beside those in between.
+/// Turns before the broker is killed, while it is unavailable and after it has come back, beside those in between.
 const TURNS: usize = 10;
 /// Between two turns: the conversation has some hundred messages, however long the broker takes.
 const PACE: Duration = Duration::from_millis(50);

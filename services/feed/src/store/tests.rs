@@ -26,7 +26,7 @@ on_both_engines!(
     pictures_of_what_went_are_garbage_once,
     pictures_of_a_suspended_author_are_renewed_by_one_replica,
     pictures_are_renewed_of_the_post_that_was_hidden,
-    the_latest_state_is_counted_once_and_goes_with_the_account,
+    the_latest_state_is_counted_once_and_erased_with_the_account,
     categories_are_folded_once,
     recommendations_of_a_day_are_those_shown_first,
     many_recommendations_are_deleted_in_steps,
@@ -205,7 +205,7 @@ async fn pictures_of_a_suspended_author_are_renewed_by_one_replica(bed: Bed) {
     assert_eq!(one.renewals().await.unwrap(), []);
 }
 
-async fn the_latest_state_is_counted_once_and_goes_with_the_account(bed: Bed) {
+async fn the_latest_state_is_counted_once_and_erased_with_the_account(bed: Bed) {
     let store = store(&bed).await;
     let kim = writer("kim", 0).account;
     let uncounted = async || {

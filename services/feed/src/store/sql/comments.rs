@@ -8,7 +8,7 @@ use sosohappy_events::types::{NoticeRaised, PostChange, PostChanged};
 use sosohappy_store::{StoreError, retrying};
 use sqlx::Row as _;
 
-use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public, reviews};
+use super::{BATCH, Query, Row, SqlStore, account, engine, instant, last_id, likes, post_events, public};
 use crate::domain::{Comment, Cursor, Day, PageFrom, Writer};
 use crate::store::{CommentError, CommentNotice, Comments, NewComment, WriteError};
 
@@ -45,7 +45,7 @@ impl Comments for SqlStore {
             .map_err(StoreError::from)?;
             let id = last_id(&inserted);
             if comment.is_held {
-                reviews::hold_comment(&mut tx, id, now).await?;
+                hold(&mut tx, id, now).await?;
             }
             let state = PostChanged {
                 change: PostChange::Commented,
@@ -209,6 +209,17 @@ impl SqlStore {
         let withdrawal = NoticeRaised::withdrawn(author, notice);
         engine::enqueue(tx, &Envelope::new(withdrawal, &self.context).to_outgoing(), now).await
     }
+}
+
+/// Holds a comment that was just written.
+async fn hold(tx: &mut engine::Tx, comment: i64, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO comment_review (comment_id, held, waiting_since) VALUES (?, ?, ?)")
+        .bind(comment)
+        .bind(true)
+        .bind(now.as_millisecond())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Writes the number of comments that others see into these posts, counted anew as likes are.

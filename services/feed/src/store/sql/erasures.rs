@@ -45,7 +45,7 @@ impl Erasures for SqlStore {
         while retrying(async || self.erase_bookmarks(&BOOKMARKS_RECEIVED, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(OWN_COMMENTS, account, until, now).await).await? {}
         while retrying(async || self.erase_comments(COMMENTS_RECEIVED, account, until, now).await).await? {}
-        // Whoever is back since then is not suspended any more.
+        // An account that has come back since then is not suspended any more.
         self.recount_all(account, now).await?;
         crash_point("feed.content-erased");
         retrying(async || {

@@ -260,14 +260,3 @@ pub(super) async fn hold_post(
     }
     Ok(())
 }
-
-/// Holds a comment that was just written.
-pub(super) async fn hold_comment(tx: &mut engine::Tx, comment: i64, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO comment_review (comment_id, held, waiting_since) VALUES (?, ?, ?)")
-        .bind(comment)
-        .bind(true)
-        .bind(now.as_millisecond())
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
