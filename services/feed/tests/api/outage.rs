@@ -23,7 +23,7 @@ fn counts(view: &Value) -> Value {
     json!([view["likeCount"], view["bookmarkCount"], view["commentCount"]])
 }
 
-/// Of each author the changes of the posts and the notices of likes, each with its id once, until the last ones of both authors.
+/// Of each author the changes of the posts and the notices of likes, each with its id once, until the last change and a notice of each author.
 async fn published(bed: &Bed, authors: [&Person; 2], last: PostChange) -> (Vec<Vec<PostChange>>, usize) {
     let mut reader = bed
         .bus
@@ -32,9 +32,11 @@ async fn published(bed: &Bed, authors: [&Person; 2], last: PostChange) -> (Vec<V
         .unwrap();
     let mut seen: HashSet<(Option<Vec<u8>>, EventId)> = HashSet::new();
     let (mut changes, mut notices) = (vec![Vec::new(); authors.len()], 0);
-    while changes
-        .iter()
-        .any(|changes: &Vec<PostChange>| changes.last() != Some(&last))
+    // Records of two topics come in any order.
+    while notices < authors.len()
+        || changes
+            .iter()
+            .any(|changes: &Vec<PostChange>| changes.last() != Some(&last))
     {
         let record = timeout(PATIENCE, reader.next()).await.expect("records come").unwrap();
         let key = record.key.as_deref().map(<[u8]>::to_vec);
