@@ -86,7 +86,9 @@ impl Moderation for SqlStore {
                 .bind(author.as_str())
                 .bind(at.as_millisecond())
                 .execute(&mut *tx)
-                .await?;
+                .await
+                // Another replica was quicker.
+                .map_err(|error| StoreError::from(error).retry_if_taken(&[PRIMARY]))?;
             Ok(tx.commit().await?)
         })
         .await
