@@ -235,7 +235,8 @@ impl Bed {
         let outcome = if let Some(real) = &self.real {
             let connected = sqlx::MySqlConnection::connect(&real.mysql_url(service)).await;
             let mut connection = connected.expect("the database is available");
-            let done = sqlx::query(statement).execute(&mut connection).await;
+            // As text: MySQL prepares no CREATE TRIGGER.
+            let done = sqlx::raw_sql(statement).execute(&mut connection).await;
             done.map(|done| done.rows_affected())
         } else {
             let url = format!("sqlite:{}/{service}.db", self.folder.path().display());
