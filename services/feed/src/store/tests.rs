@@ -494,6 +494,51 @@ async fn an_erasure_waits_for_a_like_that_is_not_committed() {
     assert!(likers.is_empty(), "{likers:?}");
 }
 
+/// It has found its writer not suspended, and no recount has found it. `SQLite` has one writer at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_of_an_account_that_is_suspended_meanwhile_is_not_counted() {
+    if !EngineSet::real_is_there() {
+        return;
+    }
+    let bed = Bed::new(EngineSet::Real).await;
+    let store = store(&bed).await;
+    let (kim, lee) = (writer("kim", 0), writer("lee", 0));
+    store.save(&post(&lee, DATE, &["sea"], &[]), at(0)).await.unwrap();
+    let pool = sqlx::MySqlPool::connect(&bed.mysql_url("feed")).await.unwrap();
+    let id: i64 = sqlx::query_scalar("SELECT id FROM post")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    let mut same = pool.begin().await.unwrap();
+    // The check would lock the post.
+    sqlx::query("SET SESSION foreign_key_checks = 0")
+        .execute(&mut *same)
+        .await
+        .unwrap();
+    sqlx::query("INSERT INTO post_like (post_id, account, liked_at, made_at) VALUES (?, ?, 0, 0)")
+        .bind(id)
+        .bind(kim.account.as_str())
+        .execute(&mut *same)
+        .await
+        .unwrap();
+    let day = PostDate::try_from(DATE).unwrap().day();
+    let like = store.toggle(&kim, marked(&lee.account, day), &|_, _| None, at(1));
+    let suspension = async {
+        let waiting = "SELECT COUNT(*) FROM information_schema.processlist \
+            WHERE db = DATABASE() AND info LIKE 'INSERT INTO post_like%' AND id <> CONNECTION_ID()";
+        eventually("the like waits for the same row", async || {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&pool).await.unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        store.set_suspended(&kim.account, true, at(1)).await.unwrap();
+        same.rollback().await.unwrap();
+    };
+    let (liked, ()) = join(like, suspension).await;
+    assert_eq!(liked.unwrap(), Some(true));
+    assert_eq!(bed.sql("feed", "DELETE FROM post WHERE likes = 0").await, 1);
+}
+
 async fn a_later_token_writes_and_keeps(bed: Bed) {
     let store = store(&bed).await;
     let (before, after) = (writer("kim", 0), writer("kim", 20));

@@ -46,7 +46,7 @@ impl Bookmarks for SqlStore {
                 ..post.state
             };
             let notice = notice(is_set, post.date);
-            self.publish_counted(&mut tx, state, Some(saver), Some(notice), now)
+            self.publish_counted(&mut tx, state, post.weight, Some(saver), Some(notice), now)
                 .await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Some(is_set))

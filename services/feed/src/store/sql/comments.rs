@@ -56,7 +56,8 @@ impl Comments for SqlStore {
             };
             // The author hears of a held one when it is released.
             let notice = notice(id, post.date).filter(|_| !comment.is_held);
-            self.publish_counted(&mut tx, state, Some(writer), notice, now).await?;
+            self.publish_counted(&mut tx, state, post.weight, Some(writer), notice, now)
+                .await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(id)
         })

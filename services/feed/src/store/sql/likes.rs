@@ -48,6 +48,7 @@ impl Likes for SqlStore {
             self.publish_counted(
                 &mut tx,
                 state,
+                post.weight,
                 is_given.then_some(liker),
                 notice(post.date, is_given),
                 now,

@@ -83,12 +83,14 @@ impl SqlStore {
     }
 
     /// Stores the counts of a post that the caller has locked with its next revision, and writes an event of this state and a notice, if there is
-    /// one, in one statement: people wait for each. Refuses a writer whose token is from before the last resignation of the account, and is
-    /// called after what was written with the token.
+    /// one, in one statement: people wait for each. Called after the mark or comment of the actor, which `weight` was added for. Refuses a writer
+    /// whose token is from before the last resignation of the account, and is to be retried where the actor was suspended or restored since the
+    /// weight was read: a recount then may not have seen what was written.
     pub(super) async fn publish_counted(
         &self,
         tx: &mut engine::Tx,
         state: PostChanged,
+        weight: i64,
         writer: Option<&Writer>,
         notice: Option<Outgoing>,
         now: Timestamp,
@@ -98,12 +100,19 @@ impl SqlStore {
         query.push_bind(revision).push(", likes = ").push_bind(state.likes);
         query.push(", comments = ").push_bind(state.comments);
         query.push(" WHERE id = ").push_bind(state.post);
+        if let Some(actor) = &state.actor {
+            query.push(" AND (SELECT COUNT(*) FROM account_state a WHERE a.suspended = 1 AND a.account = ");
+            query.push_bind(actor.as_str()).push(") = ").push_bind(1 - weight);
+        }
         if let Some(writer) = writer {
             engine::erased_accounts::push_not_erased(query.push(" AND "), &writer.account, writer.authorized_at);
         }
         let stored = query.build().execute(&mut **tx).await.map_err(StoreError::from)?;
         if stored.rows_affected() == 0 {
-            return Err(WriteError::Resigned);
+            if let Some(writer) = writer {
+                super::still_here(tx, writer).await?;
+            }
+            return Err(StoreError::Retry(anyhow::anyhow!("the actor was suspended or restored meanwhile")).into());
         }
         let event = PostChanged { revision, ..state };
         let mut records: Vec<Outgoing> = notice.into_iter().collect();
