@@ -957,8 +957,8 @@ mod tests {
                 assert_eq!(page.unwrap().until, Some(number));
                 assert_eq!(spent, expected);
             }
-            let settle = store.settle(&ConversationId::between(&kim, &lee));
-            let (spent, outcome) = commands.cost_of("settle", settle).await;
+            let conversation = ConversationId::between(&kim, &lee);
+            let (spent, outcome) = commands.cost_of("settle", store.settle(&conversation)).await;
             outcome.unwrap();
             assert_eq!(spent, settled);
         }
