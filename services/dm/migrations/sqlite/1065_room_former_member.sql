@@ -3,6 +3,7 @@
 CREATE TABLE room_former_member (
     room TEXT NOT NULL,
     account TEXT NOT NULL,
+    joined_at INTEGER NOT NULL,
     joined_after INTEGER NOT NULL,
     left_after INTEGER NOT NULL,
     left_at INTEGER NOT NULL,

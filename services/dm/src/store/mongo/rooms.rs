@@ -31,7 +31,7 @@ use crate::store::{
 /// ([`SWEPT_AT`]), so that the messages of one whose deletion was interrupted are found.
 const ROOMS: &str = "room";
 /// Who has left a room, the last time, by which a report is known that arrives later: `_id` (room, a colon, `person`), `person` (SHA-256 of the
-/// account), `joinedAfter`, `leftAfter` (the number of the newest message then), `leftAt`.
+/// account), `joinedAt`, `joinedAfter`, `leftAfter` (the number of the newest message then), `leftAt`.
 const FORMER_MEMBERS: &str = "room_former_member";
 /// The greatest number that a message of the room was given.
 const LAST_NUMBER: &str = "lastNumber";
@@ -88,6 +88,7 @@ impl MongoStore {
         let person = member.account.fingerprint();
         let left = doc! { "$set": {
             "person": &person,
+            "joinedAt": member.joined_at.as_millisecond(),
             "joinedAfter": member.joined_after,
             "leftAfter": last,
             "leftAt": at.as_millisecond(),
@@ -333,7 +334,7 @@ impl MongoStore {
         self.delete_messages(ROOM_MESSAGES, wanted).await
     }
 
-    /// Takes a person out of the rooms that it joined up to a resignation, also as their creator.
+    /// Takes a person out of the rooms that it joined up to a resignation, also as their creator, and also if it has left them since.
     async fn leave_rooms(&self, person: &str, until: Timestamp) -> Result<(), StoreError> {
         let rooms = self.collection(ROOMS);
         let theirs: Vec<Document> = rooms
@@ -356,7 +357,7 @@ impl MongoStore {
             rooms.update_one(member, leave).await?;
             self.delete_if_empty(id).await?;
         }
-        let former = doc! { "person": person, "leftAt": { "$lte": until.as_millisecond() } };
+        let former = doc! { "person": person, "joinedAt": { "$lte": until.as_millisecond() } };
         self.collection(FORMER_MEMBERS).delete_many(former).await?;
         Ok(())
     }

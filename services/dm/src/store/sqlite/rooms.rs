@@ -100,10 +100,10 @@ impl Rooms for SqliteStore {
                 .fetch_optional(&mut *tx)
                 .await?;
             sqlx::query(
-                "INSERT INTO room_former_member (room, account, joined_after, left_after, left_at) \
-                 SELECT room, account, joined_after, ?, ? FROM room_member WHERE room = ? AND account = ? \
-                 ON CONFLICT (room, account) DO UPDATE SET joined_after = excluded.joined_after, \
-                 left_after = excluded.left_after, left_at = excluded.left_at",
+                "INSERT INTO room_former_member (room, account, joined_at, joined_after, left_after, left_at) \
+                 SELECT room, account, joined_at, joined_after, ?, ? FROM room_member WHERE room = ? AND account = ? \
+                 ON CONFLICT (room, account) DO UPDATE SET joined_at = excluded.joined_at, \
+                 joined_after = excluded.joined_after, left_after = excluded.left_after, left_at = excluded.left_at",
             )
             .bind(last.unwrap_or_default())
             .bind(at.as_millisecond())
@@ -498,7 +498,8 @@ impl SqliteStore {
     }
 }
 
-/// Takes an account out of the rooms that it joined up to that moment, and deletes it from those that it created and is not in, or has left.
+/// Takes an account out of the rooms that it joined up to that moment, also if it has left them since, and deletes it from those that it created
+/// and is not in.
 async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result<(), StoreError> {
     let left: Vec<String> =
         sqlx::query_scalar("DELETE FROM room_member WHERE account = ? AND joined_at <= ? RETURNING room")
@@ -507,7 +508,7 @@ async fn leave_rooms(tx: &mut Tx, account: &Account, up_to: Timestamp) -> Result
             .fetch_all(&mut **tx)
             .await?;
     clear_creator(tx, account).await?;
-    sqlx::query("DELETE FROM room_former_member WHERE account = ? AND left_at <= ?")
+    sqlx::query("DELETE FROM room_former_member WHERE account = ? AND joined_at <= ?")
         .bind(account.as_str())
         .bind(up_to.as_millisecond())
         .execute(&mut **tx)

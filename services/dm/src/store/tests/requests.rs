@@ -822,15 +822,18 @@ async fn a_report_of_a_member_who_has_left_counts_for_what_it_saw(bed: Bed) {
     };
     assert_eq!(members, [account("kim")]);
 
-    // The last time counts, up to a resignation and for some days.
+    // The last time counts, for some days and until a resignation is known, also if the member has left after it.
     assert_eq!(join(&kept, &room.id, "park", 14).await.unwrap(), JoinOutcome::Joined);
-    leave("park", 15).await;
+    let last = say("last").await;
+    leave("park", 25).await;
     assert!(!report(7, &after, "park").await);
-    kept.erase("park", 20, EventId::new(&kept.context)).await;
     let former = async |message: &MessageId| match kept.store.reportable(message).await.unwrap() {
         Some(Reportable::InRoom { former, .. }) => former,
         other => panic!("{other:?}"),
     };
+    assert_eq!(former(&last).await, [account("park").fingerprint()]);
+    kept.erase("park", 20, EventId::new(&kept.context)).await;
+    assert!(former(&last).await.is_empty());
     assert_eq!(former(&before).await, [account("lee").fingerprint()]);
     kept.store.sweep(at(10), at(0)).await.unwrap();
     assert!(report(8, &before, "lee").await);
