@@ -12,8 +12,8 @@ use sosohappy_store::mongo::OUTBOX;
 
 use super::MongoStore;
 use super::fields::{
-    CLIENT_KEY, EDITED_AT, MESSAGE_ID, MESSAGES, NEWEST_OF, PLACE, POSITION, REACTIONS, REPEAT_KEY, RETRACTED_AT,
-    REVISION, UNNUMBERED, UNREAD,
+    CLIENT_KEY, EDITED_AT, HIDDEN_AT, MESSAGE_ID, MESSAGES, MODERATED_AT, NEWEST_OF, PLACE, POSITION, REACTIONS,
+    REPEAT_KEY, RETRACTED_AT, REVISION, UNNUMBERED, UNREAD,
 };
 use crate::domain::MessageId;
 
@@ -26,7 +26,7 @@ const BATCH: i64 = 100;
 pub(super) const MOVED: &str = "moved";
 
 /// Fields that are set in a message after it was written.
-const ADDED_LATER: [&str; 11] = [
+const ADDED_LATER: [&str; 13] = [
     OUTBOX,
     POSITION,
     NEWEST_OF,
@@ -36,6 +36,8 @@ const ADDED_LATER: [&str; 11] = [
     EDITED_AT,
     RETRACTED_AT,
     REACTIONS,
+    HIDDEN_AT,
+    MODERATED_AT,
     "pushDueAt",
     "deliveredAt",
 ];
@@ -200,12 +202,14 @@ mod tests {
         let name = |name: &str| doc! { MESSAGE_ID: name };
 
         // Each was changed after the batch was read.
-        let mut delivered = read("delivered");
-        delivered.insert("deliveredAt", 7_i64);
-        messages.insert_one(&delivered).await.unwrap();
-        store.rewrite_id(read("delivered")).await.unwrap();
-        let copy = messages.find_one(name("delivered")).await.unwrap().unwrap();
-        assert_eq!(copy.get_i64("deliveredAt").unwrap(), 7);
+        for field in ["deliveredAt", HIDDEN_AT, MODERATED_AT] {
+            let mut changed = read(field);
+            changed.insert(field, 7_i64);
+            messages.insert_one(&changed).await.unwrap();
+            store.rewrite_id(read(field)).await.unwrap();
+            let copy = messages.find_one(name(field)).await.unwrap().unwrap();
+            assert_eq!(copy.get_i64(field).ok(), Some(7), "{field}");
+        }
 
         let mut waiting = read("waiting");
         waiting.insert("pushDueAt", 7_i64);
@@ -216,7 +220,7 @@ mod tests {
         assert_eq!(original, Some(waiting));
 
         store.rewrite_id(read("erased")).await.unwrap();
-        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 2);
+        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 4);
 
         // The process is killed between the deletion of the original and the end of the copy.
         let copy = doc! {
@@ -237,6 +241,6 @@ mod tests {
         while store.rewrite_some_ids("holder").await.unwrap() {}
         let texts = doc! { "_id": { "$type": "string" } };
         assert_eq!(messages.count_documents(texts).await.unwrap(), 1);
-        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 252);
+        assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 254);
     }
 }
