@@ -549,7 +549,7 @@ pub async fn send_system_notice(app: &App, account: &Account, notice: &SystemNot
             reason: "",
             note: notice.text(),
         };
-        audit(app, tx.as_mut(), &decision, at).await?;
+        audit::record(app, tx.as_mut(), &decision, at).await?;
         app.commit(tx).await
     })
     .await
