@@ -84,8 +84,9 @@ async fn bench_on(bed: Bed) -> Bench {
     let mut context = bed.context("notice-service");
     context.clock = clock.clone();
     let commands = Commands::default();
-    let opened = store::open_observed(&settings.get().inbox, &context, &commands);
-    let opened = opened.await.unwrap();
+    let opened = store::open_observed(&settings.get().inbox, &context, &commands)
+        .await
+        .unwrap();
     let gateway = Arc::new(Fake::default());
     let worker = Worker {
         settings,
