@@ -556,8 +556,9 @@ async fn operators_send_notices_to_a_person(bed: Bed) {
     send_notice(&notice(&kim.account, " ")).await.expect(400);
     let unknown = send_notice(&notice("nobody@example.com+kakao", "Maintenance")).await;
     assert_eq!(unknown.expect(404).code(), "no-such-person");
-    let by_admin = auth.call(&admin, "sendSystemNotice", &notice(&kim.account, "Maintenance"));
-    assert_eq!(by_admin.await.expect(401).code(), "credential-required");
+    let whole = notice(&kim.account, "Maintenance");
+    let by_admin = auth.call(&admin, "sendSystemNotice", &whole).await;
+    assert_eq!(by_admin.expect(401).code(), "credential-required");
 }
 
 async fn moderators_act_on_members_only(bed: Bed) {
