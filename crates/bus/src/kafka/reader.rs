@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::broadcast::Assigned;
-use super::producer::Producer;
+use super::producer::{Producer, Publisher};
 use super::queue::{Queue, first};
 use super::topics::partitions;
 use super::{ASK, Inner, blocking, client, retries, unavailable};
@@ -86,7 +86,7 @@ impl KafkaReader {
                     .map(|(target, queue)| Partition { follow, queue, target }),
             );
             let watch = tokio::spawn(watch_partitions(
-                inner.producer.current(),
+                inner.producer.clone(),
                 Arc::downgrade(&assigned),
                 follow,
                 known,
@@ -202,7 +202,7 @@ fn position(producer: &Producer, assigned: &Assigned, start: Start) -> Result<Ve
 
 /// Reads partitions that are added later from their beginning.
 async fn watch_partitions(
-    producer: Producer,
+    publisher: Arc<Publisher>,
     assigned: Weak<Assigned>,
     follow: usize,
     mut known: usize,
@@ -211,7 +211,8 @@ async fn watch_partitions(
     loop {
         tokio::time::sleep(LOOK_FOR_PARTITIONS).await;
         let Some(assigned) = assigned.upgrade() else { return };
-        let producer = producer.clone();
+        // The present one: a producer that has failed is replaced.
+        let producer = publisher.current();
         let grown = blocking(move || {
             let numbers = partitions(&producer, assigned.topic())?;
             let mut added = TopicPartitionList::new();
