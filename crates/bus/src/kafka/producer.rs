@@ -143,11 +143,20 @@ impl Publisher {
             let delivery = enqueue(producer, &names.wire(record.channel), record, timestamp).await;
             deliveries.push(delivery.map_err(|error| self.failed(producer, &error))?);
         }
+        // Replaced meanwhile: its records may have been taken back before these were queued, which would wait in it for good.
+        if self.delivery == Delivery::Durable && !self.is_current(producer) {
+            producer.purge(PurgeConfig::default().queue().inflight());
+        }
         for delivery in deliveries {
             let delivered = delivery.await.map_err(unavailable)?;
             delivered.map_err(|(error, _)| self.failed(producer, &error))?;
         }
         Ok(())
+    }
+
+    fn is_current(&self, producer: &Producer) -> bool {
+        let current = self.current.read();
+        std::ptr::eq(current.producer.client().native_ptr(), producer.client().native_ptr())
     }
 
     fn failed(&self, producer: &Producer, error: &KafkaError) -> BusError {
