@@ -27,6 +27,10 @@ pub(crate) struct Consuming {
     pub lost: IntCounterVec,
     pub lag: IntGaugeVec,
     /// Groups that this replica has been out of for too long.
+    #[cfg_attr(
+        not(feature = "kafka"),
+        allow(dead_code, reason = "the journal's members are never out of a group")
+    )]
     pub missing_groups: IntGauge,
     /// Topics that the service consumes in a group.
     pub groups: Arc<Mutex<BTreeSet<Topic>>>,

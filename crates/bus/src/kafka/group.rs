@@ -389,6 +389,10 @@ impl Subscription {
     /// Returns the client if this was its last subscription.
     fn unsubscribe(&mut self) -> Option<Group> {
         let group = self.group.take()?;
+        let has_joined = self
+            .topics
+            .iter()
+            .any(|topic| group.subscribed.borrow().contains(topic));
         // Before the subscription changes: a check of the server in between would find no former member, and be the last one.
         for (topic, reservation) in group.reserved.lock().iter_mut() {
             reservation.has_member &= !self.topics.contains(topic);
@@ -398,8 +402,9 @@ impl Subscription {
             .send_modify(|subscribed| subscribed.retain(|topic| !self.topics.contains(topic)));
         let (membership, is_failed) = (group.membership.clone(), group.failed.is_cancelled());
         let last = Arc::into_inner(group);
-        // Members of a client that has failed rejoin.
+        // A member that could not join tries again, as the members of a client that has failed do.
         if last.is_some()
+            && has_joined
             && !is_failed
             && let Some(inner) = self.inner.upgrade()
         {
