@@ -200,10 +200,11 @@ fn backoff() -> impl Iterator<Item = Duration> + Send {
 /// Waits for the database, at most [`ANSWER`].
 async fn answer<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let answered = tokio::time::timeout(ANSWER, asked).await;
-    answered.unwrap_or_else(|_| {
-        let reason = anyhow::anyhow!("no answer within {} s", ANSWER.as_secs());
-        Err(StoreError::Unavailable(reason))
-    })
+    answered.unwrap_or_else(|_| Err(StoreError::Unavailable(anyhow::anyhow!(no_answer()))))
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", ANSWER.as_secs())
 }
 
 /// Returns the span of publishing a record, below the one that caused it; `None` if the record has no trace.
@@ -484,7 +485,11 @@ impl Relay {
         let mut records = Vec::with_capacity(pending.len());
         for Pending { record, .. } in pending {
             match &self.mapping {
-                Some(mapping) => records.extend(mapping(record.clone()).await?),
+                Some(mapping) => {
+                    // It may ask the database, too.
+                    let mapped = tokio::time::timeout(ANSWER, mapping(record.clone())).await;
+                    records.extend(mapped.unwrap_or_else(|_| Err(BusError::Unavailable(no_answer())))?);
+                }
                 None => records.push(record.clone()),
             }
         }

@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -341,6 +342,27 @@ async fn a_database_that_never_answers_is_asked_again() {
         assert_eq!(outbox.0.lock().hangs, None, "it was not called");
         kill(context).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mapping_that_never_answers_is_asked_again() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    outbox.write(event(0));
+    let context = Context::system("test-service", 0);
+    let first = Arc::new(AtomicBool::new(true));
+    let mapping: RecordMapping = Arc::new(move |record| {
+        let hangs = first.swap(false, SeqCst);
+        Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(vec![record])
+        })
+    });
+    let (to, from) = (Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let _handle = spawn_mapping_relay(&context, to, from, Hints::off(), mapping);
+    emptied(&outbox).await;
+    assert_eq!(bus.values(), ["0"]);
 }
 
 #[tokio::test(start_paused = true)]
