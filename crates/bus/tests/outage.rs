@@ -417,3 +417,29 @@ async fn clients_recover_from_a_broker_that_names_no_brokers() {
     reading.abort();
     consuming.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_was_replaced_ends() {
+    let _alone = ALONE.lock().await;
+    let (cluster, bench) = mock_broker(&["notice", "resign"]);
+    let bus = bench.open().await;
+    // It looks for new partitions with the producer.
+    let _reader = soon(bus.read(&[Topic::Resign], Start::Earliest)).await.unwrap();
+    soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
+    let clients = || counted(&bench.context, "events_kafka_clients", &[]);
+    let before = clients();
+
+    cluster.broker_down(BROKER).unwrap();
+    let batch = [record(Topic::Notice, "key", "2")];
+    // A batch that is dropped is taken back, which ends the use of its producer.
+    let outcome = tokio::time::timeout(Duration::from_secs(1), bus.publish(&batch)).await;
+    assert!(outcome.is_err(), "the batch waits for the broker: {outcome:?}");
+    cluster.broker_up(BROKER).unwrap();
+    soon(async {
+        while clients() > before {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    soon(bus.publish(&[record(Topic::Notice, "key", "3")])).await.unwrap();
+}
