@@ -265,15 +265,17 @@ impl Server {
             }
         }
         // A client that hangs would not return from its calls.
-        if !is_silent && tokio::time::timeout(limit, self.give_up()).await.is_err() {
-            tracing::warn!(
-                group = self.name,
-                "partitions not revoked in time; ending Kafka consumer"
-            );
-        }
-        // Records left in a split-off queue would block the end of the client.
-        for (topic, reservation) in std::mem::take(&mut *self.reserved.lock()) {
-            queue::discard(&self.consumer, &topic, reservation.partitions);
+        if !is_silent {
+            if tokio::time::timeout(limit, self.give_up()).await.is_err() {
+                tracing::warn!(
+                    group = self.name,
+                    "partitions not revoked in time; ending Kafka consumer"
+                );
+            }
+            // Records left in a split-off queue would block the end of the client.
+            for (topic, reservation) in std::mem::take(&mut *self.reserved.lock()) {
+                queue::discard(&self.consumer, &topic, reservation.partitions);
+            }
         }
         let ended = queue::end(self.consumer);
         if tokio::time::timeout(limit, ended).await.is_err() {
