@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use sosohappy_common::settings::Live;
 use sosohappy_fleet::app::Phone;
 use sosohappy_testkit::{Bed, Cluster, EngineSet, FakeSmtp};
+use sqlx::migrate::MigrateDatabase as _;
 use sqlx::{MySqlPool, SqlitePool};
 
 use crate::addresses;
@@ -250,6 +251,7 @@ impl Bare {
             sqlx::query(table).execute(&pool).await?;
             Pool::Sqlite(pool)
         } else {
+            sqlx::MySql::create_database(&url).await?;
             let pool = MySqlPool::connect(&url).await.context("the database is available")?;
             sqlx::query(table).execute(&pool).await?;
             Pool::MySql(pool)
