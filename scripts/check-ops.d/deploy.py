@@ -12,12 +12,13 @@ from pathlib import Path
 
 from common import ROOT, SERVICES, check, finish
 
-# Responds to the queries of the scripts; `$FAILS` is a part of the command that fails.
+# Responds to the queries of the scripts; `$FAILS` is a part of the command that fails, or `the Job`.
 KUBECTL = """#!/bin/bash
 printf '%s\\n' "$*" >>"$TOLD"
 case " $* " in
 *"$FAILS"*) exit 1 ;;
 *' get service feed '*) printf '%s' "$COLOUR" ;;
+*' get job topics '*) if [ "$FAILS" = 'the Job' ]; then printf 'FailureTarget Failed'; else printf 'SuccessCriteriaMet Complete'; fi ;;
 *' get deployment '*annotations*) cat "$REVISIONS/$5" 2>/dev/null || echo 3 ;;
 *' get configmap config-source '*) printf 'kind: ConfigMap\\nmetadata:\\n  name: config-source\\n  resourceVersion: "7"\\n' ;;
 *' apply --filename '*config-source-before*) grep -c resourceVersion "$5" >>"$TOLD" ;;
@@ -61,9 +62,10 @@ def main():
     # Without an operator for Kafka a Job creates the topics.
     status, told, said = deploy("dev")
     engines = max(first(told, f"rollout status statefulset/{engine}") for engine in ("kafka", "mongodb", "mysql"))
-    check(status == 0 and engines < first(told, "delete --ignore-not-found --wait job topics") < first(told, "component=job") < first(told, "job/topics") < first(told, "name=config") < len(told), f"deploy: wrong order: {said}{told}")
-    status, told, _ = deploy("dev", fails="condition=complete")
+    check(status == 0 and engines < first(told, "job topics") < first(told, "component=job") < first(told, "get job topics") < first(told, "name=config") < len(told), f"deploy: wrong order: {said}{told}")
+    status, told, _ = deploy("dev", fails="the Job")
     check(status != 0 and not any("component=service" in line for line in told), "deploy: services are changed although the topics do not exist")
+    check(first(told, "logs --selector job-name=topics") < len(told), "deploy: does not show why the Job has failed")
 
     status, told, said = deploy()
     check(status == 0, f"deploy: {said}")

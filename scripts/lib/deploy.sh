@@ -110,6 +110,23 @@ rendered_has() {
         END { exit !found }' "$WORK/rendered.yaml"
 }
 
+# completed NAME: waits until the Job has completed. Fails as soon as it has failed, with the ends of its pods' logs: `kubectl wait` knows one condition
+# only, and would wait for a completion long after the failure.
+completed() {
+    if [ -n "$DRY" ]; then
+        change wait --for=condition=complete --timeout "$PATIENCE" "job/$1"
+        return
+    fi
+    # shellcheck disable=SC2016 # expanded by the other shell
+    timeout --foreground "$PATIENCE" bash -c '
+        until [[ $(kubectl --namespace "$1" get job "$2" --output "jsonpath={.status.conditions[*].type}") =~ (Complete|Failed)$ ]]; do sleep 1; done
+        [ "${BASH_REMATCH[1]}" = Complete ]' completed "$NAMESPACE" "$1" && return
+    warn "job/$1 has not completed; its pods, and the ends of their logs:"
+    kube get pods --selector "job-name=$1" --output wide >&2 || true
+    kube logs --selector "job-name=$1" --prefix --tail 5 >&2 || true
+    return 1
+}
+
 # Applies engines, settings and policies, then the topics. The services follow.
 prepare_engines() {
     local engine
@@ -127,9 +144,9 @@ prepare_engines() {
         done
     fi
     if rendered_has Job topics; then
-        # A Job is immutable, and a completed one does not run again.
-        change delete --ignore-not-found --wait job topics
+        # A Job is immutable, and a completed one does not run again. Its pods go first: those of the new one would be counted with them.
+        change delete --ignore-not-found --cascade=foreground --timeout "$PATIENCE" job topics
         apply_labelled 'app.kubernetes.io/component=job'
-        change wait --for=condition=complete --timeout "$PATIENCE" job/topics || fail "creating the topics failed: kubectl logs job/topics"
+        completed topics || fail "creating the topics failed"
     fi
 }
