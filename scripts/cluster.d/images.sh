@@ -12,6 +12,9 @@ ENGINES_D=$ROOT/scripts/engines.d
 NETWORK_SOURCE=$CLUSTER_D/network
 NETWORK_HOME=$CACHE/tools/cluster-network-$(cat "$NETWORK_SOURCE"/go.* "$NETWORK_SOURCE"/*/* | cksum | cut -d ' ' -f 1)
 
+METRICS_SOURCE=$CLUSTER_D/metrics
+METRICS_HOME=$CACHE/tools/cluster-metrics-$(cat "$METRICS_SOURCE"/go.* | cksum | cut -d ' ' -f 1)
+
 # As gcr.io/distroless/cc-debian12, on which docker/Dockerfile builds: libc, libgcc, libssl, certificate authorities and time zones. Binaries that
 # were built outside the Dockerfile link zlib dynamically.
 SERVICE_PACKAGES=(ca-certificates libgcc-s1 tzdata zlib1g)
@@ -32,6 +35,19 @@ build_network() {
     [ ! -e "$NETWORK_HOME/.filled" ] || return 0
     with_go
     told "build the cluster's names and policies, once" once "$NETWORK_HOME" fetch_network
+}
+
+fetch_metrics() {
+    (cd "$METRICS_SOURCE" && CGO_ENABLED=0 GOMODCACHE=$METRICS_HOME/modules GOCACHE=$METRICS_HOME/build GOFLAGS=-modcacherw \
+        go build -trimpath -ldflags '-s -w' -o "$METRICS_HOME" sigs.k8s.io/metrics-server/cmd/metrics-server sigs.k8s.io/prometheus-adapter/cmd/adapter) || return
+    rm -rf "$METRICS_HOME/modules" "$METRICS_HOME/build"
+}
+
+# What serves the figures of pods to autoscalers.
+build_metrics() {
+    [ ! -e "$METRICS_HOME/.filled" ] || return 0
+    with_go
+    told "build metrics-server and the Prometheus adapter, once" once "$METRICS_HOME" fetch_metrics
 }
 
 # packed FOLDER LAYER: writes the folder's files as a layer, without what only people read.
