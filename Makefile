@@ -12,7 +12,7 @@ ARGS ?=
 POSTS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster check-cluster cluster-down cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster check-cluster test-cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,10 @@ cluster: setup ## the fleet with its engines on a real Kubernetes of one node, o
 
 check-cluster: ## what must hold on that node, under load: ARGS=NAME for one check
 	@scripts/cluster check $(ARGS)
+
+test-cluster: setup ## start that node, run the demo and all checks, and end it: ARGS=NAME for one check
+	cargo build --profile launcher --locked --workspace --bins
+	@scripts/cluster test --binaries $(CARGO_TARGET_DIR)/launcher $(ARGS)
 
 cluster-down: ## end it and delete its data
 	@scripts/cluster down
