@@ -20,6 +20,7 @@ METRICS_HOME=$CACHE/tools/cluster-metrics-$(cat "$METRICS_SOURCE"/go.* | cksum |
 SERVICE_PACKAGES=(ca-certificates libgcc-s1 tzdata zlib1g)
 ENGINE_PACKAGES=(bash coreutils findutils grep sed default-jre-headless mariadb-client-core mariadb-server-core python3)
 PACKAGES_HOME=$CACHE/tools/cluster-layers-$(printf '%s\n' "${SERVICE_PACKAGES[@]}" "${ENGINE_PACKAGES[@]}" "$(cat /etc/debian_version 2>/dev/null)" | cksum | cut -d ' ' -f 1)
+KAFKA_TOOLS_HOME=$CACHE/tools/kafka-tools-$KAFKA_VERSION
 WHEELS_HOME=$PACKAGES_HOME-secantusdb-$SECANTUS_VERSION
 LAYERS=$CLUSTER_DIR/layers
 PROGRAMS=(config auth feed dm notice fleet)
@@ -100,9 +101,16 @@ fetch_wheels() {
         rm -rf "$WHEELS_HOME/venv"
 }
 
+# The broker does without.
+fetch_kafka_tools() {
+    mvn -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-Dartifact=org.apache.kafka:kafka-tools:$KAFKA_VERSION" \
+        -DoutputDirectory="$KAFKA_TOOLS_HOME/jars"
+}
+
 fetch_engine_images() {
     has apt-get || fail "the images of the engines are made of Debian's packages: apt-get is missing"
     kafka_prepare
+    [ -e "$KAFKA_TOOLS_HOME/.filled" ] || told "fetch the tools of Kafka $KAFKA_VERSION, once" once "$KAFKA_TOOLS_HOME" fetch_kafka_tools
     [ -e "$PACKAGES_HOME/.filled" ] || told "fetch the packages of the images, once" once "$PACKAGES_HOME" fetch_packages
     [ -e "$WHEELS_HOME/.filled" ] || told "fetch SecantusDB $SECANTUS_VERSION for its image, once" once "$WHEELS_HOME" fetch_wheels
 }
@@ -151,8 +159,10 @@ engine_image() {
 }
 
 make_engine_images() {
-    local path='"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]' images=$CLUSTER_D/images
-    layer kafka "$KAFKA_HOME/jars" opt/kafka/jars "$ENGINES_D/kafka-log4j2.properties" opt/kafka/log4j2.properties "$images/kafka" etc/kafka/docker/run &&
+    local path='"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]' images=$CLUSTER_D/images tool tools=()
+    for tool in configs consumer-groups topics; do tools+=("$images/kafka-tool" "opt/kafka/bin/kafka-$tool.sh"); done
+    layer kafka "$KAFKA_HOME/jars" opt/kafka/jars "$KAFKA_TOOLS_HOME/jars" opt/kafka/tools "$ENGINES_D/kafka-log4j2.properties" opt/kafka/log4j2.properties \
+        "$images/kafka" etc/kafka/docker/run "${tools[@]}" &&
         layer mysql "$images/mysql" usr/local/bin/docker-entrypoint.sh &&
         layer mongodb "$WHEELS_HOME/root/opt/secantusdb" opt/secantusdb "$images/mongod" usr/local/bin/mongod "$images/mongosh" usr/local/bin/mongosh || return
     {

@@ -17,7 +17,6 @@ PATIENCE = 180
 
 # What is not run on the node, by how the command begins, with the reason.
 PRODUCTION = "an operator of production, which overlay dev does not have"
-TOOLS = "the node's image of Kafka has the broker's jars, and none of the tools"
 EXCEPTIONS = {
     "kubectl get hpa": "overlay dev has no autoscalers; the check `autoscale` makes its own",
     "kubectl get servicemonitor": PRODUCTION,
@@ -27,7 +26,6 @@ EXCEPTIONS = {
     "kubectl get orders,challenges": PRODUCTION,
     "kubectl logs POD --previous": "no container of the pod has ended",
     "kubectl port-forward pod/POD 9000:http": "runs until it is stopped; the first block of the runbook does the same",
-    "scripts/kafka": TOOLS,
     "scripts/deploy rollback": "the check `bad-image` undoes a roll-out",
     "scripts/blue-green rollback": "the check `blue-green` does it; the fleet has no colours here",
     "curl -X DELETE": "no canary is under way",
