@@ -12,7 +12,7 @@ ARGS ?=
 POSTS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images deploy rollback rolling cluster check-cluster test-cluster cluster-down cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images render deploy write-back rollback rolling cluster check-cluster test-cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,12 @@ image: ## build and push the image of SERVICE, and print its digest
 
 images: ## all six, side by side
 	@scripts/deploy images $(REGISTRY) $(TAG) $(ARGS)
+
+render: ## print the manifests of OVERLAY, with IMAGES
+	@scripts/deploy render $(OVERLAY) $(if $(IMAGES),--images $(IMAGES))
+
+write-back: ## write IMAGES to k8s/argocd/images, which Argo CD reads from the repository
+	@scripts/deploy write-back --images $(IMAGES) $(ARGS)
 
 deploy: ## roll OVERLAY out: config first, then the others; rolled back on failure
 	@FLEET=$(FLEET) scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)

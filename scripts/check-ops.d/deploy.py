@@ -55,6 +55,28 @@ def undone(told):
     return {line.split("deployment/")[1].split()[0] for line in told if "rollout undo" in line}
 
 
+def write_back(kustomize):
+    """The component that Argo CD reads, with two digests: each image of the overlay that has one is deployed by it."""
+    digests = {"feed": "a" * 64, "dm": "b" * 64}
+    with tempfile.TemporaryDirectory() as work:
+        images, component = Path(work) / "images", Path(work) / "component"
+        images.write_text("".join(f"{name}=registry.example.com/sosohappy/{name}@sha256:{digest}\n" for name, digest in digests.items()))
+        written = subprocess.run([ROOT / "scripts/deploy", "write-back", "--images", images, "--dry-run"], text=True, capture_output=True)
+        check(written.returncode == 0 and written.stdout.startswith("+ write k8s/argocd/images/kustomization.yaml:\n"), f"write-back: {written.stdout}{written.stderr}")
+        for found in (written.stdout.partition("\n")[2], (ROOT / "k8s/argocd/images/kustomization.yaml").read_text()):
+            component.mkdir(exist_ok=True)
+            (component / "kustomization.yaml").write_text(found)
+            overlay = os.path.relpath(ROOT / "k8s/overlays/dev", Path(work).resolve())
+            (Path(work) / "kustomization.yaml").write_text(f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [{overlay}]\ncomponents: [component]\n")
+            built = subprocess.run([kustomize, "build", work], text=True, capture_output=True)
+            check(built.returncode == 0, f"write-back: {built.stderr.strip()}")
+            for name, digest in digests.items() if "sha256" in found else ():
+                check(f"image: registry.example.com/sosohappy/{name}@sha256:{digest}" in built.stdout, f"write-back: the image of {name} is not set")
+        images.write_text("feed=registry.example.com/sosohappy/feed:1\n")
+        refused = subprocess.run([ROOT / "scripts/deploy", "write-back", "--images", images, "--dry-run"], text=True, capture_output=True)
+        check(refused.returncode != 0 and "has no digest" in refused.stderr, "write-back: a tag is taken for a digest")
+
+
 def main():
     kustomize = sys.argv[1]
     deploy = lambda overlay="production", *more, **how: play(kustomize, "deploy", "apply", overlay, "--demo", "https://fleet.example.com", *more, **how)
@@ -106,6 +128,8 @@ def main():
         check(status != 0 and not any("component=service" in line for line in told), f"deploy: services are changed although no {what} exists")
     status, told, _ = deploy(colour="blue")
     check(status != 0 and not any(" apply " in line for line in told), "deploy: changes a fleet with colours")
+
+    write_back(kustomize)
 
     status, told, said = play(kustomize, "blue-green", "switch", "production", colour="blue")
     moved = [line for line in told if "patch service" in line]

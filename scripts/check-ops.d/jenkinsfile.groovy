@@ -93,7 +93,7 @@ named('sh').each { call ->
     must(!(text =~ /\bdocker login\b|\bmake\b.*\bdeploy\b/) || within(call, 'withCredentials'), "line $call.line: without credentials: $text")
 }
 def made = named('sh').collectMany { (it.args[0].text =~ /\bmake\b([^|&\n]*)/).collect { found -> found[1] } }.join(' ')
-['lint', 'check-deps', 'check-ops', 'test', 'sbom', 'image', 'deploy'].each { must(made =~ /\b$it\b/, "make $it is not called") }
+['lint', 'check-deps', 'check-ops', 'test', 'sbom', 'image', 'render', 'deploy'].each { must(made =~ /\b$it\b/, "make $it is not called") }
 
 complaints.each { System.err.println("error: Jenkinsfile: $it") }
 if (complaints) System.exit(1)

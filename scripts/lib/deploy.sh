@@ -67,25 +67,29 @@ overlay() {
 
 from_work() { realpath --relative-to="$(realpath "$WORK")" "$1"; }
 
+# Prints IMAGES as the field of a kustomization.
+image_list() {
+    local name reference
+    printf 'images:\n'
+    while IFS='=' read -r name reference; do
+        case $reference in
+        *@sha256:*) ;;
+        *) fail "$IMAGES: the reference of $name has no digest: $reference" ;;
+        esac
+        printf '  - { name: sosohappy/%s, newName: "%s", digest: "%s" }\n' "$name" "${reference%@*}" "${reference#*@}"
+    done <"$IMAGES"
+}
+
 # Renders the overlay with COMPONENTS, and its images set by digest.
 render() {
-    local name reference component
+    local component
     {
         printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n  - %s\n' "$(from_work "$OVERLAY")"
         if [ ${#COMPONENTS[@]} -gt 0 ]; then
             printf 'components:\n'
             for component in "${COMPONENTS[@]}"; do printf '  - %s\n' "$(from_work "k8s/$component")"; done
         fi
-        if [ -n "$IMAGES" ]; then
-            printf 'images:\n'
-            while IFS='=' read -r name reference; do
-                case $reference in
-                *@sha256:*) ;;
-                *) fail "$IMAGES: the reference of $name has no digest: $reference" ;;
-                esac
-                printf '  - { name: sosohappy/%s, newName: "%s", digest: "%s" }\n' "$name" "${reference%@*}" "${reference#*@}"
-            done <"$IMAGES"
-        fi
+        [ -z "$IMAGES" ] || image_list
     } >"$WORK/kustomization.yaml"
     kustomize_build "$WORK"
 }
