@@ -27,8 +27,14 @@ break_refused() { kubectl label --overwrite namespace sosohappy-dev pod-security
 # The only feed is gone, without a successor.
 break_traffic() { kube delete pod --selector app.kubernetes.io/name=feed --grace-period 0 --force >/dev/null 2>&1; }
 
-# The old pod of feed is terminated before the new one is ready.
-break_restart() { kube patch deployment feed --patch '{"spec":{"strategy":{"rollingUpdate":{"maxSurge":0,"maxUnavailable":1}}}}' >/dev/null; }
+# The old pod of feed goes at once, before the new one is ready: without a surge, and without the pause in which it still serves.
+break_restart() {
+    kube patch deployment feed --type json --patch '[
+        { "op": "replace", "path": "/spec/strategy/rollingUpdate", "value": { "maxSurge": 0, "maxUnavailable": 1 } },
+        { "op": "replace", "path": "/spec/template/spec/terminationGracePeriodSeconds", "value": 1 },
+        { "op": "remove", "path": "/spec/template/spec/containers/0/lifecycle" }]' >/dev/null
+    one_each
+}
 
 # notice is forgotten.
 break_credentials() { FOLLOWERS=(feed dm); }
