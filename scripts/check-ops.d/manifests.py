@@ -234,6 +234,9 @@ class Composition:
             tell(effective("server.host") == "0.0.0.0", "listens on loopback only")
             for probe, what in (("startupProbe", "liveness"), ("livenessProbe", "liveness"), ("readinessProbe", "readiness")):
                 tell(server[probe]["httpGet"] == {"path": f"/actuator/health/{what}", "port": "http"}, f"{probe} has another path or port")
+            scraped = {"scrape": "true", "path": "/actuator/prometheus", "port": str(known["server.port"])}
+            annotations = deployment["spec"]["template"]["metadata"].get("annotations", {})
+            tell({f"prometheus.io/{key}": value for key, value in scraped.items()}.items() <= annotations.items(), "its annotations for Prometheus are missing or wrong")
             stop = server["lifecycle"]["preStop"]["sleep"]["seconds"]
             # Beyond the budget: one second for tasks to unwind, one for the runtime.
             need = stop + seconds(effective("server.drain-delay")) + seconds(effective("server.drain-budget")) + 2
