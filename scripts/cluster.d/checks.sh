@@ -52,8 +52,12 @@ people_begin() {
 
 # people_end [FAILED]: ends the people. Fails if something acknowledged is missing or doubled, or if more calls than FAILED had to be repeated.
 people_end() {
-    local calls failed status=0
+    local calls failed status=0 deadline=$((SECONDS + PATIENCE))
     kill -INT "$PEOPLE"
+    while kill -0 "$PEOPLE" 2>/dev/null; do
+        [ "$SECONDS" -lt "$deadline" ] || fail "the people have not ended within $PATIENCE s: $(tail -n 3 "$WORK/people")"
+        sleep 0.2
+    done
     wait "$PEOPLE" || status=$?
     grep -A4 ' calls, ' "$WORK/people" || tail -n 20 "$WORK/people"
     [ "$status" -eq 0 ] || fail "something that was acknowledged is missing or doubled"
@@ -189,12 +193,12 @@ $after"
 
 # sockets_begin: opens three sockets to dm and three to notice; the program's pid is in SOCKETS.
 sockets_begin() {
-    local to
+    local to deadline=$((SECONDS + PATIENCE))
     mapfile -t to < <(addresses_of auth dm notice)
     in_background "$WORK/sockets" python3 "$CLUSTER_D/sockets.py" "${to[@]}"
     SOCKETS=$BACKGROUND
     until [ "$(grep -c '^open' "$WORK/sockets")" -eq 6 ]; do
-        kill -0 "$SOCKETS" 2>/dev/null || fail "sockets: $(cat "$WORK/sockets")"
+        if ! kill -0 "$SOCKETS" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then fail "six sockets are not open: $(tail -n 5 "$WORK/sockets")"; fi
         sleep 0.2
     done
 }
