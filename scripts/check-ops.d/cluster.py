@@ -1,5 +1,6 @@
 """Compares the checks of scripts/cluster with their faults, their documents and the runbook, and tries how their figures are written. Needs no cluster."""
 
+import os
 import re
 import subprocess
 import sys
@@ -88,9 +89,36 @@ def runs():
     check(status == 0 and said.splitlines()[-1] == "1 passed, 0 failed", f"cluster: a check that passes gives {status}: {said}")
 
 
+def kind():
+    """Plays `up --kind` twice, `demo` and `down` with programs that record their commands, in place of docker, kind and kubectl."""
+    with tempfile.TemporaryDirectory() as work:
+        folder, told = Path(work), Path(work) / "told"
+        for name in ("docker", "kind", "kubectl"):
+            answer = 'case "$*" in *"--kubeconfig "*) touch "$6" ;; esac' if name == "kind" else ""
+            (folder / name).write_text(f"#!/bin/bash\nprintf '{name} %s\\n' \"$*\" >>{told}\n{answer}\ncase \"$*\" in *'get job topics'*) printf Complete ;; esac\n")
+            (folder / name).chmod(0o755)
+        environment = os.environ | {"PATH": f"{work}:{os.environ['PATH']}", "SOSOHAPPY_CLUSTER_DIR": f"{work}/cluster", "SOSOHAPPY_CACHE": f"{work}/cache"}
+
+        def play(*command):
+            told.write_text("")
+            ended = subprocess.run([ROOT / "scripts/cluster", *command], env=environment, text=True, capture_output=True)
+            check(ended.returncode == 0, f"cluster {' '.join(command)}: {ended.stdout}{ended.stderr}")
+            return told.read_text().splitlines()
+
+        first, again = play("up", "--kind"), play("up", "--kind")
+        at = lambda lines, piece: next((number for number, line in enumerate(lines) if piece in line), -1)
+        order = [at(first, piece) for piece in ("kind create cluster", "docker build", "kind load docker-image", "rollout status deployment/config")]
+        check(-1 < order[0] and order == sorted(order), f"cluster: the first time with kind: {first}")
+        check(sum("docker build" in line for line in first) == 6, "cluster: kind gets other images than six")
+        check(at(first, "rollout restart") == -1 and at(again, "kind create") == -1 and at(again, "rollout restart") > at(again, "kind load"), f"cluster: the second time with kind: {again}")
+        check(at(play("demo"), "docker run --rm --network container:sosohappy-control-plane sosohappy/fleet:latest demo") >= 0, "cluster: the demo does not run beside kind")
+        check(at(play("down"), "kind delete cluster --name sosohappy") >= 0 and not (folder / "cluster/kind.kubeconfig").exists(), "cluster: kind is not deleted")
+
+
 def main():
     names = checks()
     runs()
+    kind()
     written()
     compared = subprocess.run([sys.executable, CLUSTER / "runbook.py", ROOT / "docs/runbook.md"], text=True, capture_output=True)
     check(compared.returncode == 0, f"runbook.md: {compared.stderr.strip()}")
