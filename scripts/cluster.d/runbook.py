@@ -43,7 +43,7 @@ PLACES = (
     ("9000:http", "@port@:http"),
     ("--namespace sosohappy", "--namespace sosohappy-dev"),
     ("scripts/deploy apply production", "scripts/deploy apply dev --images @references@"),
-    ("<service>", "SERVICE"),
+    ("<service>", "feed"),
     ("POD", "$(pod)"),
     ("INSTANCE", "feed"),
     ("TOPIC", "like"),
@@ -108,9 +108,9 @@ def exception(command):
 
 
 def script(command, preamble, places):
-    # The first block forwards a port to one service; config answers all that the runbook asks by curl.
-    service = "config" if command.startswith("curl ") else "feed"
-    text = preamble.replace("SERVICE", "config") + command.replace("SERVICE", service) + "\n"
+    # The first block forwards a port to one service: config for what only config answers.
+    answers = "config" if "/config-service/" in command or "/busrefresh" in command else "feed"
+    text = preamble.replace("SERVICE", answers) + command.replace("SERVICE", "feed") + "\n"
     for what, instead in PLACES:
         text = text.replace(what, instead)
     text = PRELUDE + text
