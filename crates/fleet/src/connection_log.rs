@@ -1,7 +1,6 @@
 //! `fleet connection-log`: an operator reads when and from where an account connected.
 
 use anyhow::Context as _;
-use serde_json::Value;
 use sosohappy_common::Account;
 
 use crate::operator_call;
