@@ -40,7 +40,9 @@ const OF_THE_FRAME: [(&str, bool); 3] = [
 /// Pushes are due at once.
 const DUE_AT_ONCE: [(&str, &str); 2] = [("push.delivery-timeout", "0s"), ("push.like-delay", "0s")];
 
-/// A push that a killed process had taken is due again after a minute.
+/// A push that a killed process had taken is due again after this time.
+const TAKEN_FOR: Duration = Duration::from_mins(1);
+
 const DEADLINE: Duration = PATIENCE.saturating_mul(4);
 
 const DEVICE: &str = "fcm:phone";
@@ -78,7 +80,7 @@ fn data(push: &SentPush, name: &str) -> String {
     data[name].as_str().expect("a text").to_owned()
 }
 
-/// The fleet as one process, and two people, of whom the author has a device and no socket.
+/// The fleet, and two people, of whom the author has a device and no socket.
 struct Ground {
     providers: PushProviders,
     fleet: Cluster,
@@ -275,6 +277,7 @@ async fn crash_between_the_steps_of_a_push(set: EngineSet) {
     let steps = [&BEFORE_THE_TAKE[..], &AFTER_THE_TAKE].concat();
     ground.save_posts(steps.len()).await;
     let mut liked = BTreeSet::new();
+    let mut began = tokio::time::Instant::now();
     for (post, step) in steps.iter().enumerate() {
         let date = date_of(post);
         ground.like_and_crash(date, step).await;
@@ -282,15 +285,23 @@ async fn crash_between_the_steps_of_a_push(set: EngineSet) {
         if BEFORE_THE_TAKE.contains(step) {
             ground.pushed_likes(&liked).await;
             ground.settled().await;
+            began = tokio::time::Instant::now();
         }
     }
+    let is_in_time = began.elapsed() < TAKEN_FOR;
     ground.pushed_likes(&liked).await;
     assert_eq!(
         ground.settled().await,
         liked.len() as u64,
         "each has one banner on the device"
     );
-    assert_eq!(ground.providers.sent().len(), liked.len() + UNRECORDED);
+    let (sent, expected) = (ground.providers.sent().len(), liked.len() + UNRECORDED);
+    assert!(sent >= expected, "{sent} of {expected} pushes were sent");
+    // On a machine so slow that an earlier push was due again before the last crash, a crash may have hit two pushes.
+    assert!(
+        sent == expected || !is_in_time,
+        "{sent} pushes were sent, not {expected}"
+    );
     ground.assert_stored_once(&liked).await;
 }
 
