@@ -44,6 +44,8 @@ use crate::store::{Added, OwnRoom, Store};
 
 /// Notices that were stored longer ago than this count as delivered.
 const FRESH: Duration = Duration::from_secs(30);
+/// Longer than the clocks of two replicas differ.
+const CLOCKS: Duration = Duration::from_secs(1);
 
 /// Whether the version 1 sockets of this replica show a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl Delivery {
     /// | no | any | any | not asked | unwanted |
     /// | yes | no, and its memory reaches back that far | yes | not asked | show |
     /// | yes | any | no | does not keep it | over |
-    /// | yes | no, and its memory reaches back that far | no, but the sockets were open well before it happened | keeps it | show |
+    /// | yes | no, and its memory reaches back that far | no, but the sockets were open well before it happened | keeps it, stored when it happened or later | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, and the sockets were open when it happened | show |
     /// | yes | any | no | stored within [`FRESH`] and since this start, push not settled | show |
     /// | yes | any | no | else | repeated |
@@ -174,8 +176,12 @@ impl Delivery {
         let Some(stored_at) = self.put(notice, now).await? else {
             return Ok(Decision::Over);
         };
-        // Read late, after an outage: another replica may have stored it long ago, and these sockets have not shown it.
-        if verdict == Verdict::New && self.hub.online_well_before(&notice.receiver, notice.occurred_at) {
+        // Read late, after an outage: another replica may have stored it long ago, and these sockets have not shown it. A like that was taken back
+        // and given again keeps the time of the first one, which was delivered.
+        if verdict == Verdict::New
+            && self.hub.online_well_before(&notice.receiver, notice.occurred_at)
+            && !is_older(stored_at, CLOCKS, notice.occurred_at)
+        {
             return Ok(Decision::Show);
         }
         let is_fresh = stored_at >= self.started && now.duration_since(stored_at).unsigned_abs() <= FRESH;

@@ -7,9 +7,11 @@ use sosohappy_common::clock::{Clock, SystemClock};
 use sosohappy_events::types::{NoticeRaised, PostLiked, Relation, RelationChanged, WithdrawnLike};
 use sosohappy_events::{Envelope, Outgoing};
 use sosohappy_notice::{DEFAULTS, SERVICE, Settings, build};
-use sosohappy_testkit::{Bed, EngineSet, eventually, on_both_engines};
+use sosohappy_testkit::{Bed, EngineSet, Running, eventually, on_both_engines};
 
-use crate::fleet::{DATE, QUIET, applied, connect, counted, frame, kim, lee, like, publish_plain, replica};
+use crate::fleet::{
+    AT_ONCE, DATE, QUIET, applied, connect, counted, frame, kim, lee, like, publish_plain, pushes, replica,
+};
 
 async fn a_like_reaches_every_socket_of_the_author_on_every_replica(bed: Bed) {
     let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
@@ -106,16 +108,19 @@ impl Clock for Shifted {
     }
 }
 
+async fn replica_with(bed: &Bed, clock: &Arc<dyn Clock>, more: &[(&str, &str)]) -> Running {
+    let mut context = bed.context(SERVICE);
+    context.clock = clock.clone();
+    let settings = bed.settings::<Settings>("notice", DEFAULTS, more).await;
+    bed.start(build(settings, context, bed.bus.clone()).await).await
+}
+
 /// After an outage the replica with the socket may read a like long after the consumer has stored it. Here the record is read twice, and the
 /// clock is set so that the socket is older than the like.
 async fn a_like_that_is_read_long_after_it_was_stored_is_shown(bed: Bed) {
     let shift = Arc::new(AtomicI64::new(60));
-    let mut context = bed.context(SERVICE);
-    context.clock = Arc::new(Shifted(shift.clone()));
-    let clock = context.clock.clone();
-    let more = [("push.delivery-timeout", "10m")];
-    let settings = bed.settings::<Settings>("notice", DEFAULTS, &more).await;
-    let notice = bed.start(build(settings, context, bed.bus.clone()).await).await;
+    let clock: Arc<dyn Clock> = Arc::new(Shifted(shift.clone()));
+    let notice = replica_with(&bed, &clock, &[("push.delivery-timeout", "10m")]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
 
     let mut first = Envelope::new(like(&lee, &kim, DATE), &bed.context);
@@ -137,6 +142,49 @@ async fn a_like_that_is_read_long_after_it_was_stored_is_shown(bed: Bed) {
     bed.publish(like(&lee, &kim, DATE + 1)).await;
     assert_eq!(socket.text().await, frame("lee", DATE));
     assert_eq!(socket.text().await, frame("lee", DATE + 1), "once");
+}
+
+/// The socket is older than the second like, and the first one was delivered, as a push to no device, long before.
+async fn a_like_that_is_given_again_long_after_it_was_delivered_is_not_shown(bed: Bed) {
+    let shift = Arc::new(AtomicI64::new(0));
+    let clock: Arc<dyn Clock> = Arc::new(Shifted(shift.clone()));
+    let at_once = [AT_ONCE, ("push.like-delay", "0s")];
+    let notice = replica_with(&bed, &clock, &at_once).await;
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let liked = |date| {
+        let mut liked = Envelope::new(like(&lee, &kim, date), &bed.context);
+        liked.meta.occurred_at = clock.now();
+        liked
+    };
+
+    bed.publish_again(&liked(DATE)).await;
+    eventually("its push is settled", async || {
+        (pushes(&notice, "like", "no-device").await == 1).then_some(())
+    })
+    .await;
+    shift.store(50, Ordering::SeqCst);
+    let mut socket = connect(&notice, &kim).await;
+    shift.store(100, Ordering::SeqCst);
+    let withdrawn = WithdrawnLike {
+        liker: lee.account.clone(),
+        date: DATE,
+    };
+    let withdrawn = NoticeRaised::like_withdrawn(kim.account.clone(), &withdrawn);
+    let mut withdrawn = Envelope::new(withdrawn, &bed.context);
+    withdrawn.meta.occurred_at = clock.now();
+    bed.publish_again(&withdrawn).await;
+    for kind in ["consumer", "reader"] {
+        eventually(&format!("the {kind} has read the withdrawal"), async || {
+            let labels = [("topic", "notice"), ("kind", kind), ("outcome", "applied")];
+            (counted(&notice, "events_consumed_total", &labels).await == 1).then_some(())
+        })
+        .await;
+    }
+    for date in [DATE, DATE + 1] {
+        bed.publish_again(&liked(date)).await;
+    }
+    assert_eq!(socket.text().await, frame("lee", DATE + 1));
+    assert_eq!(counted(&notice, "notices_total", &[("outcome", "repeated")]).await, 1);
 }
 
 async fn no_notice_of_an_own_like_or_of_one_across_a_block(bed: Bed) {
@@ -348,6 +396,7 @@ async fn a_like_of_an_unknown_author_of_a_spring_feed_is_no_notice(bed: Bed) {
 
 on_both_engines!(
     a_like_is_shown_under_the_present_nickname,
+    a_like_that_is_given_again_long_after_it_was_delivered_is_not_shown,
     a_like_that_is_read_after_its_withdrawal_is_not_shown,
     a_like_that_is_read_long_after_it_was_stored_is_shown,
     a_like_reaches_every_socket_of_the_author_on_every_replica,
