@@ -295,12 +295,12 @@ async fn crash_between_the_steps_of_a_push(set: EngineSet) {
         liked.len() as u64,
         "each has one banner on the device"
     );
-    let (sent, expected) = (ground.providers.sent().len(), liked.len() + UNRECORDED);
-    assert!(sent >= expected, "{sent} of {expected} pushes were sent");
+    let (calls, expected) = (ground.providers.sent().len(), liked.len() + UNRECORDED);
+    assert!(calls >= expected, "{calls} of {expected} pushes were sent");
     // On a machine so slow that an earlier push was due again before the last crash, a crash may have hit two pushes.
     assert!(
-        sent == expected || !is_in_time,
-        "{sent} pushes were sent, not {expected}"
+        calls == expected || !is_in_time,
+        "{calls} pushes were sent, not {expected}"
     );
     ground.assert_stored_once(&liked).await;
 }
