@@ -8,7 +8,6 @@ mod frames;
 mod history;
 mod limits;
 mod model;
-mod outage;
 mod receipts;
 mod refusals;
 mod replicas;
