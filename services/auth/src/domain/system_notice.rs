@@ -1,6 +1,8 @@
 //! Notices of the operators.
 
 use serde_json::{Value, json};
+use sosohappy_common::nickname::has_visible;
+use sosohappy_common::text::is_one_line;
 
 use super::moderation::Remark;
 
@@ -15,11 +17,11 @@ pub struct SystemNotice {
 }
 
 impl SystemNotice {
-    /// Returns `None` if one of the two is blank, or they have more than 4,096 bytes as JSON.
+    /// Returns `None` if one of the two has nothing visible, the title has several lines, or they have more than 4,096 bytes as JSON.
     pub fn new(title: Remark, text: Remark) -> Option<Self> {
-        let is_blank = [&title, &text].iter().any(|part| part.as_str().trim().is_empty());
+        let is_shown = has_visible(title.as_str()) && is_one_line(title.as_str()) && has_visible(text.as_str());
         let notice = Self { title, text };
-        (!is_blank && notice.data().to_string().len() <= MAX_BYTES).then_some(notice)
+        (is_shown && notice.data().to_string().len() <= MAX_BYTES).then_some(notice)
     }
 
     pub fn text(&self) -> &str {
@@ -43,8 +45,12 @@ mod tests {
         };
         let whole = notice("Maintenance", "at 3").expect("a notice");
         assert_eq!(whole.data(), json!({ "title": "Maintenance", "text": "at 3" }));
-        assert_eq!(notice(" ", "at 3"), None);
-        assert_eq!(notice("Maintenance", "\n"), None);
+        for blank in [" ", "\n", "\u{200b}", "\u{3164}"] {
+            assert_eq!(notice(blank, "at 3"), None, "{blank:?}");
+            assert_eq!(notice("Maintenance", blank), None, "{blank:?}");
+        }
+        assert_eq!(notice("Mainte\nnance", "at 3"), None);
+        assert!(notice("Maintenance", "at 3\nor later").is_some());
         let of = |letters: usize| "공".repeat(letters);
         assert!(notice(&of(358), &of(1000)).is_some());
         assert_eq!(notice(&of(359), &of(1000)), None, "more than 4,096 bytes");

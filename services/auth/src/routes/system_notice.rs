@@ -20,7 +20,7 @@ use crate::moderation;
 pub struct SendSystemNotice {
     #[schema(example = "kim@example.com+kakao")]
     account: String,
-    /// At most 1,000 characters; with the text at most 4,096 bytes as JSON.
+    /// One line of at most 1,000 characters; with the text at most 4,096 bytes as JSON.
     #[schema(value_type = String, min_length = 1, max_length = 1000, example = "Maintenance")]
     title: Remark,
     /// At most 1,000 characters.
@@ -41,7 +41,7 @@ pub async fn send_system_notice(
     Params(asked): Params<SendSystemNotice>,
 ) -> Result<Json<Done>, Error> {
     let notice = SystemNotice::new(asked.title, asked.text).ok_or(Error::InvalidParameter(
-        "title, text: neither is blank, and they have at most 4096 bytes",
+        "title, text: both have something visible, the title is one line, and they have at most 4096 bytes",
     ))?;
     moderation::send_system_notice(&app, &asked.account.parse()?, &notice).await?;
     Ok(Json(Done::new(true)))
