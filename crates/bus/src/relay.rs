@@ -459,7 +459,9 @@ impl Relay {
             },
             Err(error) => (0, Some(error)),
         };
-        crash_point("relay.published");
+        if error.is_none() {
+            crash_point("relay.published");
+        }
         let sent: Vec<_> = pending[..sent]
             .iter()
             .filter(|pending| !stuck.contains(&pending.row))
