@@ -22,6 +22,7 @@ use crate::domain::profile::Introduction;
 use crate::error::Error;
 use crate::id_tokens::IdTokens;
 use crate::keys::Keyring;
+use crate::ledger::Ledger;
 use crate::mailer::Mailer;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -47,6 +48,8 @@ pub struct App {
     pub providers: Providers,
     /// Notified when a call was enqueued and committed.
     pub external_calls: Notify,
+    /// None without `resignation.ledger`.
+    pub ledger: Option<Ledger>,
     pub relay: RelayHandle,
     pub metrics: Metrics,
     pub failed_sign_ins: Live<KeyedLimiter<Account>>,

@@ -14,6 +14,7 @@ mod id_tokens;
 mod identities;
 pub mod import;
 mod keys;
+mod ledger;
 mod mailer;
 mod metrics;
 mod moderation;
@@ -49,6 +50,7 @@ use crate::app::App;
 use crate::domain::hash::AccountHasher;
 use crate::id_tokens::IdTokens;
 use crate::keys::{Keyring, SECRET_BYTES};
+use crate::ledger::Ledger;
 use crate::mailer::Mailer;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -105,10 +107,12 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         provider_tokens: ProviderTokens::of(&current.tokens.provider_keys, &provider_key)?,
         providers: Providers::of(&current)?,
         external_calls: Notify::new(),
+        ledger: current.resignation.ledger.clone().map(Ledger::new),
         store,
         settings,
         context: context.clone(),
     });
+    Box::pin(ledger::reconcile(&app)).await.context("resignation.ledger")?;
     register_health(&app);
     consumers::spawn(&app, &bus);
     timers::spawn(&app);

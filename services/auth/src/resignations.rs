@@ -14,7 +14,7 @@ use crate::domain::person::LinkedIdentity;
 use crate::domain::stamp;
 use crate::error::Error;
 use crate::store::external_calls::ExternalCall;
-use crate::store::{Resignation, Tombstone, Transaction};
+use crate::store::{Resignation, ResignationProof, Tombstone, Transaction};
 use crate::{identities, moderation, nicknames, relations, sessions};
 
 /// Fires when a resignation has waited too long for its receipts; its key is the event id.
@@ -24,7 +24,13 @@ pub const TIMER: &str = "resignation";
 const TOMBSTONES: u32 = 100;
 
 pub async fn resign(app: &App, account: &Account) -> Result<(), Error> {
-    retrying(|| resign_once(app, account)).await
+    let proof = retrying(|| resign_once(app, account)).await?;
+    if let Some(ledger) = &app.ledger
+        && let Err(error) = ledger.append(&[proof]).await
+    {
+        tracing::error!(%error, "the ledger lacks a resignation until auth starts again");
+    }
+    Ok(())
 }
 
 /// How often a sign-in looks whether the erasure is complete.
@@ -50,7 +56,7 @@ pub async fn wait_for_erasure(app: &App, account: &Account) -> Result<(), Error>
     Ok(())
 }
 
-async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
+async fn resign_once(app: &App, account: &Account) -> Result<ResignationProof, Error> {
     let mut tx = app.store.begin().await?;
     let person = tx.person(account).await?.ok_or(Error::UnknownAccount)?;
     let sessions = tx.sessions_of(account).await?;
@@ -131,7 +137,10 @@ async fn resign_once(app: &App, account: &Account) -> Result<(), Error> {
     app.commit(tx).await?;
     crash_point("auth.resign-committed");
     app.external_calls.notify_one();
-    Ok(())
+    Ok(ResignationProof {
+        account_hash: hash,
+        resigned_at: at,
+    })
 }
 
 /// Publishes a resignation again that some service has not acknowledged: the same event, which those that have applied it know.

@@ -297,6 +297,7 @@ pub struct Resignation {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub retry_after: Duration,
+    pub ledger: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

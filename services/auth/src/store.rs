@@ -94,6 +94,14 @@ pub struct Resignation {
     pub resigned_at: Timestamp,
 }
 
+/// What stays of a resignation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ResignationProof {
+    /// The keyed hash of the account.
+    pub account_hash: [u8; 32],
+    pub resigned_at: Timestamp,
+}
+
 /// A resignation that not every service has acknowledged yet, without whose it is.
 #[derive(Debug, Clone)]
 pub struct PendingResignation {
@@ -176,6 +184,9 @@ pub trait Store: Connections + EmailStore + ExternalCalls + Imports + Moderation
 
     /// The unfinished resignations of an account of that hash.
     async fn pending_resignations_of(&self, account_hash: &[u8; 32]) -> Result<Vec<PendingResignation>, StoreError>;
+
+    /// The proofs of all resignations, also of those that are not complete, the oldest first.
+    async fn resignation_proofs(&self) -> Result<Vec<ResignationProof>, StoreError>;
 
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError>;
 

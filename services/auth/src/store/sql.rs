@@ -22,7 +22,8 @@ use crate::domain::page::Page;
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::session::Session;
 use crate::store::{
-    AccessToken, Direction, PendingResignation, RelatedPerson, Store, Tombstone, Transaction, Unfinished,
+    AccessToken, Direction, PendingResignation, RelatedPerson, ResignationProof, Store, Tombstone, Transaction,
+    Unfinished,
 };
 
 #[path = "sql/connections.rs"]
@@ -278,6 +279,13 @@ impl Store for SqlStore {
         pending(&rows)
     }
 
+    async fn resignation_proofs(&self) -> Result<Vec<ResignationProof>, StoreError> {
+        let found = sqlx::query("SELECT account_hash, resigned_at FROM resignation ORDER BY resigned_at")
+            .fetch_all(self.0.reader())
+            .await?;
+        found.iter().map(proof).collect()
+    }
+
     async fn discarded_images(&self, now: Timestamp, limit: u32) -> Result<Vec<ImageId>, StoreError> {
         let images = sqlx::query_scalar("SELECT image FROM discarded_image WHERE due_at <= ? ORDER BY due_at LIMIT ?")
             .bind(now.as_millisecond())
@@ -364,6 +372,14 @@ impl Ping for SqlStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.0.ping().await
     }
+}
+
+fn proof(row: &Row) -> Result<ResignationProof, StoreError> {
+    let hash: Vec<u8> = row.try_get_unchecked("account_hash")?;
+    Ok(ResignationProof {
+        account_hash: hash.try_into().map_err(|_| rows::broken("account_hash"))?,
+        resigned_at: rows::instant(row, "resigned_at")?,
+    })
 }
 
 /// Reads resignations, a row for each receipt, in their order.

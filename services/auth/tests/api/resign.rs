@@ -26,6 +26,7 @@ on_both_engines!(
     receipts_count_once_and_only_for_resignations,
     the_end_of_a_block_is_later_than_the_block_whatever_the_clocks_say,
     a_picture_that_cannot_be_deleted_keeps_no_other_waiting,
+    accounts_that_have_resigned_since_a_backup_are_resigned_again,
 );
 
 const SERVICES: [&str; 3] = ["feed-service", "dm-service", "notice-service"];
@@ -355,6 +356,52 @@ async fn a_resignation_is_called_for_until_every_service_has_erased(bed: Bed) {
     auth.expect_unfinished("0").await;
     ground.clock.advance(Duration::from_mins(100));
     resignations.expect_silence().await;
+}
+
+async fn accounts_that_have_resigned_since_a_backup_are_resigned_again(bed: Bed) {
+    let ground = Ground::new(bed);
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("resigned");
+    let with_ledger = [("resignation.ledger", ledger.to_str().unwrap())];
+    let lines = || {
+        let text = std::fs::read_to_string(&ledger).unwrap();
+        text.lines().filter(|line| !line.is_empty()).count()
+    };
+
+    // Resigns where there is no ledger yet, as in a release without one or at a crash before the line is written.
+    let before = ground.auth().await;
+    before.resign(&before.person(LEE, "lee").await).await.expect(200);
+    let auth = ground.auth_with(&with_ledger).await;
+    assert_eq!(lines(), 1, "resignations of before are written at the start");
+    auth.resign(&auth.person(KIM, "kim").await).await.expect(200);
+    assert_eq!(lines(), 2, "a resignation is written before its answer");
+
+    // Who has signed up again stays, also where the proof is lost.
+    ground.clock.advance(Duration::from_secs(1));
+    let (kim, lee) = (auth.person(KIM, "kim2").await, auth.person(LEE, "lee2").await);
+    ground.execute("DELETE FROM resignation_receipt").await;
+    ground.execute("DELETE FROM resignation").await;
+    let again = ground.auth_with(&with_ledger).await;
+    assert!(again.admits(&kim).await && again.admits(&lee).await);
+
+    // As in a backup of before the resignations, when kim's account was there.
+    ground
+        .execute("UPDATE account SET created_at = 0 WHERE nickname = 'kim2'")
+        .await;
+    let mut resigned = ground.watch::<AccountResigned>().await;
+    for _ in 0..2 {
+        resigned.next().await;
+    }
+    let restored = ground.auth_with(&with_ledger).await;
+    assert!(!restored.admits(&kim).await && restored.admits(&lee).await);
+    let event = resigned.next().await.event;
+    assert_eq!(
+        (event.account.as_str(), event.nickname.as_str()),
+        (&*kim.account, "kim2")
+    );
+    assert_eq!(lines(), 3, "this resignation is in the ledger, too");
+    ground.auth_with(&with_ledger).await;
+    resigned.expect_silence().await;
 }
 
 const WEEK: Duration = Duration::from_hours(24 * 7);
