@@ -25,6 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::entry;
 use crate::secrets::Secrets;
 
+/// The ledger of resignations (`resignation.ledger` of auth) in the data folder.
+pub(crate) const LEDGER: &str = "resigned";
+
 /// Runs the fleet, and the entry if it has an address, until a signal asks for shutdown.
 pub async fn run(data: &Path, entry: Option<entry::Settings>) -> anyhow::Result<()> {
     let began = Instant::now();
@@ -185,6 +188,7 @@ impl Launcher {
                 // Sign-in needs no proof: the launcher is for one machine on which every user may read the data folder.
                 ("sign-in.proof", "none".to_owned()),
                 ("mail.url", "log:".to_owned()),
+                ("resignation.ledger", self.data.join(LEDGER).display().to_string()),
             ],
             "feed" => vec![
                 ("database.url", inside("sqlite", "feed.db")),

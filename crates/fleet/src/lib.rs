@@ -1,8 +1,9 @@
-//! The launcher, which runs all five services in one process, and the tools of operators: demo, topics, ACLs, dead letters, import and
-//! export.
+//! The launcher, which runs all five services in one process, and the tools of operators: demo, topics, ACLs, dead letters, backup, import
+//! and export.
 
 pub mod acls;
 pub mod app;
+pub mod backup;
 pub mod connection_log;
 mod console;
 pub mod dead_letters;
@@ -17,6 +18,7 @@ pub mod mirror;
 mod operator_call;
 pub mod people;
 pub mod rebuild_views;
+pub mod restore;
 pub mod secrets;
 pub mod system_notice;
 pub mod topics;

@@ -18,8 +18,8 @@ use sosohappy_fleet::dead_letters::{self, Filter, LetterId, Resolution};
 use sosohappy_fleet::people::{Console, Crowd};
 use sosohappy_fleet::secrets::Secrets;
 use sosohappy_fleet::{
-    acls, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views,
-    system_notice, topics,
+    acls, backup, connection_log, demo, entry, export, grant_role, import, launch, mirror, people, rebuild_views,
+    restore, system_notice, topics,
 };
 
 const SECURED: &str = "Settings of `events` can be set by environment variables, as for a service, for example for a secured broker:\n\
@@ -63,6 +63,10 @@ enum Command {
     Import(Import),
     /// Export accounts, posts and messages to the databases of the legacy Spring services, to undo a migration step
     Export(Export),
+    /// Copy the data of a fleet on embedded engines as they are at one moment, also while it runs
+    Backup(Backup),
+    /// Make a data folder from a backup; accounts that have resigned since are resigned again
+    Restore(Restore),
     /// Build the post view of feed (`feedView`, `feedViews`) anew from the posts; also while feed runs
     RebuildViews(RebuildViews),
     /// Create missing topics of the fleet on Kafka, or with --acls missing ACLs of its services; report differences from the declarations
@@ -427,6 +431,41 @@ struct RebuildViews {
 }
 
 #[derive(Debug, Args)]
+struct Backup {
+    /// The folder to write, which must not exist
+    #[arg(value_name = "BACKUP")]
+    to: PathBuf,
+    /// The folder of the fleet's data
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// The folder that `fleet backup` has written
+    #[arg(value_name = "BACKUP")]
+    backup: PathBuf,
+    /// The folder to make, which must be missing or empty
+    #[arg(long, env = "SOSOHAPPY_DATA", default_value = "data", value_name = "DIR")]
+    data: PathBuf,
+    /// A ledger of resignations that is newer than the backup, such as the file `resigned` of the damaged data folder; may be repeated
+    #[arg(long, value_name = "FILE", required_unless_present = "no_ledger")]
+    resigned: Vec<PathBuf>,
+    /// There is no such ledger: accounts that have resigned after the backup are there again
+    #[arg(long, conflicts_with = "resigned")]
+    no_ledger: bool,
+}
+
+impl Restore {
+    async fn run(self) -> anyhow::Result<()> {
+        if self.no_ledger {
+            eprintln!("no ledger of later resignations: accounts that have resigned after the backup are there again");
+        }
+        restore::run(&self.backup, &self.data, &self.resigned).await
+    }
+}
+
+#[derive(Debug, Args)]
 struct DeadLetters {
     /// The bus: kafka:HOST:PORT[,HOST:PORT…], or journal:FILE of a stopped fleet
     #[arg(long, value_name = "URL")]
@@ -707,6 +746,8 @@ fn main() -> ExitCode {
         Some(Command::SystemNotice(notice)) => block_on(notice.run()),
         Some(Command::ConnectionLog(log)) => block_on(log.run()),
         Some(Command::Import(import)) => import.run(),
+        Some(Command::Backup(backup)) => block_on(backup::run(&backup.data, &backup.to)),
+        Some(Command::Restore(restore)) => block_on(restore.run()),
         Some(Command::RebuildViews(rebuild)) => block_on(rebuild_views::run(&rebuild.data)),
         Some(Command::Topics(topics)) => topics.run(),
         Some(Command::DeadLetters(command)) => block_on(command.run()),
