@@ -802,6 +802,27 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_the_backup_guide_are_accepted() {
+        let guide = include_str!("../../../docs/backup.md");
+        let commands: Vec<_> = guide
+            .lines()
+            .filter(|line| line.starts_with("fleet "))
+            .map(words)
+            .collect();
+        assert_eq!(commands.len(), 3);
+        for command in commands {
+            if let Err(error) = Arguments::try_parse_from(&command) {
+                panic!("{command:?}: {error}");
+            }
+        }
+        let is_accepted =
+            |more: &[&str]| Arguments::try_parse_from([&["fleet", "restore", "backup"][..], more].concat()).is_ok();
+        assert!(!is_accepted(&[]), "a ledger cannot be forgotten");
+        assert!(is_accepted(&["--resigned", "one", "--resigned", "other"]) && is_accepted(&["--no-ledger"]));
+        assert!(!is_accepted(&["--resigned", "one", "--no-ledger"]));
+    }
+
+    #[test]
     fn options_of_the_migration_guide_exist() {
         let root = Arguments::command();
         // Of scripts/migrate.
