@@ -118,7 +118,8 @@ class Composition:
         return check(holds, f"{self.title}: {thing['kind']} {thing['metadata']['name']}: {words}")
 
     def pods(self):
-        return [(item, item["spec"]["template"]) for item in self.of("Deployment", "StatefulSet", "DaemonSet", "Job")]
+        pods = [(item, item["spec"]["template"]) for item in self.of("Deployment", "StatefulSet", "DaemonSet", "Job")]
+        return pods + [(item, item["spec"]["jobTemplate"]["spec"]["template"]) for item in self.of("CronJob")]
 
     def labels(self):
         """Returns the labels of all pods, including those that Strimzi creates for a node pool."""
@@ -333,6 +334,9 @@ class Composition:
             for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]:
                 if argument.startswith("--url=kafka:"):
                     used.add(broker(job["metadata"]["name"], argument.removeprefix("--url=")))
+        for job in self.of("CronJob"):
+            variables = {variable["name"]: variable.get("value") for variable in job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["env"]}
+            used.add((job["metadata"]["name"], *to_port(variables["ENGINE"])))
         for name, deployment in self.of_services().items():
             for variable, value in self.settings_of(deployment).items():
                 if isinstance(value, dict):
@@ -400,7 +404,7 @@ class Composition:
             for endpoint in item["spec"]["endpoints" if of_services else "podMetricsEndpoints"]:
                 self.check(all(endpoint["port"] in ports for ports in offered.values()), item, f"{endpoint['port']} is not a port of {sorted(offered)}")
         for workload, template in self.pods():
-            if workload["kind"] != "Job":
+            if workload["kind"] not in ("Job", "CronJob"):
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
                 others = [labels for labels in templates if matches(workload["spec"]["selector"], labels)]
                 self.check(len(others) == 1, workload, "selects pods of other workloads")
