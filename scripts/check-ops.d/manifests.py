@@ -4,6 +4,7 @@ usage: manifests.py KUSTOMIZE DEFINITIONS STRIMZI    the folder of the CustomRes
                                                      resources of Strimzi go, one a line: its own classes read them next
 """
 
+import copy
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate
-from common import ROOT, SERVICES, check, finish, load, parse, partitions, seconds, setting_of, settings
+from common import ROOT, SERVICES, check, complaints, finish, load, parse, partitions, seconds, setting_of, settings
 from compositions import K8S, compositions
 
 VERSIONS = ("1.30", "1.33", "1.37")
@@ -40,6 +41,8 @@ IDLE, SOCKET, TOKEN, TOKENS = 40 * 2**20, 12 * 2**10, 96, 1_000_000
 # Allowed traffic to and from anything but the fleet's own pods: NetworkPolicy, direction, peers, ports.
 IN_MONITORING = "namespace kubernetes.io/metadata.name=monitoring"
 DNS = "namespace kubernetes.io/metadata.name=kube-system, pods k8s-app=kube-dns"
+# The machines of overlay `outside`, and the balancer outside of component `load-balancer`.
+ADDRESS = dict(line.split("=") for line in (K8S / "overlays/outside/outside.env").read_text().split() if re.fullmatch(r"[A-Z]+=[\d.]+", line))
 WORLD = "0.0.0.0/0 but 10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16"
 OUTSIDE = {
     ("names", "egress", DNS, (53, 53)),
@@ -58,6 +61,11 @@ OUTSIDE = {
     ("strimzi", "ingress", "namespace sosohappy/strimzi=true", (8080, 8443, 9090, 9091)),
     # The cluster's own API, for the topic operator.
     ("strimzi", "egress", "0.0.0.0/0", (443, 6443)),
+    ("entry", "ingress", f"{ADDRESS['BALANCER']}/32", (8889, 8890, 8891, 8892)),
+    ("kafka-outside", "egress", f"{ADDRESS['KAFKA']}/32", (9092,)),
+    ("from-prometheus-outside", "ingress", f"{ADDRESS['PROMETHEUS']}/32", ("http",)),
+    ("mongodb-from-prometheus-outside", "ingress", f"{ADDRESS['PROMETHEUS']}/32", ("metrics",)),
+    ("mysql-from-grafana-outside", "ingress", f"{ADDRESS['GRAFANA']}/32", (3306,)),
     ("fluent-bit", "ingress", IN_MONITORING, (2020,)),
     ("fluent-bit", "egress", DNS, (53, 53)),
     ("fluent-bit", "egress", IN_MONITORING, (3100,)),
@@ -328,7 +336,9 @@ class Composition:
 
         may = allowed("egress", "to")
         heard = {(other, me, port) for me, other, port in allowed("ingress", "from")}
-        used = {("kafka", "kafka", port) for port in KAFKA_PORTS[bool(self.of("Kafka"))]} | {("mongodb", "mongodb", 27017)}
+        used = {("mongodb", "mongodb", 27017)}
+        if "kafka" in pods:
+            used |= {("kafka", "kafka", port) for port in KAFKA_PORTS[bool(self.of("Kafka"))]}
         broker = lambda name, url: (name, *to_port(url.removeprefix("kafka:")))
         for job in self.of("Job"):
             for argument in job["spec"]["template"]["spec"]["containers"][0]["args"]:
@@ -347,6 +357,10 @@ class Composition:
                 elif variable.endswith(("__CONFIG__URL", "__AUTH_URL", "__OTLP_ENDPOINT")):
                     url = urlsplit(value)
                     used.add((name, url.hostname, url.port))
+        for _, host, port in self.forwarded():
+            used.add(("entry", host, port))
+        # Brokers outside are no pods: `outside` checks the way to them.
+        used = {edge for edge in used if edge[1] != "kafka" or "kafka" in pods}
         # Outbox hints between the replicas of a service; config has no outbox.
         hints = {(name, name, f"UDP {SERVICES[name]}") for name in self.of_services() if name != "config"}
         # The same edges for a mesh, by identity; it does not carry UDP.
@@ -388,7 +402,11 @@ class Composition:
 
     def selectors(self):
         templates = self.labels()
+        slices = {item["metadata"]["labels"]["kubernetes.io/service-name"] for item in self.of("EndpointSlice")}
         for item in self.of("Service"):
+            if "selector" not in item["spec"]:
+                self.check(item["metadata"]["name"] in slices, item, "has neither a selector nor an EndpointSlice")
+                continue
             meant = [labels for labels in templates if item["spec"]["selector"].items() <= labels.items()]
             self.check(len(meant) == 1, item, f"selects {len(meant)} workloads")
         for item in self.of("PodDisruptionBudget"):
@@ -412,7 +430,8 @@ class Composition:
     def routes(self):
         """From outside: the prefixes of the four public services and nothing else, over HTTPS; sockets without a time limit."""
         ports = {item["metadata"]["name"]: item["spec"]["ports"][0]["port"] for item in self.of("Service")}
-        for kind, ways in (("HTTPRoute", self.http_routes), ("Ingress", self.ingresses), ("VirtualService", self.virtual_services)):
+        self.exposed()
+        for kind, ways in (("HTTPRoute", self.http_routes), ("Ingress", self.ingresses), ("VirtualService", self.virtual_services), ("LoadBalancer", self.balancers)):
             prefixes = {}
             for item, path, name, port, limit in ways(ports):
                 self.check(ports.get(name) == port, item, f"{name}:{port} is no port of a Service")
@@ -425,6 +444,44 @@ class Composition:
                 check(not missing, f"{self.title}: {kind}: no way to {sorted(missing)}")
                 missing = SOCKETS - prefixes.keys()
                 check(kind == "Ingress" or not missing, f"{self.title}: {kind}: the time limit of requests holds for {sorted(missing)}")
+
+    def exposed(self):
+        """A Service that can be reached from outside must not lead to a service's own port, which has /actuator too, and names who may connect."""
+        for item in self.of("Service"):
+            spec = item["spec"]
+            self.check(spec.get("type", "ClusterIP") in ("ClusterIP", "LoadBalancer") and not spec.get("externalIPs"), item, f"exposes its ports as {spec.get('type')}")
+            if spec.get("type") == "LoadBalancer":
+                to = [labels[NAME] for labels in self.labels() if spec["selector"].items() <= labels.items()]
+                self.check(to in (["entry"], ["mysql"]), item, f"publishes whole ports of {to}: /actuator and everything else")
+                self.check(spec.get("loadBalancerSourceRanges"), item, "lets every address in")
+
+    def forwarded(self):
+        """Returns port, host and port of the host for each port that HAProxy listens on and forwards from; empty without component load-balancer."""
+        found = []
+        for item in self.of("ConfigMap"):
+            if text := item.get("data", {}).get("haproxy.cfg"):
+                servers = {name: to_port(address) for name, address in re.findall(r"^backend (\S+)\n +server \S+ (\S+)$", text, re.MULTILINE)}
+                for port, backend in re.findall(r"^frontend \S+\n +bind :(\d+)\n(?:(?!frontend ).*\n)*? +default_backend (\S+)$", text, re.MULTILINE):
+                    found.append((int(port), *servers[backend]))
+                self.check(len(found) == len(servers) == len(re.findall(r"^ +(?:default_backend|use_backend) ", text, re.MULTILINE)), item, f"forwards in a way that is not understood here: {found}, {servers}")
+        return found
+
+    def balancers(self, ports):
+        """What HAProxy forwards is seen by entry.py; here: each public port has one service behind it, and the Service has these ports alone."""
+        balancers = [item for item in self.of("Service") if item["metadata"]["name"] == "entry"]
+        for item in balancers:
+            forwarded = self.forwarded()
+            offered = {port["port"] for port in item["spec"]["ports"]}
+            self.check(offered == {port for port, _, _ in forwarded}, item, f"has ports {sorted(offered)}, HAProxy forwards {forwarded}")
+            text = next(one["data"]["haproxy.cfg"] for one in self.of("ConfigMap") if "haproxy.cfg" in one.get("data", {}))
+            limit = seconds(re.search(r"^ +timeout server (\S+)$", text, re.MULTILINE)[1])
+            for port, name, to in forwarded:
+                self.check(port == to, item, f"port {port} is not the one of {name}")
+                yield item, f"/{name}-service", name, to, limit
+        if balancers:
+            # Without a byte for this long: sockets are pinged more often.
+            for path in SOCKETS:
+                yield item, path, path[1:].partition("-")[0], ports[path[1:].partition("-")[0]], 0
 
     def http_routes(self, _):
         routes = self.of("HTTPRoute")
@@ -440,6 +497,8 @@ class Composition:
                         turned = [entry["requestRedirect"]["scheme"] for entry in rule.get("filters", []) if entry["type"] == "RequestRedirect"]
                         self.check(turned == ["https"] and "backendRefs" not in rule, item, "serves without TLS")
             for rule in item["spec"]["rules"]:
+                rewritten = [entry["type"] for entry in rule.get("filters", []) if entry["type"] != "RequestRedirect"]
+                self.check(not rewritten, item, f"changes requests, so that a path may become /actuator: {rewritten}")
                 for end in rule.get("backendRefs", []):
                     for match in rule.get("matches", [{"path": {"value": "/"}}]):
                         yield item, match["path"]["value"], end["name"], end["port"], seconds(rule["timeouts"]["request"])
@@ -460,11 +519,13 @@ class Composition:
         for item in self.of("Ingress"):
             said = {key.rpartition("/")[2]: value for key, value in item["metadata"]["annotations"].items()}
             self.check(item["spec"].get("tls") and said["ssl-redirect"] == "true" and "defaultBackend" not in item["spec"], item, "serves without TLS")
+            self.check(not said.keys() & {"rewrite-target", "app-root", "server-snippet", "configuration-snippet", "use-regex"}, item, f"changes paths, so that one may become /actuator: {sorted(said)}")
             for name in SERVICES:
                 self.check(int(said["proxy-body-size"].removesuffix("m")) * 2**20 >= settings(name)["server.body-limit"], item, f"refuses bodies that {name} accepts")
             for rule in item["spec"]["rules"]:
                 for path in rule["http"]["paths"]:
                     name = path["backend"]["service"]["name"]
+                    self.check(path["pathType"] == "Prefix", item, f"{path['path']} is matched as {path['pathType']}")
                     # This timeout counts from the last byte; sockets are pinged more often.
                     yield item, path["path"], name, ports[name], float(said["proxy-read-timeout"]) + seconds(settings(name)["server.body-timeout"])
 
@@ -528,8 +589,47 @@ def secrets():
     fetched = {item["metadata"]["name"]: {entry["secretKey"] for entry in item["spec"].get("data", [])} for item in load(K8S / "components/external-secrets/secrets.yaml")}
     for of_providers in ("images-credentials", "push-credentials", "sign-in-credentials", "mail-credentials"):
         fetched.pop(of_providers)
-    check(made == fetched, f"scripts/deploy makes {made}, external-secrets fetches {fetched}")
+    # Of brokers outside: only overlay `outside`, which reads no secret store, has them.
+    check({name: keys for name, keys in made.items() if name != "kafka-accounts"} == fetched, f"scripts/deploy makes {made}, external-secrets fetches {fetched}")
     return made
+
+
+def first_rule(route):
+    return route["spec"]["rules"][0]
+
+
+def first_path(ingress):
+    return ingress["spec"]["rules"][0]["http"]["paths"][0]
+
+
+# Ways to publish what must stay inside: a composition, an object of it, a change, and what is said about that.
+FAULTS = (
+    ("production", "HTTPRoute", "feed", lambda item: first_rule(item)["matches"][0]["path"].update(value="/"), "goes to feed"),
+    ("production", "HTTPRoute", "feed", lambda item: first_rule(item)["matches"][0]["path"].update(value="/actuator"), "goes to feed"),
+    ("production", "HTTPRoute", "feed", lambda item: first_rule(item)["backendRefs"][0].update(name="config", port=8888), "makes config public"),
+    ("staging", "HTTPRoute", "feed", lambda item: first_rule(item).update(filters=[{"type": "URLRewrite", "urlRewrite": {}}]), "changes requests"),
+    ("dev with ingress", "Ingress", "fleet", lambda item: first_path(item).update(path="/"), "goes to auth"),
+    ("dev with ingress", "Ingress", "fleet", lambda item: first_path(item).update(pathType="ImplementationSpecific"), "is matched as"),
+    ("dev with ingress", "Ingress", "fleet", lambda item: first_path(item)["backend"]["service"].update(name="config"), "makes config public"),
+    ("dev with ingress", "Ingress", "fleet", lambda item: item["metadata"]["annotations"].update({"nginx.ingress.kubernetes.io/rewrite-target": "/actuator"}), "changes paths"),
+    ("outside", "Service", "feed", lambda item: item["spec"].update(type="LoadBalancer", loadBalancerSourceRanges=["192.0.2.30/32"]), "publishes whole ports"),
+    ("outside", "Service", "config", lambda item: item["spec"].update(type="NodePort"), "exposes its ports"),
+    ("outside", "Service", "entry", lambda item: item["spec"].pop("loadBalancerSourceRanges"), "lets every address in"),
+    ("outside", "ConfigMap", "entry-settings", lambda item: item["data"].update({"haproxy.cfg": item["data"]["haproxy.cfg"].replace("feed:8891", "config:8888")}), "makes config public"),
+)
+
+
+def faults(built):
+    """Each of FAULTS must be seen: a check that cannot fail proves nothing."""
+    for title, kind, name, change, words in FAULTS:
+        changed = Composition(title, copy.deepcopy(built[title]))
+        for item in changed.of(kind):
+            if item["metadata"]["name"].startswith(name):
+                change(item)
+        before = len(complaints)
+        changed.routes()
+        said, complaints[before:] = complaints[before:], []
+        check(any(words in line for line in said), f"{title}: a changed {kind} {name} is not seen as one that {words}: {said}")
 
 
 def main():
@@ -553,6 +653,7 @@ def main():
                 for variable in container.get("env", []):
                     if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
                         composition.check(reference["key"] in made_here.get(reference["name"], ()), workload, f"key {reference['key']} of Secret {reference['name']} is not created")
+    faults(built)
     check(Composition.outside_seen >= OUTSIDE, f"no composition has the listed edges {sorted(map(str, OUTSIDE - Composition.outside_seen))}")
     finish(f"{len(built)} compositions, {sum(map(len, built.values()))} objects, valid in {', '.join(VERSIONS)}; edges as used")
 

@@ -10,17 +10,23 @@ COMPONENTS=()
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# parse ARGUMENT…: stores options in DRY, IMAGES, DEMO and FIRST, other arguments in words.
+# parse ARGUMENT…: stores options in DRY, REBUILD, IMAGES, DEMO, PUSH, STATE and FIRST, other arguments in words.
 parse() {
     local name
-    DRY='' IMAGES='' DEMO=''
+    DRY='' REBUILD='' IMAGES='' DEMO='' PUSH='' STATE=$WORK
     FIRST=() words=()
     while [ $# -gt 0 ]; do
         case $1 in
         --dry-run) DRY=yes ;;
-        --images | --demo)
+        --rebuild) REBUILD=yes ;;
+        --images | --demo | --push | --state)
             [ $# -gt 1 ] || fail "$1 needs a value"
-            if [ "$1" = --images ]; then IMAGES=$2; else DEMO=$2; fi
+            case $1 in
+            --images) IMAGES=$2 ;;
+            --demo) DEMO=$2 ;;
+            --push) PUSH=$2 ;;
+            --state) STATE=$2 ;;
+            esac
             shift
             ;;
         --first)
@@ -98,7 +104,7 @@ kube() { kubectl --namespace "$NAMESPACE" "$@"; }
 
 change() { run kubectl --namespace "$NAMESPACE" "$@"; }
 
-apply_labelled() { change apply --filename "$WORK/rendered.yaml" --selector "$1"; }
+apply_labelled() { change apply --filename "$STATE/rendered.yaml" --selector "$1"; }
 
 rolled_out() { change rollout status "$1" --timeout "$PATIENCE"; }
 
@@ -111,7 +117,7 @@ rendered_has() {
         /^---$/ { of_kind = 0 }
         $0 == kind { of_kind = 1 }
         of_kind && $0 == name { found = 1 }
-        END { exit !found }' "$WORK/rendered.yaml"
+        END { exit !found }' "$STATE/rendered.yaml"
 }
 
 # completed NAME: waits until the Job has completed. Fails as soon as it has failed, with the ends of its pods' logs: `kubectl wait` knows one condition
@@ -139,6 +145,7 @@ prepare_engines() {
         # An engine that an operator runs has no StatefulSet here.
         ! rendered_has StatefulSet "$engine" || rolled_out "statefulset/$engine" || fail "$engine is not ready"
     done
+    ! rendered_has Deployment entry || rolled_out deployment/entry || fail "the balancer entry is not ready"
     if rendered_has Kafka fleet; then
         # Strimzi: waits for the brokers, the topics, and the accounts of the services, to whose passwords pods refer.
         for engine in kafka/fleet kafkatopic kafkauser; do
