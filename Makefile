@@ -82,16 +82,21 @@ check-console: ## two phones in Chromium on a running fleet (ARGS=an address), a
 check-ops: ## images, manifests, monitoring and the pipeline, as far as a machine without a cluster can
 	@scripts/check-ops $(ARGS)
 
-# Targets of the Jenkinsfile, also for use by hand: REGISTRY, TAG, SERVICE, OVERLAY, IMAGES (a file of digests), DEMO (an address). ARGS=--dry-run says
-# what would be done.
+# Targets of the Jenkinsfile, also for use by hand: REGISTRY, TAG, SERVICE, OVERLAY, IMAGES (a file of digests), DEMO (an address), STEP and STATE (of one
+# roll-out), BASE (a commit), BRANCH. ARGS=--dry-run says what would be done.
 REGISTRY ?= registry.example.com/sosohappy
 TAG ?= $(shell git rev-parse --short HEAD)
 OVERLAY ?= production
+BASE ?= HEAD^
+STATE ?= roll-out
 
 build: setup ## build all binaries for release
 	cargo build --release --locked --workspace --bins
 
-image: ## build and push the image of SERVICE, and print its digest
+changed: ## the images whose sources differ from those of the commit BASE
+	@scripts/image-sources changed $(BASE)
+
+image: ## build and push the image of SERVICE unless its sources have one, and print its digest
 	@scripts/deploy image $(REGISTRY) $(TAG) $(SERVICE) $(ARGS)
 
 images: ## all six, side by side
@@ -100,11 +105,15 @@ images: ## all six, side by side
 render: ## print the manifests of OVERLAY, with IMAGES
 	@scripts/deploy render $(OVERLAY) $(if $(IMAGES),--images $(IMAGES))
 
-write-back: ## write IMAGES to k8s/argocd/images, which Argo CD reads from the repository
-	@scripts/deploy write-back --images $(IMAGES) $(ARGS)
+write-back: ## write IMAGES to k8s/argocd/images, which Argo CD reads from the repository; with BRANCH commit and push it
+	@scripts/deploy write-back $(OVERLAY) --images $(IMAGES) $(if $(BRANCH),--push $(BRANCH)) $(ARGS)
 
 deploy: ## roll OVERLAY out: config first, then the others; rolled back on failure
 	@FLEET=$(FLEET) scripts/deploy apply $(OVERLAY) $(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
+
+deploy-step: ## one STEP of that: start, engines, config, settings, first (ARGS='--first auth,notice'), service (SERVICE=feed), smoke (DEMO), rollback
+	@FLEET=$(FLEET) scripts/deploy $(STEP) $(OVERLAY) $(if $(filter service,$(STEP)),$(SERVICE)) --state $(STATE) \
+		$(if $(IMAGES),--images $(IMAGES)) $(if $(DEMO),--demo $(DEMO)) $(ARGS)
 
 rollback: ## undo the last roll-out of OVERLAY
 	@scripts/deploy rollback $(OVERLAY) $(ARGS)

@@ -576,10 +576,19 @@ def files():
     parsers = {parser["name"] for parser in load(K8S / "components/logging/parsers.yaml")[0]["parsers"]}
     asked = {entry["parser"] for entry in fluent["pipeline"]["filters"] if "parser" in entry}
     check(asked == parsers, f"fluent-bit.yaml: parsers {sorted(asked)}, there are {sorted(parsers)}")
-    source = load(K8S / "argocd/application.yaml")[0]["spec"]["source"]
-    check((ROOT / source["path"]).is_dir(), f"argocd: no {source['path']}")
-    for component in source["kustomize"]["components"]:
-        check((ROOT / source["path"] / component).is_dir(), f"argocd: no {component}")
+    destinations = [end["namespace"] for end in load(K8S / "argocd/project.yaml")[0]["spec"]["destinations"]]
+    branches = set()
+    for application in load(K8S / "argocd/application.yaml"):
+        name, spec = application["metadata"]["name"], application["spec"]
+        source, overlay = spec["source"], Path(spec["source"]["path"]).name
+        branches.add((source["targetRevision"], overlay))
+        check((ROOT / source["path"]).is_dir(), f"argocd: no {source['path']}")
+        check(spec["destination"]["namespace"] == load(ROOT / source["path"] / "kustomization.yaml")[0]["namespace"], f"argocd: {name} goes to {spec['destination']['namespace']}")
+        check(spec["destination"]["namespace"] in destinations, f"argocd: the project has no {spec['destination']['namespace']}")
+        for component in source["kustomize"]["components"]:
+            check((ROOT / source["path"] / component).is_dir(), f"argocd: no {component}")
+        check(f"../../argocd/images/{overlay}" in source["kustomize"]["components"], f"argocd: {name} does not read the digests that `scripts/deploy write-back {overlay}` writes")
+    check(branches == {("main", "production"), ("staging", "staging")}, f"argocd: branches and overlays are {sorted(branches)}")
 
 
 def secrets():
