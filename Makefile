@@ -12,7 +12,7 @@ ARGS ?=
 POSTS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom check-api check-console check-ops build image images render deploy write-back rollback rolling cluster check-cluster test-cluster cluster-down cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom figures check-api check-console check-ops build changed image images render deploy deploy-step write-back rollback rolling cluster check-cluster test-cluster cluster-down cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ check-deps: ## licences, bans, duplicates and sources of the dependencies
 
 sbom: ## list what each binary is made of (CycloneDX)
 	@scripts/sbom $(ARGS)
+
+figures: setup ## coverage, duplication and complexity, into the folder figures, beside their limits; ARGS=code without the coverage
+	@scripts/figures $(ARGS)
 
 check-api: ## generated requests to every documented operation of a running fleet
 	@scripts/check-api
