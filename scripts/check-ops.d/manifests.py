@@ -426,6 +426,9 @@ class Composition:
                 self.check(matches(workload["spec"]["selector"], template["metadata"]["labels"]), workload, "does not select its own pods")
                 others = [labels for labels in templates if matches(workload["spec"]["selector"], labels)]
                 self.check(len(others) == 1, workload, "selects pods of other workloads")
+        for item in self.objects:
+            if item["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "job":
+                self.check(item["kind"] == "Job", item, "is applied by scripts/deploy only where a Job makes the topics: another label is needed")
 
     def routes(self):
         """From outside: the prefixes of the four public services and nothing else, over HTTPS; sockets without a time limit."""
