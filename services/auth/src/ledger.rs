@@ -3,22 +3,15 @@
 //!
 //! A line is the keyed hash of an account in hexadecimal, a space, and the moment of a resignation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::app::App;
-use crate::error::Error;
-use crate::resignations;
 use crate::store::ResignationProof;
-
-/// Accounts that are looked at in one step.
-const ACCOUNTS: u32 = 1000;
 
 /// The mode of a new file: other users of the machine need not know how many have resigned.
 const PRIVATE: u32 = 0o600;
@@ -49,13 +42,19 @@ impl Ledger {
     }
 
     /// Puts the name of the file on the disk.
-    async fn sync_folder(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the folder cannot be opened.
+    pub async fn sync_folder(&self) -> io::Result<()> {
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new("."))).await?.sync_all().await
     }
 
     /// Returns what the lines say; one that a crash has cut says nothing.
-    async fn read(&self) -> io::Result<HashSet<ResignationProof>> {
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub async fn read(&self) -> io::Result<HashSet<ResignationProof>> {
         let bytes = match tokio::fs::read(&self.0).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             read => read?,
@@ -74,67 +73,10 @@ fn parse(line: &str) -> Option<ResignationProof> {
     })
 }
 
-/// Writes resignations into the ledger that it lacks, then resigns every account again whose resignation the database lacks. An account that was
-/// made after the resignation stays.
-///
-/// # Errors
-/// If the ledger or the database cannot be read or written.
-pub async fn reconcile(app: &App) -> anyhow::Result<()> {
-    let Some(ledger) = &app.ledger else { return Ok(()) };
-    let written = ledger.read().await?;
-    let proofs = app.store.resignation_proofs().await?;
-    let unwritten: Vec<_> = proofs
-        .iter()
-        .filter(|proof| !written.contains(*proof))
-        .copied()
-        .collect();
-    ledger.append(&unwritten).await?;
-    ledger.sync_folder().await?;
-    let known = latest(proofs);
-    let mut lost = latest(written);
-    lost.retain(|account, at| known.get(account).is_none_or(|known| known < at));
-    if !lost.is_empty() {
-        resign_again(app, &lost).await?;
-    }
-    Ok(())
-}
-
-/// Returns the last resignation of each account, by its keyed hash.
-fn latest(proofs: impl IntoIterator<Item = ResignationProof>) -> HashMap<[u8; 32], Timestamp> {
-    let mut latest = HashMap::new();
-    for proof in proofs {
-        let last = latest.entry(proof.account_hash).or_insert(proof.resigned_at);
-        *last = proof.resigned_at.max(*last);
-    }
-    latest
-}
-
-async fn resign_again(app: &App, lost: &HashMap<[u8; 32], Timestamp>) -> anyhow::Result<()> {
-    let mut after = String::new();
-    loop {
-        let accounts = app.store.accounts_after(&after, ACCOUNTS).await?;
-        let Some(last) = accounts.last() else { return Ok(()) };
-        last.as_str().clone_into(&mut after);
-        for account in &accounts {
-            let Some(at) = lost.get(&app.hasher.hash(account)) else {
-                continue;
-            };
-            let person = app.store.person(account).await?;
-            if person.is_none_or(|person| person.created_at > *at) {
-                continue;
-            }
-            match resignations::resign(app, account).await {
-                Ok(()) => tracing::warn!(resigned_at = %at, "account resigned again: the database did not know it"),
-                // Another replica was quicker.
-                Err(Error::UnknownAccount) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     fn proof(account: u8, second: i64) -> ResignationProof {
@@ -161,12 +103,5 @@ mod tests {
             let read = ledger.read().await.expect("the file can be read");
             assert_eq!(read, HashSet::from([proof(2, 6), proof(3, 7)]), "cut after {cut} bytes");
         }
-    }
-
-    #[test]
-    fn the_last_resignation_of_an_account_counts() {
-        let latest = latest([proof(1, 9), proof(2, 4), proof(1, 3)]);
-        let seconds = |account: u8| latest[&[account; 32]].as_second();
-        assert_eq!((seconds(1), seconds(2)), (9, 4));
     }
 }

@@ -112,7 +112,9 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         settings,
         context: context.clone(),
     });
-    Box::pin(ledger::reconcile(&app)).await.context("resignation.ledger")?;
+    Box::pin(resignations::lost::reconcile(&app))
+        .await
+        .context("resignation.ledger")?;
     register_health(&app);
     consumers::spawn(&app, &bus);
     timers::spawn(&app);

@@ -1,6 +1,8 @@
 //! Leaving for good: what is here is deleted at once, the other services erase what they hold and say so, and what stays is a proof
 //! without personal data.
 
+pub mod lost;
+
 use std::time::Duration;
 
 use sosohappy_common::{Account, crash_point};
