@@ -16,6 +16,9 @@ use self::files::Files;
 use self::manifest::Manifest;
 use crate::import::{context, service};
 
+/// The databases of a data folder.
+pub(crate) const DATABASES: [&str; 5] = ["auth.db", "dm.db", "events.db", "feed.db", "notice.db"];
+
 /// Writes a backup of the data folder into a new folder, which is there when it is complete and was checked, and prints its size.
 ///
 /// # Errors
@@ -59,7 +62,7 @@ async fn copy(data: &Path, into: &Path) -> anyhow::Result<(Manifest, Duration)> 
         Ok(clock.now())
     });
     let (taken_at, paused) = copied.await?;
-    for database in databases::NAMES {
+    for database in DATABASES {
         databases::check(&into.join(database)).await?;
     }
     let manifest = Manifest::of(into, taken_at)?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::backup::files::Files;
 use crate::backup::manifest::Manifest;
-use crate::backup::{databases, files};
+use crate::backup::{DATABASES, databases, files};
 use crate::launch;
 
 /// Makes the data folder, which must be missing or empty, from a backup. `resigned` are files of `resignation.ledger` that are newer than the backup.
@@ -52,7 +52,7 @@ async fn fill(data: &Path, backup: &Path, manifest: &Manifest, ledgers: &str) ->
     let mut written = files::all(backup)?;
     written.retain(|path, _| path.to_str().is_some_and(|name| manifest.files.contains_key(name)));
     files::copy(backup, data, &written, &Files::new())?;
-    for database in databases::NAMES {
+    for database in DATABASES {
         databases::check(&data.join(database)).await?;
         databases::skip_numbers(data, database).await.context(database)?;
     }

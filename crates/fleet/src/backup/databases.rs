@@ -7,9 +7,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 
-use super::files;
-
-pub(crate) const NAMES: [&str; 5] = ["auth.db", "dm.db", "events.db", "feed.db", "notice.db"];
+use super::{DATABASES, files};
 
 /// How long one lock is waited for. All of them take less than the 5 s that services wait for theirs, which this process holds meanwhile.
 const BUSY: Duration = Duration::from_millis(500);
@@ -32,7 +30,7 @@ pub(crate) async fn copy<T>(
     locked: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<(T, Duration)> {
     let (mut writers, mut readers) = (Vec::new(), Vec::new());
-    for name in NAMES {
+    for name in DATABASES {
         let file = data.join(name);
         writers.push(open(&file).await.with_context(|| file.display().to_string())?);
         readers.push(open(&file).await.with_context(|| file.display().to_string())?);
@@ -61,7 +59,7 @@ pub(crate) async fn copy<T>(
         lock.rollback().await?;
     }
     let paused = began.elapsed();
-    for (name, mut snapshot) in NAMES.into_iter().zip(snapshots) {
+    for (name, mut snapshot) in DATABASES.into_iter().zip(snapshots) {
         let bytes = snapshot.serialize(None).await.context(name)?;
         files::write(&into.join(name), &bytes)?;
         snapshot.rollback().await?;
@@ -186,7 +184,7 @@ mod tests {
     async fn copies_of_databases_that_are_written_are_of_one_moment() {
         let folder = tempfile::tempdir().unwrap();
         let mut databases = Vec::new();
-        for name in NAMES {
+        for name in DATABASES {
             databases.push(counter(&folder.path().join(name)).await);
         }
         let ended = Arc::new(AtomicBool::new(false));
@@ -209,7 +207,7 @@ mod tests {
             std::fs::create_dir(&into).unwrap();
             copy(folder.path(), &into, || Ok(())).await.unwrap();
             let mut found = Vec::new();
-            for name in NAMES {
+            for name in DATABASES {
                 check(&into.join(name)).await.unwrap();
                 found.push(steps(&into.join(name)).await);
             }

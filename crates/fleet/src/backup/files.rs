@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::databases;
+use super::DATABASES;
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn is_copied(path: &Path) -> bool {
         let rest = name.strip_prefix(database);
         rest.is_some_and(|rest| matches!(rest, "" | "-wal" | "-shm" | "-journal"))
     };
-    let is_database = path.components().count() == 1 && databases::NAMES.into_iter().any(of_a_database);
+    let is_database = path.components().count() == 1 && DATABASES.into_iter().any(of_a_database);
     let is_lock = path.extension().is_some_and(|extension| extension == "lock");
     let is_upload = path.starts_with("images") && name.contains('#');
     !is_database && !is_lock && !is_upload
