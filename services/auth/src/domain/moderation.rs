@@ -4,11 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sosohappy_common::Account;
-use sosohappy_events::date::in_range;
 use sosohappy_events::types::{ContentModerated, ModeratedContent, ModerationAction};
 use unicode_segmentation::UnicodeSegmentation as _;
 use utoipa::ToSchema;
@@ -135,16 +133,6 @@ impl MessageId {
             _ => false,
         }
     }
-}
-
-/// Returns whether a post can have this date: 16 digits, of which the first 8 are a day of the calendar, as feed checks them.
-pub fn is_date_of_a_post(date: i64) -> bool {
-    let part = |divisor: i64| i8::try_from(date / divisor % 100).ok();
-    let day = || {
-        let year = i16::try_from(date / 1_000_000_000_000).ok()?;
-        Date::new(year, part(10_000_000_000)?, part(100_000_000)?).ok()
-    };
-    in_range(date).is_ok() && day().is_some()
 }
 
 impl Subject {
@@ -416,25 +404,6 @@ mod tests {
             assert_eq!(Subject::stored(subject.kind(), &subject.content()), Some(subject));
         }
         assert_eq!(Subject::stored("post", "x"), None);
-    }
-
-    #[test]
-    fn posts_have_dates_of_the_calendar() {
-        for date in [2_023_090_513_248_392, 2_024_022_900_000_000, 9_999_123_199_999_999] {
-            assert!(is_date_of_a_post(date), "{date}");
-        }
-        for date in [
-            2_000_000_000_000_000,
-            2_023_130_100_000_000,
-            2_023_022_900_000_000,
-            1_999_123_100_000_000,
-            7,
-            -5,
-            i64::MIN,
-            i64::MAX,
-        ] {
-            assert!(!is_date_of_a_post(date), "{date}");
-        }
     }
 
     #[test]

@@ -11,11 +11,12 @@ use sosohappy_common::Problem;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::params::optional_instant;
 use sosohappy_common::http::rate_limit::AccountLimit;
+use sosohappy_events::date;
 use sosohappy_events::types::ModerationOutcome;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
-use crate::domain::moderation::{MessageId, NO_ENTRY, Reason, Remark, Resolution, Subject, is_date_of_a_post};
+use crate::domain::moderation::{MessageId, NO_ENTRY, Reason, Remark, Resolution, Subject};
 use crate::domain::page::PageSize;
 use crate::error::Error;
 use crate::moderation;
@@ -57,7 +58,7 @@ impl ReportRequest {
     fn subject(&self) -> Result<Subject, Error> {
         match (self.post, self.comment, &self.message) {
             (None, None, None) => Ok(Subject::Person),
-            (Some(date), None, None) if is_date_of_a_post(date) => Ok(Subject::Post(date)),
+            (Some(date), None, None) if date::of_post(date).is_ok() => Ok(Subject::Post(date)),
             (Some(_), None, None) => Err(Error::InvalidParameter(
                 "post: the 16-digit date of a post, of which the first 8 digits are a day of the calendar",
             )),

@@ -11,7 +11,7 @@ use sosohappy_access::Caller;
 use sosohappy_common::http::Params;
 use sosohappy_common::http::params::comma_list;
 use sosohappy_common::{Account, Problem};
-use sosohappy_events::date::{OutOfRange, in_range};
+use sosohappy_events::date::{NoDateOfPost, of_post};
 use sosohappy_store::{StoreError, retrying};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ pub struct SetPreferences {
     advertising_wording: Option<WordingVersion>,
     /// The date of an own post of which no notice is shown or pushed any more.
     #[serde(default)]
-    #[schema(value_type = Option<i64>, minimum = 2_000_000_000_000_000_i64, maximum = 9_999_999_999_999_999_i64, example = 2_023_090_513_248_392_i64)]
+    #[schema(value_type = Option<i64>, minimum = 2_000_010_100_000_000_i64, maximum = 9_999_123_199_999_999_i64, example = 2_023_090_513_248_392_i64)]
     mute_post: Option<PostDate>,
     #[serde(default)]
     unmute_post: Option<i64>,
@@ -78,10 +78,10 @@ pub struct SetPreferences {
 struct PostDate(i64);
 
 impl TryFrom<i64> for PostDate {
-    type Error = OutOfRange;
+    type Error = NoDateOfPost;
 
     fn try_from(date: i64) -> Result<Self, Self::Error> {
-        in_range(date).map(Self)
+        of_post(date).map(Self)
     }
 }
 

@@ -145,16 +145,21 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
         ("mutePost", "0"),
         ("mutePost", "-1"),
         ("mutePost", "20230905"),
+        ("mutePost", "2023130100000000"),
+        ("mutePost", "2023013200000000"),
+        ("mutePost", "2023022900000000"),
     ] {
         assert_eq!(set(notice, kim, &[form]).await.0, 400, "{form:?}");
     }
     let (_, told) = set(notice, kim, &[("unmuteRoom", "no id")]).await;
     assert_eq!(told["detail"], "unmuteRoom: an id of a room is expected");
-    assert_eq!(
-        set(notice, kim, &[("unmutePost", "-1")]).await.0,
-        200,
-        "an earlier release may have muted it"
-    );
+    for muted_earlier in ["-1", "2023130100000000"] {
+        assert_eq!(
+            set(notice, kim, &[("unmutePost", muted_earlier)]).await.0,
+            200,
+            "an earlier release may have muted it"
+        );
+    }
     assert_eq!(
         preferences(notice, kim).await,
         *before,
