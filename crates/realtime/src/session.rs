@@ -452,8 +452,13 @@ impl<'a, P: Protocol> Session<'a, P> {
         if self.hub.0.frames.get().control(&self.known.caller.account) != Verdict::Accepted {
             return Err(End::Ours(Close::RateLimited));
         }
-        let Some(seq) = frame.seq.filter(|seq| *seq >= 0) else {
-            let reason = "an `ack` frame has a `seq` of 0 or more";
+        let is_valid = frame.data.is_null() || frame.data.is_object();
+        let Some(seq) = frame.seq.filter(|seq| *seq >= 0 && is_valid) else {
+            let reason = if is_valid {
+                "an `ack` frame has a `seq` of 0 or more"
+            } else {
+                "`data` is an object"
+            };
             let error = stream::error(frame.id.as_deref(), "invalid-frame", reason);
             return Ok(Received::Answer(Some(error)));
         };

@@ -99,7 +99,22 @@ async fn frames_are_shown_when_the_client_acknowledged_them() {
         client.text().await,
         r#"{"topic":"error","data":{"code":"invalid-frame","reason":"an `ack` frame has a `seq` of 0 or more"}}"#
     );
-    client.send(r#"{"topic":"ack","seq":9}"#).await;
+    for data in ["[]", "[9]", "9", r#""9""#, "true"] {
+        client
+            .send(&format!(r#"{{"topic":"ack","id":"d","seq":9,"data":{data}}}"#))
+            .await;
+        assert_eq!(
+            client.text().await,
+            r#"{"topic":"error","id":"d","data":{"code":"invalid-frame","reason":"`data` is an object"}}"#,
+            "{data}"
+        );
+    }
+    assert_eq!(
+        *fleet.notes.shown.lock(),
+        [1, 2, 3],
+        "an invalid frame acknowledges nothing"
+    );
+    client.send(r#"{"topic":"ack","seq":9,"data":{}}"#).await;
     until("all are shown", || *fleet.notes.shown.lock() == [1, 2, 3, 4, 5]).await;
     assert_eq!(
         fleet.notes.frames.lock().len(),
