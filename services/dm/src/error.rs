@@ -35,7 +35,9 @@ pub enum Error {
     RequestAccepted,
     #[error("the caller is in no room with the id")]
     Room,
-    #[error("name: 1 to 50 user-perceived characters, of which one is visible and none a control character")]
+    #[error(
+        "name: 1 to 50 user-perceived characters and at most 2000 bytes, with a visible character and without control characters"
+    )]
     RoomName,
     #[error("the room has too many members")]
     RoomFull,
@@ -43,7 +45,7 @@ pub enum Error {
     TooManyRooms,
     #[error("too many messages are scheduled")]
     TooManyScheduled,
-    #[error("reaction: one user-perceived character")]
+    #[error("reaction: one user-perceived character of at most 40 bytes")]
     Reaction,
     #[error("text: {0}")]
     Text(#[from] InvalidText),

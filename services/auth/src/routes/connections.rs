@@ -18,7 +18,7 @@ use crate::error::Error;
 pub struct OpenConnectionLog {
     #[schema(example = "kim@example.com+kakao")]
     account: String,
-    /// Why it is opened, in at most 1,000 characters: for the audit.
+    /// Why it is opened, in at most 1,000 characters and 8,000 bytes: for the audit.
     #[schema(value_type = String, min_length = 1, max_length = 1000, example = "warrant 2026-123")]
     note: Remark,
 }

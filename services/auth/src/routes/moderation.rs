@@ -48,7 +48,7 @@ pub struct ReportRequest {
     #[schema(value_type = Option<String>, min_length = 24, max_length = 36, pattern = "^[0-9A-Fa-f-]+$")]
     message: Option<MessageId>,
     reason: Reason,
-    /// The reporter's words, at most 1,000 characters.
+    /// The reporter's words, at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     text: Remark,
@@ -261,7 +261,7 @@ pub struct ResolveReport {
     #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// For the audit, in at most 1,000 characters.
+    /// For the audit, in at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     note: Remark,
@@ -300,7 +300,7 @@ pub struct Suspend {
     #[serde(default, deserialize_with = "optional_instant")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// For the audit, in at most 1,000 characters.
+    /// For the audit, in at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     note: Remark,
@@ -335,7 +335,7 @@ pub async fn suspend(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct Restore {
     nickname: String,
-    /// For the audit, in at most 1,000 characters.
+    /// For the audit, in at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     note: Remark,

@@ -25,7 +25,7 @@ const APPLICATIONS: i64 = 100;
 pub struct ApplyRole {
     #[schema(pattern = "^(moderator|admin)$", example = "moderator")]
     role: String,
-    /// Why, in at most 1,000 characters.
+    /// Why, in at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     text: Remark,
@@ -98,7 +98,7 @@ pub struct DecideRole {
     /// Who has applied.
     nickname: String,
     accepted: bool,
-    /// For the audit, in at most 1,000 characters.
+    /// For the audit, in at most 1,000 characters and 8,000 bytes.
     #[serde(default)]
     #[schema(value_type = String, max_length = 1000)]
     note: Remark,

@@ -7,22 +7,19 @@ use sosohappy_common::Account;
 use sosohappy_common::nickname::has_visible;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::text::is_portable;
+use super::text::{BYTES_A_CHARACTER, is_portable};
 use super::{MessageId, MessageText};
 
 /// Changes of one message by each person; more are refused. Fewer in unit tests, which reach it on every engine.
 pub const MOST_CHANGES: i64 = if cfg!(test) { 20 } else { 500 };
 
-/// Bytes of a reaction: one user-perceived character.
-const LONGEST_REACTION: usize = 40;
-
-/// A person's reaction to a message: one user-perceived character.
+/// A person's reaction to a message: one user-perceived character of at most 40 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction(String);
 
 impl Reaction {
     pub fn new(text: String) -> Option<Self> {
-        let is_one = text.graphemes(true).count() == 1 && has_visible(&text) && text.len() <= LONGEST_REACTION;
+        let is_one = text.graphemes(true).count() == 1 && has_visible(&text) && text.len() <= BYTES_A_CHARACTER;
         (is_one && is_portable(&text)).then_some(Self(text))
     }
 

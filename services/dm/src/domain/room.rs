@@ -6,6 +6,7 @@ use sosohappy_common::nickname::has_visible;
 use sosohappy_common::text::is_one_line;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use super::text::BYTES_A_CHARACTER;
 use super::{ClientKey, MessageDate, MessageId, MessageState, MessageText, Party};
 
 /// Members of one room.
@@ -17,17 +18,17 @@ pub const MOST_ROOMS: u32 = 100;
 /// The newest messages of a room among which those that are unread are counted: a longer absence takes no longer to count. Fewer in unit tests.
 pub const MOST_UNREAD: u32 = if cfg!(test) { 5 } else { 1_000 };
 
-/// User-perceived characters of a room's name, and bytes.
-const LONGEST_NAME: (usize, usize) = (50, 1000);
+/// User-perceived characters of a room's name.
+const LONGEST_NAME: usize = 50;
 
-/// The name of a room: 1 to 50 user-perceived characters, of which one is visible and none a control character.
+/// The name of a room: 1 to 50 user-perceived characters and at most 2,000 bytes, with a visible character and without control characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomName(String);
 
 impl RoomName {
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
-        let fits = text.len() <= LONGEST_NAME.1 && text.graphemes(true).count() <= LONGEST_NAME.0;
+        let fits = text.len() <= LONGEST_NAME * BYTES_A_CHARACTER && text.graphemes(true).nth(LONGEST_NAME).is_none();
         (fits && has_visible(text) && is_one_line(text)).then(|| Self(text.to_owned()))
     }
 
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_name_is_visible_and_of_at_most_fifty_characters() {
-        for good in [" 우리반 ", "👨‍👩‍👧‍👦", &"가".repeat(50)] {
+        let family = "👨‍👩‍👧‍👦";
+        for good in [" 우리반 ", family, &family.repeat(50), &"가".repeat(50)] {
             assert!(RoomName::new(good).is_some(), "{good}");
         }
         assert_eq!(RoomName::new(" 우리반 ").unwrap().as_str(), "우리반");
@@ -193,6 +195,7 @@ mod tests {
             "a\nb",
             "a\u{1}b",
             &"가".repeat(51),
+            &family.repeat(51),
             &format!("a{}", "\u{301}".repeat(1000)),
         ] {
             assert!(RoomName::new(bad).is_none(), "{bad}");

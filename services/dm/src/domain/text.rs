@@ -6,8 +6,8 @@ use sosohappy_common::nickname::has_visible;
 pub use sosohappy_common::text::is_portable;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-/// Bytes of a text per character: more than the longest joined emoji has (35, a kiss of two skin tones).
-const BYTES_A_CHARACTER: usize = 40;
+/// Bytes of a text per user-perceived character: more than the longest joined emoji has (35, a kiss of two skin tones).
+pub(super) const BYTES_A_CHARACTER: usize = 40;
 
 /// Bytes of a frame around its text: keys, a date, two nicknames, all of it escaped.
 const AROUND_THE_TEXT: usize = 4096;
@@ -24,7 +24,7 @@ pub fn largest_frame(max_characters: usize) -> usize {
 pub enum InvalidText {
     #[error("a message says something")]
     Empty,
-    #[error("a message has at most {0} characters")]
+    #[error("a message has at most {} characters and {} bytes", .0, .0.saturating_mul(BYTES_A_CHARACTER))]
     TooLong(usize),
     #[error("a message has no character U+0000")]
     Unportable,
@@ -88,6 +88,10 @@ mod tests {
         assert_eq!(MessageText::new(family.repeat(4), 3), Err(InvalidText::TooLong(3)));
         let endless = format!("a{}", "\u{301}".repeat(100));
         assert_eq!(MessageText::new(endless, 3), Err(InvalidText::TooLong(3)));
+        assert_eq!(
+            InvalidText::TooLong(3).to_string(),
+            "a message has at most 3 characters and 120 bytes"
+        );
         for blank in ["", " ", "\n\t ", "\u{3164}", "\u{200b}"] {
             assert_eq!(MessageText::new(blank.to_owned(), 3), Err(InvalidText::Empty));
         }

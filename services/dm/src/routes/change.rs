@@ -36,7 +36,7 @@ pub struct ReactMessage {
     /// Of a message that one sent or received, also in a room.
     #[schema(example = "01890000-0000-7000-8000-000000000000")]
     id: String,
-    /// One user-perceived character, in place of the caller's former reaction; without it the caller's is taken back.
+    /// One user-perceived character of at most 40 bytes, in place of the caller's former reaction; without it the caller's is taken back.
     #[serde(default)]
     #[schema(example = "🩷")]
     reaction: Option<String>,

@@ -25,7 +25,7 @@ const MOST: u32 = 100;
 
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct CreateRoom {
-    /// 1 to 50 user-perceived characters, without control characters.
+    /// 1 to 50 user-perceived characters and at most 2,000 bytes, without control characters.
     #[schema(example = "우리반")]
     name: String,
     /// Nicknames of the other members, separated by commas or given several times.
