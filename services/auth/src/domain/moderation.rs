@@ -274,12 +274,12 @@ impl FromStr for Resolution {
 pub struct ReportState {
     pub reason: Reason,
     pub hidden_at_once: bool,
-    /// The decision in force, and when it was made.
+    /// The decision in force, and when it was made. `None` before the first one, and where it is one that only a later release knows.
     pub decision: Option<(Resolution, Timestamp)>,
 }
 
 impl ReportState {
-    /// Returns whether the report hides its content while this decision is in force; `None` before the first one.
+    /// Returns whether the report hides its content while this decision is in force; `None` as in [`ReportState::decision`].
     pub const fn hides(&self, decision: Option<Resolution>) -> bool {
         match decision {
             Some(Resolution::Hide) => true,

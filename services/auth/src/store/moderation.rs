@@ -186,7 +186,7 @@ pub trait ModerationTransaction {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Returns the role of an application, which is deleted.
+    /// Returns the role of an application, which is deleted; `None` where there is none, or for a role that only a later release knows.
     async fn take_role_application(&mut self, account: &Account) -> Result<Option<Role>, StoreError>;
 
     /// Locks the end of the audit.

@@ -22,6 +22,7 @@ on_both_engines!(
     a_later_decision_replaces_an_earlier_one,
     a_suspended_person_is_out_with_a_reason_until_the_time_comes,
     roles_are_applied_for_and_decided,
+    words_of_a_later_release_are_no_corrupt_rows,
     operators_send_notices_to_a_person,
     moderators_act_on_members_only,
     the_audit_shows_what_was_changed_in_it,
@@ -525,6 +526,78 @@ async fn roles_are_applied_for_and_decided(bed: Bed) {
         auth.call(&lee, "grantRole", &body).await.expect(401).code(),
         "credential-required"
     );
+}
+
+/// A later release may have stored words that this one does not know, before it was rolled back.
+async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
+    use ModerationAction::{Closed, Hidden, Reported, Restored};
+
+    let ground = Ground::new(bed);
+    let auth = ground.auth().await;
+    let (kim, lee) = (auth.person(KIM, "kim").await, auth.person(LEE, "lee").await);
+    let admin = auth.person_with_role(&ground, ADMIN, "boss", "admin").await;
+
+    auth.grant(&ground, &kim.account, "moderator").await.expect(200);
+    let kim = auth.sign_in(KIM).await;
+    assert_eq!(auth.reports(&kim).await.len(), 0);
+    ground
+        .execute("UPDATE account SET role = 'auditor' WHERE nickname = 'kim'")
+        .await;
+    assert!(auth.admits(&kim).await, "with the rights of a user");
+    let refused = auth.read(&kim, "admin/reports", &[]).await.expect(403);
+    assert_eq!(refused.code(), "role-required");
+    let kim = auth.reissue(&auth.sign_in(KIM).await).await;
+
+    for report in [
+        json!({ "nickname": "lee", "post": DATE, "reason": "unlawfulImagery" }),
+        json!({ "nickname": "lee", "reason": "spam" }),
+    ] {
+        auth.call(&kim, "report", &report).await.expect(200);
+    }
+    ground
+        .execute("UPDATE report SET reason = 'scam', kind = 'album' WHERE kind = 'person'")
+        .await;
+    ground
+        .execute("UPDATE report SET reason = 'scam' WHERE kind = 'post'")
+        .await;
+    let reports = auth.reports(&admin).await;
+    assert_eq!(reports.len(), 1, "what is reported is known: {reports:?}");
+    let post = &reports[0];
+    assert_eq!((&post["kind"], &post["reason"]), (&json!("post"), &json!("other")));
+    let album = ground.count("SELECT report FROM report WHERE kind = 'album'").await;
+    let hide = json!({ "report": album, "action": "hide" });
+    let unknown = auth.call(&admin, "admin/resolveReport", &hide).await.expect(404);
+    assert_eq!(unknown.code(), "no-such-report");
+
+    ground
+        .execute("UPDATE report SET resolution = 'blur', resolved_at = reported_at WHERE kind = 'post'")
+        .await;
+    let mut moderated = ground.watch::<ContentModerated>().await;
+    let dismiss = json!({ "report": post["report"], "action": "dismiss" });
+    auth.call(&admin, "admin/resolveReport", &dismiss).await.expect(200);
+    for action in [Reported, Hidden, Restored, Closed] {
+        assert_eq!(moderated.next().await.event.action, action);
+    }
+
+    let wish = json!({ "role": "moderator", "text": "I have time" });
+    auth.call(&lee, "applyRole", &wish).await.expect(200);
+    ground
+        .execute("UPDATE role_application SET role = 'auditor' WHERE role = 'moderator'")
+        .await;
+    let waiting = auth.read(&admin, "admin/roleApplications", &[]).await.expect(200);
+    assert_eq!(waiting.body["content"], json!([]));
+    let decision = json!({ "nickname": "lee", "accepted": true });
+    let refused = auth.call(&admin, "admin/decideRole", &decision).await.expect(404);
+    assert_eq!(refused.code(), "no-such-application");
+    assert_eq!(ground.rows("role_application").await, 1, "it waits for that release");
+
+    let suspend = json!({ "nickname": "lee", "reason": "spam" });
+    auth.call(&admin, "admin/suspend", &suspend).await.expect(200);
+    ground.execute("UPDATE suspension SET reason = 'scam'").await;
+    let refused = auth.try_sign_in(LEE).await.expect(403);
+    assert_eq!(refused.body["detail"], "reason: other; until: further notice");
+    let kept = "SELECT COUNT(*) FROM account, suspension WHERE account.role = 'auditor' AND suspension.reason = 'scam'";
+    assert_eq!(ground.count(kept).await, 1, "the words stay in their rows");
 }
 
 async fn operators_send_notices_to_a_person(bed: Bed) {

@@ -99,7 +99,7 @@ impl Imports for SqlStore {
         let session = row.map(|row| {
             Ok(ImportedSession {
                 session: rows::session_id(&row)?,
-                role: rows::text(&row, "role")?.parse().map_err(|_| rows::broken("role"))?,
+                role: rows::role(&row)?,
                 imported_at: rows::instant(&row, "imported_at")?,
             })
         });

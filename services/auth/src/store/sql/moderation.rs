@@ -19,9 +19,10 @@ use crate::store::moderation::{
 /// The rule that a reporter has one open report of a subject.
 const REPEAT_KEY: &str = "report_by_repeat_key";
 
+// A report of what this release does not know is left to the later one that has stored it.
 const REPORT: &str = "SELECT report.report, report.target, account.nickname, report.kind, report.content, report.reason,
     reporter.nickname AS reporter, report_by.text, report.reported_at, report.due_at, report.resolved_at, report.resolution
-    FROM report JOIN account ON account.account = report.target
+    FROM report JOIN account ON account.account = report.target AND report.kind IN ('person', 'post', 'comment', 'message')
     LEFT JOIN report_by ON report_by.report = report.report
     LEFT JOIN account reporter ON reporter.account = report_by.account";
 
@@ -96,7 +97,7 @@ impl Moderation for SqlStore {
         .bind(rows)
         .fetch_all(self.0.reader())
         .await?;
-        found.iter().map(application).collect()
+        found.iter().filter_map(|row| application(row).transpose()).collect()
     }
 
     async fn audit(&self, below: i64, rows: i64) -> Result<Vec<Audited>, StoreError> {
@@ -250,7 +251,7 @@ impl ModerationTransaction for SqlTransaction {
         // As `ReportState::hides` says.
         let found = sqlx::query(
             "SELECT 1 FROM report WHERE target = ? AND kind = ? AND content = ? AND report <> ?
-            AND (resolution = 'hide' OR ((resolution IS NULL OR resolution IN ('warn', 'suspend'))
+            AND (resolution = 'hide' OR ((resolution IS NULL OR resolution NOT IN ('restore', 'dismiss'))
             AND COALESCE(hidden_at_once, reason = 'unlawfulImagery' AND kind <> 'person') = 1)) LIMIT 1",
         )
         .bind(target.as_str())
@@ -323,7 +324,7 @@ impl ModerationTransaction for SqlTransaction {
         let Some(row) = row else { return Ok(None) };
         let delete = sqlx::query("DELETE FROM role_application WHERE account = ?").bind(account.as_str());
         self.run(delete).await?;
-        Ok(Some(role(&row)?))
+        Ok(rows::text(&row, "role")?.parse().ok())
     }
 
     async fn lock_audit(&mut self) -> Result<AuditHead, StoreError> {
@@ -423,11 +424,9 @@ fn report_state(row: &Row) -> Result<ReportState, StoreError> {
     // Older releases hid content at once, but no profile.
     let by_reason = reason.hides_at_once() && rows::text(row, "kind")? != Subject::Person.kind();
     let resolution: Option<String> = row.try_get_unchecked("resolution")?;
-    let decision = match resolution {
-        Some(resolution) => {
-            let resolution: Resolution = resolution.parse().map_err(|_| rows::broken("resolution"))?;
-            Some((resolution, rows::instant(row, "resolved_at")?))
-        }
+    let decision: Option<Resolution> = resolution.and_then(|resolution| resolution.parse().ok());
+    let decision = match decision {
+        Some(resolution) => Some((resolution, rows::instant(row, "resolved_at")?)),
         None => None,
     };
     Ok(ReportState {
@@ -437,8 +436,9 @@ fn report_state(row: &Row) -> Result<ReportState, StoreError> {
     })
 }
 
+/// Returns the reason of a report or suspension. One of a later release is `other`, and stays in the row.
 fn reason(row: &Row) -> Result<Reason, StoreError> {
-    rows::text(row, "reason")?.parse().map_err(|_| rows::broken("reason"))
+    Ok(rows::text(row, "reason")?.parse().unwrap_or(Reason::Other))
 }
 
 fn report(row: &Row) -> Result<Report, StoreError> {
@@ -460,13 +460,17 @@ fn report(row: &Row) -> Result<Report, StoreError> {
     })
 }
 
-fn application(row: &Row) -> Result<RoleApplication, StoreError> {
-    Ok(RoleApplication {
+/// `None` of an application for a role of a later release: it waits for that release.
+fn application(row: &Row) -> Result<Option<RoleApplication>, StoreError> {
+    let Ok(role) = rows::text(row, "role")?.parse::<Role>() else {
+        return Ok(None);
+    };
+    Ok(Some(RoleApplication {
         nickname: rows::text(row, "nickname")?,
-        role: role(row)?,
+        role,
         text: rows::text(row, "text")?,
         applied_at: rows::instant(row, "applied_at")?,
-    })
+    }))
 }
 
 fn effect(row: &Row) -> Result<Option<Effect>, StoreError> {
@@ -528,8 +532,4 @@ fn head(row: &Row) -> Result<AuditHead, StoreError> {
 fn digest(row: &Row) -> Result<[u8; 32], StoreError> {
     let digest: Vec<u8> = row.try_get_unchecked("digest")?;
     digest.try_into().map_err(|_| rows::broken("digest"))
-}
-
-fn role(row: &Row) -> Result<Role, StoreError> {
-    rows::text(row, "role")?.parse().map_err(|_| rows::broken("role"))
 }

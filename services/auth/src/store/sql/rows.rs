@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use sosohappy_common::{Account, Nickname};
-use sosohappy_events::types::{Device, SessionId};
+use sosohappy_events::types::{Device, Role, SessionId};
 use sosohappy_media::ImageId;
 use sosohappy_store::StoreError;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -47,7 +47,7 @@ pub fn person(row: Option<&Row>, meant: impl Fn(&Person) -> bool) -> Result<Opti
         profile_set: row.try_get_unchecked("profile_set")?,
         introduction: Introduction::stored(text(row, "introduction")?),
         image: image.map(ImageId),
-        role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        role: role(row)?,
         is_suspended: is_suspended != 0,
         is_profile_hidden: is_profile_hidden != 0,
         created_at: instant(row, "created_at")?,
@@ -87,7 +87,7 @@ pub fn access_token(row: &Row) -> Result<AccessToken, StoreError> {
     Ok(AccessToken {
         account: account(row, "account")?,
         session: session_id(row)?,
-        role: text(row, "role")?.parse().map_err(|_| broken("role"))?,
+        role: role(row)?,
         issued_at: instant(row, "issued_at")?,
         expires_at: instant(row, "expires_at")?,
     })
@@ -108,6 +108,11 @@ pub fn device(row: &Row) -> Result<Option<Device>, StoreError> {
 
 pub fn session_id(row: &Row) -> Result<SessionId, StoreError> {
     text(row, "session")?.parse().map_err(|_| broken("session"))
+}
+
+/// Returns the role of an account. One of a later release has the rights of a user, as in a token, and stays in the row.
+pub fn role(row: &Row) -> Result<Role, StoreError> {
+    Ok(text(row, "role")?.parse().unwrap_or_default())
 }
 
 pub fn account(row: &Row, column: &str) -> Result<Account, StoreError> {
