@@ -534,8 +534,9 @@ pub async fn note_decision(
     .await
 }
 
-/// Sends an account a notice of the operators, whose text is the note of its entry in the audit. A repeated call sends another one.
+/// Sends an account a notice of the operators, whose title and text are the note of its entry in the audit. A repeated call sends another one.
 pub async fn send_system_notice(app: &App, account: &Account, notice: &SystemNotice) -> Result<(), Error> {
+    let note = notice.note();
     retrying(|| async {
         let mut tx = app.store.begin().await?;
         let person = tx.person_at(account).await?.ok_or(Error::NoSuchPerson)?;
@@ -547,7 +548,7 @@ pub async fn send_system_notice(app: &App, account: &Account, notice: &SystemNot
             target: &person.account,
             subject: SYSTEM_NOTICE.to_owned(),
             reason: "",
-            note: notice.text(),
+            note: &note,
         };
         audit::record(app, tx.as_mut(), &decision, at).await?;
         app.commit(tx).await

@@ -24,8 +24,9 @@ impl SystemNotice {
         (is_shown && notice.data().to_string().len() <= MAX_BYTES).then_some(notice)
     }
 
-    pub fn text(&self) -> &str {
-        self.text.as_str()
+    /// Returns the title, which is one line, and the text below it.
+    pub fn note(&self) -> String {
+        format!("{}\n{}", self.title.as_str(), self.text.as_str())
     }
 
     pub fn data(&self) -> Value {
@@ -45,6 +46,7 @@ mod tests {
         };
         let whole = notice("Maintenance", "at 3").expect("a notice");
         assert_eq!(whole.data(), json!({ "title": "Maintenance", "text": "at 3" }));
+        assert_eq!(whole.note(), "Maintenance\nat 3");
         for blank in [" ", "\n", "\u{200b}", "\u{3164}"] {
             assert_eq!(notice(blank, "at 3"), None, "{blank:?}");
             assert_eq!(notice("Maintenance", blank), None, "{blank:?}");

@@ -623,7 +623,7 @@ async fn operators_send_notices_to_a_person(bed: Bed) {
     let newest = auth.audit(&admin).await["content"][0].clone();
     assert_eq!(
         (&newest["action"], &newest["note"]),
-        (&json!("sendSystemNotice"), &json!("at 3"))
+        (&json!("sendSystemNotice"), &json!("Maintenance\nat 3"))
     );
 
     send_notice(&notice(&kim.account, " ")).await.expect(400);
