@@ -30,17 +30,21 @@ pub trait Names: std::fmt::Debug + Send + Sync {
         self.account_of_fresh(nickname).await
     }
 
-    /// [`Names::account_of`] for the name in a record of a Spring service: retries while auth is unavailable, for at most three seconds,
+    /// [`Names::account_of`] for the name in a record of a Spring service: retries while auth is unavailable, for at most four seconds,
     /// because a record that waits blocks its partition.
     async fn account_of_patiently(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        let mut pause = Duration::from_millis(100);
-        loop {
-            match self.account_of(nickname).await {
-                Err(_) if pause < Duration::from_secs(2) => tokio::time::sleep(pause).await,
-                known => return known,
+        let asked = async {
+            let mut pause = Duration::from_millis(100);
+            loop {
+                match self.account_of(nickname).await {
+                    Err(_) if pause < Duration::from_secs(2) => tokio::time::sleep(pause).await,
+                    known => return known,
+                }
+                pause *= 2;
             }
-            pause *= 2;
-        }
+        };
+        let known = tokio::time::timeout(Duration::from_secs(4), asked).await;
+        known.unwrap_or(Err(Denied::Unavailable))
     }
 
     /// Returns whether names that were published before this process started may not have been read yet: an unknown nickname may have a

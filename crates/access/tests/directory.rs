@@ -28,6 +28,8 @@ struct Auth {
     is_spring: Mutex<bool>,
     /// An auth of an earlier release does not know a field of the request.
     is_earlier: Mutex<bool>,
+    /// How long an answer takes.
+    takes: Mutex<Duration>,
     asked: AtomicUsize,
     /// Opened by the next call.
     gate: Mutex<Option<Gate>>,
@@ -41,6 +43,8 @@ async fn lookup(
     if let Some(gate) = auth.gate.lock().take() {
         gate.open();
     }
+    let takes = *auth.takes.lock();
+    tokio::time::sleep(takes).await;
     if *auth.is_spring.lock() {
         return Err(StatusCode::FORBIDDEN);
     }
@@ -74,6 +78,11 @@ async fn bench() -> Bench {
 
 /// Makes the bench of a fleet in which auth may be a Spring service.
 async fn bench_in(mixed: &Mixed) -> Bench {
+    // For a machine that is busy with other tests.
+    bench_with(mixed, Duration::from_secs(10)).await
+}
+
+async fn bench_with(mixed: &Mixed, introspection_timeout: Duration) -> Bench {
     let auth = Arc::new(Auth::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -94,8 +103,7 @@ async fn bench_in(mixed: &Mixed) -> Bench {
     let directory = database.expect("the database opens").directory();
     let settings = Access {
         auth_url: url.parse().expect("a valid URL"),
-        // For a machine that is busy with other tests.
-        introspection_timeout: Duration::from_secs(10),
+        introspection_timeout,
         token_lifetime: Duration::from_hours(1),
     };
     let client = AuthClient::in_fleet(&Live::new(settings), &SecretString::from("fleet"), &context, mixed);
@@ -231,6 +239,22 @@ async fn the_directory_answers_while_auth_is_unavailable() {
         Ok(vec![Some("kimchi".to_owned()), None]),
         "a list with a gap is better than none"
     );
+}
+
+/// An auth under load takes longer than a check of a token may.
+#[tokio::test]
+async fn an_unknown_name_is_waited_for() {
+    let bench = bench_with(&Mixed::none(), Duration::from_millis(10)).await;
+    *bench.auth.takes.lock() = Duration::from_millis(300);
+    bench.at_auth("kim", "kimchi");
+    assert_eq!(
+        bench.names.profile_of(&account("kim")).await,
+        Err(Denied::Unavailable),
+        "the timeout of other calls"
+    );
+    assert_eq!(bench.names.account_of("unknown").await, Ok(None));
+    assert_eq!(bench.names.account_of_fresh("unknown").await, Ok(None));
+    assert_eq!(bench.names.account_of("kimchi").await, Ok(Some(account("kim"))));
 }
 
 #[tokio::test]

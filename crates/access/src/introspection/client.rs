@@ -47,8 +47,9 @@ const CONFIRMED: Duration = Duration::from_secs(1);
 /// How long no questions about known tokens are sent to an auth without introspection.
 const UNSUPPORTED: Duration = Duration::from_mins(1);
 
-/// The timeout of a nickname call to a Spring auth.
-const VOUCHING: Duration = Duration::from_secs(3);
+/// The shortest timeout of a call about the account of a nickname. Unlike a check of a token it is rare, and the caller's request fails without
+/// an answer: under load an unknown name would be unavailable instead of unknown.
+const NAMING: Duration = Duration::from_secs(3);
 
 /// The answer of `GET /auth-service/checkDuplicateNickname` of a Spring auth, which names the account that has the nickname.
 #[derive(Deserialize)]
@@ -63,7 +64,10 @@ pub struct AuthClient(Arc<Inner>);
 struct Inner {
     http: reqwest::Client,
     introspect: Call,
+    /// Look-ups of nicknames and profiles of accounts.
     lookup: Call,
+    /// Look-ups of the accounts of nicknames.
+    bearers: Call,
     /// Look-ups about blocks.
     blocks: Call,
     muted_words: Call,
@@ -112,6 +116,8 @@ impl Confirmation {
 struct Call {
     url: Url,
     slots: Semaphore,
+    /// The timeout, if it is longer than `access.introspection-timeout`.
+    patience: Duration,
 }
 
 impl Call {
@@ -119,6 +125,15 @@ impl Call {
         Ok(Self {
             url: settings.auth_url.join(path).context("access.auth-url")?,
             slots: Semaphore::new(CALLS_AT_ONCE),
+            patience: Duration::ZERO,
+        })
+    }
+
+    /// Like [`Call::new`], with a timeout of at least [`NAMING`].
+    fn about_nicknames(settings: &Access, path: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            patience: NAMING,
+            ..Self::new(settings, path)?
         })
     }
 }
@@ -165,9 +180,10 @@ impl AuthClient {
             http,
             introspect: Call::new(&access, "/auth-service/introspect")?,
             lookup: Call::new(&access, "/auth-service/lookup")?,
+            bearers: Call::about_nicknames(&access, "/auth-service/lookup")?,
             blocks: Call::new(&access, "/auth-service/lookup")?,
             muted_words: Call::new(&access, "/auth-service/mutedWordsOf")?,
-            vouch: Call::new(&access, "/auth-service/checkDuplicateNickname")?,
+            vouch: Call::about_nicknames(&access, "/auth-service/checkDuplicateNickname")?,
             vouched: negative_cache(),
             mixed: mixed.clone(),
             credential,
@@ -337,7 +353,7 @@ impl AuthClient {
             account: Some(account.as_str().to_owned()),
             other: None,
         };
-        let answer = self.0.look_up(&request).await?;
+        let answer = self.0.look_up(&self.0.lookup, &request).await?;
         Ok(answer.nickname.map(|nickname| Profile {
             nickname,
             introduction: answer.introduction,
@@ -354,7 +370,8 @@ impl AuthClient {
         };
         let nickname = cache
             .try_get_with_by_ref(account, async {
-                self.0.look_up(&request).await.map(|answer| answer.nickname)
+                let answer = self.0.look_up(&self.0.lookup, &request).await;
+                answer.map(|answer| answer.nickname)
             })
             .await
             .map_err(|denied| *denied)?;
@@ -396,13 +413,12 @@ impl Inner {
     }
 
     async fn account_of(&self, nickname: &str) -> Result<Option<Account>, Denied> {
-        let answer = self
-            .look_up(&LookupRequest {
-                nickname: Some(nickname.to_owned()),
-                account: None,
-                other: None,
-            })
-            .await?;
+        let request = LookupRequest {
+            nickname: Some(nickname.to_owned()),
+            account: None,
+            other: None,
+        };
+        let answer = self.look_up(&self.bearers, &request).await?;
         match answer.account.map(|account| account.parse()).transpose() {
             Ok(account) => Ok(account),
             Err(error) => {
@@ -417,7 +433,7 @@ impl Inner {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         }
-        let Ok(Ok(_slot)) = tokio::time::timeout(VOUCHING, self.vouch.slots.acquire()).await else {
+        let Ok(Ok(_slot)) = tokio::time::timeout(self.vouch.patience, self.vouch.slots.acquire()).await else {
             self.metrics.rejected.inc();
             return Err(Denied::Unavailable);
         };
@@ -438,7 +454,7 @@ impl Inner {
             let bearer: NicknameBearer = serde_json::from_slice(&body).map_err(|_| CallError::Answer)?;
             Ok(bearer.email.and_then(|email| email.parse().ok()))
         };
-        match tokio::time::timeout(VOUCHING, asked)
+        match tokio::time::timeout(self.vouch.patience, asked)
             .await
             .unwrap_or(Err(CallError::Timeout))
         {
@@ -458,11 +474,11 @@ impl Inner {
         }
     }
 
-    async fn look_up(&self, request: &LookupRequest) -> Result<LookupResponse, Denied> {
+    async fn look_up(&self, call: &Call, request: &LookupRequest) -> Result<LookupResponse, Denied> {
         if !self.mixed.auth_answers_services() {
             return Ok(LookupResponse::default());
         }
-        let answer = self.call(&self.lookup, request).await;
+        let answer = self.call(call, request).await;
         let answer = answer.map(Option::unwrap_or_default);
         let outcome = match &answer {
             Ok(LookupResponse {
@@ -488,7 +504,7 @@ impl Inner {
             return Err(Denied::Unavailable);
         }
         // One deadline for the wait for a slot and the call together.
-        let deadline = Instant::now() + self.settings.get().introspection_timeout;
+        let deadline = Instant::now() + self.settings.get().introspection_timeout.max(call.patience);
         // Waiting for a slot says nothing about auth, so the breaker does not count it as a failure.
         let Ok(Ok(_slot)) = timeout_at(deadline, call.slots.acquire()).await else {
             self.metrics.rejected.inc();
