@@ -458,8 +458,9 @@ pub struct ViewsOf<'a> {
 /// The projection of posts that the events of the topic `post` keep.
 #[async_trait]
 pub trait PostViews: Debug + Send + Sync {
-    /// Applies an event; a second copy, or one that comes after a later one, changes nothing that the later one has said.
-    async fn apply_to_view(&self, event: &PostChanged, now: Timestamp) -> Result<(), StoreError>;
+    /// Applies events, of which there is at least one, in their order and in one transaction. A second copy, or one that comes after a later one,
+    /// changes nothing that the later one has said. Events of posts that are new to the view take as many statements as one.
+    async fn apply_to_view(&self, events: &[PostChanged], now: Timestamp) -> Result<(), StoreError>;
 
     /// Whether the view has the posts from before it existed.
     async fn is_view_built(&self) -> Result<bool, StoreError>;

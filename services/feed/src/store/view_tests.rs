@@ -1,11 +1,13 @@
 //! The post view and the totals of categories against the posts themselves, after random histories.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 
 use jiff::Timestamp;
 use sosohappy_common::Account;
 use sosohappy_events::Topic;
 use sosohappy_events::types::{PostChange, PostChanged};
+use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, on_both_engines};
 
 use super::tests::{at, erase, event, fill_with_posts, is_read_by, marked, opened, post, writer};
@@ -21,6 +23,7 @@ on_both_engines!(
     events_of_the_release_before_are_applied_as_they_come,
     views_are_read_off_an_index,
     a_build_that_was_interrupted_goes_on,
+    events_of_many_posts_are_applied_at_once,
 );
 
 const PEOPLE: [&str; 4] = ["kim", "lee", "park", "choi"];
@@ -235,24 +238,32 @@ impl History<'_> {
         }
     }
 
-    /// Applies events in a random order, some of them twice.
+    /// Applies events in a random order, up to eight at once and some of them twice.
     async fn deliver(&self, events: &[PostChanged]) {
-        let mut order: Vec<&PostChanged> = events.iter().collect();
+        let mut order = events.to_vec();
         for event in events {
             if self.random(4) == 0 {
-                order.push(event);
+                order.push(event.clone());
             }
         }
         for at in (1..order.len()).rev() {
             order.swap(at, usize::try_from(self.random(at as u64 + 1)).unwrap());
         }
-        for event in order {
-            self.apply(event).await;
+        let mut rest = &order[..];
+        while !rest.is_empty() {
+            let most = rest.len().min(8) as u64;
+            let (together, later) = rest.split_at(usize::try_from(1 + self.random(most)).unwrap());
+            self.apply_all(together).await;
+            rest = later;
         }
     }
 
     async fn apply(&self, event: &PostChanged) {
-        self.opened.store.apply_to_view(event, at(self.now)).await.unwrap();
+        self.apply_all(from_ref(event)).await;
+    }
+
+    async fn apply_all(&self, events: &[PostChanged]) {
+        self.opened.store.apply_to_view(events, at(self.now)).await.unwrap();
     }
 
     /// What each person sees of each.
@@ -538,4 +549,27 @@ async fn a_build_that_was_interrupted_goes_on(bed: Bed) {
     store.build_view(at(1)).await.unwrap();
     assert!(store.is_view_built().await.unwrap());
     assert_eq!(bed.sql("feed", "DELETE FROM post_view").await, 1000);
+}
+
+/// Saves of many people come at once, and `SQLite` has one writer for the view and for those who save next.
+async fn events_of_many_posts_are_applied_at_once(bed: Bed) {
+    let history = History::begin(&bed).await;
+    let kim = history.person(0);
+    for number in 0..8 {
+        let new = post(&kim, date(number), &["sea"], &[]);
+        history.opened.store.save(&new, at(1)).await.unwrap();
+    }
+    let events = history.events().await;
+    assert_eq!(events.len(), 8);
+    let (cost, ()) = cost_of("views", &bed, history.apply_all(&events)).await;
+    assert_eq!(cost, Cost { reads: 1, writes: 1 });
+    let of = ViewsOf {
+        author: &kim.account,
+        days: Days::ALL,
+    };
+    let views = history
+        .opened
+        .store
+        .post_views(&kim.account, of, today(), PageFrom::Offset(0), 100);
+    assert_eq!(views.await.unwrap().len(), 8);
 }

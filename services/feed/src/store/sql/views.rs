@@ -1,5 +1,7 @@
 //! The post view: counts of each post and the marks of each account, kept by the events of the topic `post`.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::slice::from_ref;
 use std::time::Duration;
 
@@ -32,32 +34,16 @@ fn digest(account: &Account) -> Vec<u8> {
 
 #[async_trait]
 impl PostViews for SqlStore {
-    async fn apply_to_view(&self, event: &PostChanged, now: Timestamp) -> Result<(), StoreError> {
+    async fn apply_to_view(&self, events: &[PostChanged], now: Timestamp) -> Result<(), StoreError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
-            let known = locked(&mut tx, event.post).await?;
-            // Ids of posts are not used again: a deleted post stays deleted.
-            if known.as_ref().is_some_and(|known| known.is_deleted) {
-                tx.rollback().await?;
-                return Ok(());
+            let mut known = locked(&mut tx, events).await?;
+            let first = first_states(events, &mut known);
+            if !first.is_empty() {
+                insert(&mut tx, &first, Origin::Event).await?;
             }
-            if event.change == PostChange::Deleted {
-                make_tombstones(&mut tx, &[event.post], now).await?;
-                if known.is_none() {
-                    insert(&mut tx, from_ref(event), Origin::Deletion(now)).await?;
-                }
-            } else {
-                match &known {
-                    None => insert(&mut tx, from_ref(event), Origin::Event).await?,
-                    Some(known) if known.is_older_than(event) => update(&mut tx, event).await?,
-                    Some(_) => {}
-                }
-                let is_in_base = known.is_some_and(|known| (1..=known.base_revision).contains(&event.revision));
-                if let Some(mark) = Mark::of(event)
-                    && !is_in_base
-                {
-                    mark.write(&mut tx, event, now).await?;
-                }
+            for event in events {
+                apply(&mut tx, &mut known, event, now).await?;
             }
             Ok(tx.commit().await?)
         })
@@ -224,6 +210,7 @@ fn view(row: &Row) -> Result<PostView, StoreError> {
 }
 
 /// The row of a post.
+#[derive(Default)]
 struct Known {
     revision: i64,
     base_revision: i64,
@@ -237,18 +224,74 @@ impl Known {
     }
 }
 
-async fn locked(tx: &mut engine::Tx, post: i64) -> Result<Option<Known>, StoreError> {
-    let mut query = Query::new("SELECT revision, base_revision, deleted_at FROM post_view WHERE post_id = ");
-    query.push_bind(post).push(engine::FOR_UPDATE);
-    let row = query.build().fetch_optional(&mut **tx).await?;
-    row.map(|row| {
-        Ok(Known {
-            revision: row.try_get("revision")?,
-            base_revision: row.try_get("base_revision")?,
-            is_deleted: row.try_get::<Option<i64>, _>("deleted_at")?.is_some(),
+/// Locks the rows of the posts of events, in the order of their ids.
+async fn locked(tx: &mut engine::Tx, events: &[PostChanged]) -> Result<HashMap<i64, Known>, StoreError> {
+    let posts: BTreeSet<i64> = events.iter().map(|event| event.post).collect();
+    let posts: Vec<i64> = posts.into_iter().collect();
+    let mut query = Query::new("SELECT post_id, revision, base_revision, deleted_at FROM post_view WHERE post_id IN ");
+    post_events::push_ids(&mut query, &posts);
+    query.push(" ORDER BY post_id").push(engine::FOR_UPDATE);
+    let rows = query.build().fetch_all(&mut **tx).await?;
+    rows.iter()
+        .map(|row| {
+            let known = Known {
+                revision: row.try_get("revision")?,
+                base_revision: row.try_get("base_revision")?,
+                is_deleted: row.try_get::<Option<i64>, _>("deleted_at")?.is_some(),
+            };
+            Ok((row.try_get("post_id")?, known))
         })
-    })
-    .transpose()
+        .collect()
+}
+
+/// Returns the first event of each post that has no row, but for deletions. Their rows count as known.
+fn first_states(events: &[PostChanged], known: &mut HashMap<i64, Known>) -> Vec<PostChanged> {
+    let mut first = Vec::new();
+    for event in events.iter().filter(|event| event.change != PostChange::Deleted) {
+        if let Entry::Vacant(unknown) = known.entry(event.post) {
+            unknown.insert(Known {
+                revision: event.revision,
+                ..Known::default()
+            });
+            first.push(event.clone());
+        }
+    }
+    first
+}
+
+/// Applies an event to the row of its post, which is locked, or has the state of the post's first event.
+async fn apply(
+    tx: &mut engine::Tx,
+    known: &mut HashMap<i64, Known>,
+    event: &PostChanged,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let row = known.get(&event.post);
+    // Ids of posts are not used again: a deleted post stays deleted.
+    if row.is_some_and(|row| row.is_deleted) {
+        return Ok(());
+    }
+    let is_deletion = event.change == PostChange::Deleted;
+    if is_deletion {
+        make_tombstones(tx, &[event.post], now).await?;
+        if row.is_none() {
+            insert(tx, from_ref(event), Origin::Deletion(now)).await?;
+        }
+    } else {
+        if row.is_some_and(|row| row.is_older_than(event)) {
+            update(tx, event).await?;
+        }
+        let is_in_base = row.is_some_and(|row| (1..=row.base_revision).contains(&event.revision));
+        if let Some(mark) = Mark::of(event)
+            && !is_in_base
+        {
+            mark.write(tx, event, now).await?;
+        }
+    }
+    let row = known.entry(event.post).or_default();
+    row.revision = row.revision.max(event.revision);
+    row.is_deleted = is_deletion;
+    Ok(())
 }
 
 /// Origin of a row.
