@@ -287,8 +287,8 @@ impl SqlStore {
             reviews::hold_post(&mut tx, id, Some(version), now).await?;
         }
         categories::record(&mut tx, &[Change::came(&categories, content.happiness)]).await?;
-        super::still_here(&mut tx, &post.author).await?;
-        finish(tx, post, drafts).await
+        let has_draft = has_draft(&mut tx, post).await?;
+        finish(tx, post, if has_draft { drafts } else { Drafts::Kept }).await
     }
 
     async fn replace(&self, post: &NewPost, now: Timestamp) -> Result<Saved, WriteError> {
@@ -405,6 +405,28 @@ async fn is_stored(tx: &mut engine::Tx, post: &NewPost, now: Timestamp) -> Resul
         Some(keyed) => idempotency::is_stored(tx, &post.author.account, keyed, now).await,
         None => Ok(false),
     }
+}
+
+/// Returns whether there is a draft of the post's day. Refuses a writer who has resigned since the token was issued; called after the post's own
+/// row, for which an erasure waits.
+async fn has_draft(tx: &mut engine::Tx, post: &NewPost) -> Result<bool, WriteError> {
+    let writer = &post.author;
+    let mut query = Query::new("SELECT EXISTS (SELECT 1 FROM post_draft d WHERE d.account = ");
+    query.push_bind(writer.account.as_str()).push(" AND d.day = ");
+    query
+        .push_bind(i32::from(post.content.date.day()))
+        .push(") AS has_draft, ");
+    engine::erased_accounts::push_not_erased(&mut query, &writer.account, writer.authorized_at);
+    query.push(" AS is_here");
+    let (has_draft, is_here): (i64, i64) = query
+        .build_query_as()
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(StoreError::from)?;
+    if is_here == 0 {
+        return Err(WriteError::Resigned);
+    }
+    Ok(has_draft != 0)
 }
 
 /// Effect of a save on the draft of its day.
