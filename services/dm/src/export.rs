@@ -6,7 +6,7 @@ use sosohappy_store::StoreError;
 use crate::domain::MessageId;
 use crate::import::Importer;
 
-/// A message that was written here.
+/// A message that was written here, or taken over.
 #[derive(Debug, Clone)]
 pub struct ExportedMessage {
     pub id: String,
@@ -14,6 +14,7 @@ pub struct ExportedMessage {
     pub sender: String,
     pub receiver: String,
     pub date: i64,
+    /// Empty if it was retracted, or is hidden.
     pub text: String,
 }
 

@@ -666,7 +666,8 @@ pub trait Store: Streams + Receipts + Changes + Schedule + Requests + Rooms + Re
     /// nickname, or of all. SQLite has none.
     async fn unclaimed(&self, after: &MessageId, of: Option<&str>, limit: u32) -> Result<UnclaimedPage, StoreError>;
 
-    /// Messages of this service, and of SQLite those it has taken over too, with ids after this one, in order.
+    /// Messages of this service and those it has taken over, with ids after this one, in the order of these as texts; without the text of one that
+    /// is hidden.
     async fn page(&self, after: &MessageId, limit: u32) -> Result<Vec<Message>, StoreError>;
 
     /// Returns those of these messages that exist and have owners.

@@ -1,11 +1,12 @@
 //! The export of messages to the collection `message`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
+use sosohappy_common::text::to_portable;
 use sosohappy_dm::export::ExportedMessage;
 use sosohappy_dm::import::Importer;
 
@@ -15,7 +16,8 @@ use crate::import::messages::{ORIGIN, TABLE};
 /// The number of messages of one page.
 const PAGE: u32 = 500;
 
-/// Writes messages that the fleet has stored to the legacy collection, with `_id`s derived from their ids. Skips existing ones.
+/// Writes messages that the fleet has stored to the legacy collection, with `_id`s derived from their ids. Messages that the collection has, also
+/// Spring's own, get the text that they have here.
 pub async fn export(
     report: &mut Report,
     messages: &Collection<Document>,
@@ -33,40 +35,64 @@ pub async fn export(
         let page = dm.messages_after(&last, PAGE).await?;
         let Some(newest) = page.last() else { return Ok(()) };
         newest.id.clone_into(&mut last);
-        // Imported messages have no derived id: the collection has them already.
-        let ours = page.into_iter().filter_map(|message| {
-            let id = ObjectId::from_bytes(message.legacy_id()?);
-            Some((id, document(id, &message)))
-        });
-        let ours: HashMap<ObjectId, Document> = ours.collect();
-        let present = present(messages, ours.keys().copied()).await?;
-        let (unchanged, new): (Vec<_>, Vec<_>) = ours.into_iter().partition(|(id, _)| present.contains(id));
-        for _ in &unchanged {
-            report.count(TABLE, "unchanged");
+        let rows: Vec<(ObjectId, &ExportedMessage)> = page
+            .iter()
+            .filter_map(|message| Some((legacy_id(message)?, message)))
+            .collect();
+        let present = present(messages, rows.iter().map(|(id, _)| *id)).await?;
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        for (id, message) in rows {
+            let is_ours = message.legacy_id().is_some();
+            match present.get(&id) {
+                Some(text) if *text != message.text => {
+                    report.count(TABLE, "updated");
+                    changed.push((id, &message.text));
+                }
+                Some(_) if is_ours => report.count(TABLE, "unchanged"),
+                None if is_ours => {
+                    report.count(TABLE, "created");
+                    new.push(document(id, message));
+                }
+                // One of Spring's that was not changed here, or is not there any more.
+                Some(_) | None => {}
+            }
         }
-        for _ in &new {
-            report.count(TABLE, "created");
+        if dry_run {
+            continue;
         }
-        if !new.is_empty() && !dry_run {
+        if !new.is_empty() {
             // A killed run may have written some of them: their ids are the same, so that the next run finds them.
+            messages.insert_many(new).await?;
+        }
+        for (id, text) in changed {
             messages
-                .insert_many(new.into_iter().map(|(_, document)| document))
+                .update_one(doc! { "_id": id }, doc! { "$set": { "text": text } })
                 .await?;
         }
     }
 }
 
-/// Returns those of the ids that the collection has.
+/// Returns the `_id` of a message in the legacy collection: one of Spring's has it here, too.
+fn legacy_id(message: &ExportedMessage) -> Option<ObjectId> {
+    let derived = message.legacy_id().map(ObjectId::from_bytes);
+    derived.or_else(|| ObjectId::parse_str(&message.id).ok())
+}
+
+/// Returns the texts of those of the messages that the collection has, as an import reads them.
 async fn present(
     messages: &Collection<Document>,
     ids: impl Iterator<Item = ObjectId>,
-) -> anyhow::Result<HashSet<ObjectId>> {
+) -> anyhow::Result<HashMap<ObjectId, String>> {
     let ids: Vec<ObjectId> = ids.collect();
     let found = messages
         .find(doc! { "_id": { "$in": ids } })
-        .projection(doc! { "_id": 1 })
+        .projection(doc! { "_id": 1, "text": 1 })
         .await?;
-    let found = found.map(|document| anyhow::Ok(document?.get_object_id("_id")?));
+    let found = found.map(|document| {
+        let document = document?;
+        let text = to_portable(document.get_str("text").unwrap_or_default());
+        anyhow::Ok((document.get_object_id("_id")?, text))
+    });
     found.try_collect().await
 }
 

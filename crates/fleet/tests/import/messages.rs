@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::{Client, Collection};
@@ -235,7 +236,106 @@ async fn messages_written_here_are_exported(bed: Bed) {
     there.messages.drop().await.expect("dropped");
 }
 
+/// Calls dm for a person, and returns the answer.
+async fn call(dm: &Running, person: &Person, route: &str, form: &[(&str, &str)]) -> Value {
+    let request = sosohappy_common::tls::client().post(dm.at(&format!("/dm-service/{route}")));
+    let answer = person.sign(request).form(form).send().await.expect("dm answers");
+    let answer = answer.error_for_status().expect("it is done");
+    answer.json().await.expect("JSON")
+}
+
+/// Returns the id of the person's message that has this word.
+async fn id_of(dm: &Running, person: &Person, word: &str) -> String {
+    let request = sosohappy_common::tls::client().get(dm.at("/dm-service/searchMessages"));
+    let answer = person.sign(request).query(&[("text", word)]).send().await;
+    let found: Value = answer.expect("dm answers").json().await.expect("JSON");
+    found["content"][0]["id"].as_str().expect("it is found").to_owned()
+}
+
+/// What was edited or retracted here is not read at Spring any more.
+async fn messages_changed_here_are_changed_there(bed: Bed) {
+    let legacy = Legacy::new().await;
+    let target = Target::of(&bed).await;
+    for name in ["kim", "lee"] {
+        legacy.user(&format!("{name}@example.com+kakao"), name).await;
+    }
+    let there = Collected::of(&legacy).await;
+    let spring = there
+        .add(message("kim", "lee", 2_023_090_513_000_000, "secret at Spring"))
+        .await;
+    there
+        .add(message("lee", "kim", 2_023_090_513_000_001, "kept at Spring"))
+        .await;
+    let auth = legacy.url("auth");
+    let arguments = ["--auth", auth.as_str(), "--messages", there.url.as_str()];
+    target.import(&arguments);
+
+    let (kim, lee) = (
+        bed.person("kim@example.com+kakao", "kim").await,
+        bed.person("lee@example.com+kakao", "lee").await,
+    );
+    let dm = dm(&bed).await;
+    for (date, text) in [
+        (2_023_090_514_000_000, "retracted here"),
+        (2_023_090_515_000_000, "edited here"),
+        (2_023_090_516_000_000, "kept here"),
+    ] {
+        send(&dm, &lee, "kim", date, text).await;
+    }
+    dm.stop().await;
+    let back = ["--messages", there.url.as_str()];
+    let first = target.export(&back);
+    let counts = ["created", "updated"].map(|outcome| count(&first, "message", outcome));
+    assert_eq!(counts, [3, 0], "{first}");
+
+    let dm = self::dm(&bed).await;
+    let changed = json!(true);
+    let retracted = id_of(&dm, &lee, "retracted").await;
+    for (person, id) in [(&kim, spring.as_str()), (&lee, retracted.as_str())] {
+        assert_eq!(
+            call(&dm, person, "cancelMessage", &[("id", id)]).await["changed"],
+            changed
+        );
+    }
+    let edited = id_of(&dm, &lee, "edited").await;
+    let form = [("id", edited.as_str()), ("text", "in other words")];
+    assert_eq!(call(&dm, &lee, "editMessage", &form).await["changed"], changed);
+    dm.stop().await;
+
+    let texts = async || {
+        let found: Vec<Document> = there
+            .messages
+            .find(doc! {})
+            .sort(doc! { "date": 1 })
+            .await
+            .expect("found")
+            .try_collect()
+            .await
+            .expect("read");
+        let texts = found
+            .iter()
+            .map(|message| message.get_str("text").expect("a text").to_owned());
+        texts.collect::<Vec<_>>()
+    };
+    let before = texts().await;
+    let dry = target.export(&[&back[..], &["--dry-run"]].concat());
+    assert_eq!(count(&dry, "message", "updated"), 3, "{dry}");
+    assert_eq!(texts().await, before);
+    let second = target.export(&back);
+    let counts = ["created", "updated", "unchanged"].map(|outcome| count(&second, "message", outcome));
+    assert_eq!(counts, [0, 3, 1], "{second}");
+    assert_eq!(texts().await, ["", "kept at Spring", "", "in other words", "kept here"]);
+    let again = target.export(&back);
+    assert_eq!(count(&again, "message", "updated"), 0, "{again}");
+
+    let forward = target.import(&arguments);
+    let counts = ["created", "unchanged", "ours"].map(|outcome| count(&forward, "message", outcome));
+    assert_eq!(counts, [0, 2, 3], "{forward}");
+    there.messages.drop().await.expect("dropped");
+}
+
 on_both_targets!(
     messages_of_another_collection_are_taken_over,
-    messages_written_here_are_exported
+    messages_written_here_are_exported,
+    messages_changed_here_are_changed_there
 );

@@ -676,6 +676,12 @@ impl Store for MongoStore {
                 MESSAGE_ID: { "$gt": after.as_str() },
                 HELD: null,
             },
+            doc! {
+                "_id": taken_over_after(after),
+                MESSAGE_ID: null,
+                "conversation": { "$gt": "" },
+                HELD: null,
+            },
         ];
         let mut page = Vec::new();
         for ours in kinds {
@@ -838,6 +844,18 @@ impl Ping for MongoStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.database.ping().await
     }
+}
+
+/// Returns the condition on the `_id` of messages of a Spring dm whose ids are after this one, as texts.
+fn taken_over_after(after: &MessageId) -> Document {
+    if let Ok(id) = ObjectId::parse_str(after.as_str()) {
+        return doc! { "$gt": id };
+    }
+    // A UUID has eight digits before its first hyphen, which is less than any digit, and an `ObjectId` begins with as many for its second.
+    let second = after.as_str().get(..8).unwrap_or_default();
+    let mut least = [0; 12];
+    least[..4].copy_from_slice(&u32::from_str_radix(second, 16).unwrap_or_default().to_be_bytes());
+    doc! { "$gte": ObjectId::from_bytes(least) }
 }
 
 #[cfg(test)]
