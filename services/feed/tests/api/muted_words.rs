@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sosohappy_events::types::Relation;
 use sosohappy_testkit::{Bed, Person, eventually, on_both_engines};
 
+use super::others::tell;
 use super::{Feed, saved};
 
 /// The texts of a page.
@@ -52,6 +54,8 @@ async fn muted_words_are_not_listed_until_they_expire(bed: Bed) {
         let (status, body) = feed.post(&lee, "updateBookmark", &bookmark).await;
         assert_eq!(status, 200, "{body}");
     }
+    tell(&bed, Relation::Follow, &lee, &kim).await;
+    tell(&bed, Relation::Follow, &kim, &lee).await;
     let others = [("nickname", "lee")];
     let of_kim = [("srcNickname", "lee"), ("dstNickname", "kim")];
     let comments = [("srcNickname", "lee"), ("nickname", "kim"), ("date", DAY)];
@@ -65,6 +69,10 @@ async fn muted_words_are_not_listed_until_they_expire(bed: Bed) {
     );
     assert_eq!(texts(&feed, &lee, "findUserFeed", &of_kim).await, ["Class of 2023"]);
     assert_eq!(texts(&feed, &lee, "findBookmark", &others).await, ["Class of 2023"]);
+    eventually("the other posts of friends are listed", async || {
+        (texts(&feed, &lee, "findFriendFeed", &others).await == ["Class of 2023"]).then_some(())
+    })
+    .await;
     assert_eq!(
         texts(&feed, &lee, "findComment", &comments).await,
         ["스포일러?", "좋아요"],
