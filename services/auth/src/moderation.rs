@@ -424,13 +424,12 @@ pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error
     retrying(|| async {
         let mut tx = app.store.begin().await?;
         let person = tx.person_at(account).await?.ok_or(Error::NoSuchPerson)?;
-        if person.role == role {
+        let account = &person.account;
+        if !tx.set_role(account, role).await? {
             return Ok(());
         }
-        let account = &person.account;
         let at = stamp::after(person.changed_at, app.now());
         tx.stamp_person(account, at).await?;
-        tx.set_role(account, role).await?;
         tx.take_role_application(account).await?;
         if role < person.role {
             for session in tx.sessions_of(account).await? {

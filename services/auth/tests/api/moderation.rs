@@ -598,6 +598,9 @@ async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
     assert_eq!(refused.body["detail"], "reason: other; until: further notice");
     let kept = "SELECT COUNT(*) FROM account, suspension WHERE account.role = 'auditor' AND suspension.reason = 'scam'";
     assert_eq!(ground.count(kept).await, 1, "the words stay in their rows");
+    auth.grant(&ground, &kim.account, "user").await.expect(200);
+    let auditors = "SELECT COUNT(*) FROM account WHERE role = 'auditor'";
+    assert_eq!(ground.count(auditors).await, 0, "an operator takes such a role back");
 }
 
 async fn operators_send_notices_to_a_person(bed: Bed) {

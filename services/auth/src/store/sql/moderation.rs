@@ -291,12 +291,12 @@ impl ModerationTransaction for SqlTransaction {
         row.as_ref().map(|row| rows::account(row, "account")).transpose()
     }
 
-    async fn set_role(&mut self, account: &Account, role: Role) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE account SET role = ? WHERE account = ?")
+    async fn set_role(&mut self, account: &Account, role: Role) -> Result<bool, StoreError> {
+        let update = sqlx::query("UPDATE account SET role = ? WHERE account = ? AND role <> ?")
             .bind(role.as_str())
-            .bind(account.as_str());
-        self.run(update).await?;
-        Ok(())
+            .bind(account.as_str())
+            .bind(role.as_str());
+        Ok(self.run(update).await? > 0)
     }
 
     async fn set_role_application(
