@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::connection::{ClientMetrics, Connection, Membership, STATISTICS_PERIOD};
 use super::oauth::Tokens;
-use super::probe::{Cluster, Probe};
+use super::probe::{self, Cluster, Probe};
 use super::{security, unavailable};
 use crate::BusError;
 use crate::declared::OVERHEAD;
@@ -99,9 +99,14 @@ impl Settings {
         }
     }
 
-    /// Returns the cluster as a client sees it that is made for this look, or `None` if no broker serves.
-    pub(super) async fn look_at_cluster(&self) -> Option<Arc<Cluster>> {
-        self.probe.look(&self.common, self.tokens.clone()).await
+    /// Returns the cluster as a client saw it that was made for this, at most `age` ago; `None` if no broker served then.
+    pub(super) async fn look_at_cluster(&self, age: Duration) -> Option<Arc<Cluster>> {
+        self.probe.look(&self.common, self.tokens.clone(), age).await
+    }
+
+    /// Returns whether the leader of each of the partitions, by topic and number, takes requests for it.
+    pub(super) async fn leaders_serve(&self, partitions: Vec<(String, i32)>) -> bool {
+        probe::leaders_serve(&self.common, self.tokens.clone(), partitions).await
     }
 
     /// Counts a client that is replaced because it did not recover.

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::group::Subscription;
-use super::queue::{Consumer, Queue, first};
+use super::queue::{self, Consumer, Queue, first};
 use super::{ASK, Inner, blocking, client, retries, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Member, dead_letter};
@@ -143,7 +143,12 @@ impl Member for KafkaMember {
                 tokio::time::sleep(MEASURE_LAG).await;
                 let Some(consumer) = consumer.upgrade() else { return };
                 let topics = topics.clone();
-                match blocking(move || measure(&consumer, &topics)).await {
+                let measured = blocking(move || {
+                    let measured = measure(&consumer, &topics);
+                    queue::release(consumer);
+                    measured
+                });
+                match measured.await {
                     Ok(records) => gauge.set(records),
                     Err(error) => tracing::debug!(%error, "reading consumer lag failed"),
                 }
@@ -166,12 +171,13 @@ impl Member for KafkaMember {
                 let (asked, numbers, ends) = (client()?, numbers.clone(), known.clone());
                 let look = move || {
                     // The ends are those of the first answer: a topic that is written all the time is caught up with, too.
-                    let ends = match ends {
-                        Some(ends) => ends,
-                        None => Arc::new(ends_of(&asked, &numbers)?),
-                    };
-                    let done = has_done(&asked, &ends);
-                    Ok((ends, done))
+                    let ends = ends.map_or_else(|| ends_of(&asked, &numbers).map(Arc::new), Ok);
+                    let looked = ends.map(|ends| {
+                        let done = has_done(&asked, &ends);
+                        (ends, done)
+                    });
+                    queue::release(asked);
+                    looked
                 };
                 match blocking(look).await {
                     Ok((_, Ok(true))) => return Ok(()),

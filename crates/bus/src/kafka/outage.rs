@@ -10,10 +10,15 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::Settings;
-use super::queue::Consumer;
+use super::queue::{self, Consumer};
+use super::{blocking, unavailable};
+use crate::BusError;
 
 /// Interval of the check whether partitions have leaders again.
 const LOOK_FOR_LEADERS: Duration = Duration::from_millis(100);
+
+/// How long a look at the cluster is shared by the clients of a process that wait for leaders.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// After this time without a leader for some partitions, the others are resumed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -23,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A restarted broker accepts connections before it leads anything. Its answer to a fetch then names some leaders and not others,
 /// and librdkafka from 2.5 on reads memory it has not written when it handles this answer (its issues 5280 and 5430): about one process in
 /// forty crashed. A client that does not fetch gets no such answer.
+///
+/// Metadata are not enough to go by: a broker names itself there as the leader of all partitions, and then becomes it of one after the other,
+/// which takes a busy machine a while. So each partition is also asked for its offsets, which only a leader tells.
 pub(super) fn pause_during_outages(consumer: &Arc<Consumer>, settings: &Arc<Settings>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer), settings.clone())))
 }
@@ -37,18 +45,17 @@ async fn watch(consumer: Weak<Consumer>, settings: Arc<Settings>) {
             return;
         };
         lost.notified().await;
-        let Some(paused) = consumer.upgrade().map(|consumer| pause(&consumer)) else {
-            return;
-        };
-        let paused = match paused {
-            Ok(paused) => paused,
-            Err(error) => {
+        let paused = match with(&consumer, pause).await {
+            Some(Ok(paused)) => paused,
+            Some(Err(error)) => {
                 tracing::warn!(%error, "pausing Kafka consumer failed");
                 continue;
             }
+            None => return,
         };
+        let partitions = numbers(&paused);
         tracing::debug!(
-            partitions = paused.count(),
+            partitions = partitions.len(),
             "all Kafka brokers unavailable; consumer paused"
         );
         // Since a broker serves again: `LONGEST_PAUSE` counts from here, not from the start of the outage.
@@ -59,22 +66,49 @@ async fn watch(consumer: Weak<Consumer>, settings: Arc<Settings>) {
                 return;
             }
             // Not by the consumer itself: each answer that names no brokers yet may make it forget them for good.
-            match settings.look_at_cluster().await {
-                Some(cluster) if cluster.leads(&paused) => break,
-                Some(_) if served.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE => break,
-                Some(_) | None => {}
+            let Some(cluster) = settings.look_at_cluster(FRESH).await else {
+                served = None;
+                continue;
+            };
+            let is_led = cluster.leads(&partitions) && settings.leaders_serve(partitions.clone()).await;
+            if is_led || served.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE {
+                break;
             }
         }
-        let Some(consumer) = consumer.upgrade() else { return };
-        match consumer.resume(&paused) {
-            Ok(()) => tracing::debug!(partitions = paused.count(), "Kafka consumer resumed"),
-            Err(error) => tracing::warn!(%error, "resuming Kafka consumer failed"),
+        let resume = move |consumer: &Consumer| consumer.resume(&paused);
+        match with(&consumer, resume).await {
+            Some(Ok(())) => tracing::debug!(partitions = partitions.len(), "Kafka consumer resumed"),
+            Some(Err(error)) => tracing::warn!(%error, "resuming Kafka consumer failed"),
+            None => return,
         }
     }
+}
+
+/// Makes a call on a client, if there still is one, in a thread that may block: the call waits for the client's main thread.
+async fn with<T: Send + 'static>(
+    consumer: &Weak<Consumer>,
+    call: impl FnOnce(&Consumer) -> Result<T, KafkaError> + Send + 'static,
+) -> Option<Result<T, BusError>> {
+    let consumer = consumer.upgrade()?;
+    let called = blocking(move || {
+        let outcome = call(&consumer).map_err(unavailable);
+        queue::release(consumer);
+        outcome
+    });
+    Some(called.await)
 }
 
 fn pause(consumer: &Consumer) -> Result<TopicPartitionList, KafkaError> {
     let assignment = consumer.assignment()?;
     consumer.pause(&assignment)?;
     Ok(assignment)
+}
+
+/// Returns the partitions by topic and number.
+fn numbers(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
+    let elements = partitions.elements();
+    let numbers = elements
+        .iter()
+        .map(|element| (element.topic().to_owned(), element.partition()));
+    numbers.collect()
 }

@@ -10,17 +10,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{FutureProducer, Producer as _};
-use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::oauth::Tokens;
 use super::{ASK, blocking, unavailable};
 
-/// How long a look is shared.
-const FRESH: Duration = Duration::from_millis(250);
-
-/// The partitions that have leaders, by topic.
+/// The partitions that have leaders according to the metadata, by topic.
 #[derive(Debug)]
 pub(super) struct Cluster {
     led: HashMap<String, BTreeSet<i32>>,
@@ -40,13 +36,10 @@ impl Cluster {
         Some(Self { led: led.collect() })
     }
 
-    /// Returns whether all of the partitions have leaders.
-    pub(super) fn leads(&self, partitions: &TopicPartitionList) -> bool {
-        let has_leader = |topic: &str, number: i32| self.led.get(topic).is_some_and(|led| led.contains(&number));
-        let elements = partitions.elements();
-        elements
-            .iter()
-            .all(|partition| has_leader(partition.topic(), partition.partition()))
+    /// Returns whether all of the partitions, by topic and number, have leaders.
+    pub(super) fn leads(&self, partitions: &[(String, i32)]) -> bool {
+        let has_leader = |topic: &str, number: &i32| self.led.get(topic).is_some_and(|led| led.contains(number));
+        partitions.iter().all(|(topic, number)| has_leader(topic, number))
     }
 }
 
@@ -58,30 +51,63 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Returns the cluster, or `None` if no broker serves.
-    pub(super) async fn look(&self, config: &ClientConfig, tokens: Option<Arc<Tokens>>) -> Option<Arc<Cluster>> {
+    /// Returns the cluster as it was at most `age` ago, or `None` if no broker served then.
+    pub(super) async fn look(
+        &self,
+        config: &ClientConfig,
+        tokens: Option<Arc<Tokens>>,
+        age: Duration,
+    ) -> Option<Arc<Cluster>> {
         let mut last = self.last.lock().await;
         if let Some((at, cluster)) = &*last
-            && at.elapsed() < FRESH
+            && at.elapsed() < age
         {
             return cluster.clone();
         }
-        let (config, context) = (config.clone(), Context { tokens });
-        let asked = blocking(move || {
-            // Of the kinds of clients, producers serve their events by themselves: the request for a token is one.
-            let producer: FutureProducer<Context> = config.create_with_context(context).map_err(unavailable)?;
-            let metadata = producer.client().fetch_metadata(None, ASK).map_err(unavailable)?;
+        let asked = ask(config, tokens, |producer| {
+            let metadata = producer.client().fetch_metadata(None, ASK)?;
             Ok(Cluster::of(&metadata))
         });
-        let cluster = match asked.await {
-            Ok(cluster) => cluster.map(Arc::new),
-            Err(error) => {
-                tracing::debug!(%error, "Kafka broker still unavailable");
-                None
-            }
-        };
+        let cluster = asked.await.flatten().map(Arc::new);
         *last = Some((Instant::now(), cluster.clone()));
         cluster
+    }
+}
+
+/// Returns whether the leader of each of the partitions, by topic and number, takes requests for it. A broker that has just started is named
+/// as a leader before it knows that it is one.
+pub(super) async fn leaders_serve(
+    config: &ClientConfig,
+    tokens: Option<Arc<Tokens>>,
+    partitions: Vec<(String, i32)>,
+) -> bool {
+    let asked = ask(config, tokens, move |producer| {
+        partitions.iter().try_for_each(|(topic, number)| {
+            let offsets = producer.client().fetch_watermarks(topic, *number, ASK);
+            offsets.map(|_| ())
+        })
+    });
+    asked.await.is_some()
+}
+
+/// Asks with a client of its own. Returns `None` if there is no answer.
+async fn ask<T: Send + 'static>(
+    config: &ClientConfig,
+    tokens: Option<Arc<Tokens>>,
+    question: impl FnOnce(&FutureProducer<Context>) -> Result<T, KafkaError> + Send + 'static,
+) -> Option<T> {
+    let (config, context) = (config.clone(), Context { tokens });
+    let asked = blocking(move || {
+        // Of the kinds of clients, producers serve their events by themselves: the request for a token is one.
+        let producer: FutureProducer<Context> = config.create_with_context(context).map_err(unavailable)?;
+        question(&producer).map_err(unavailable)
+    });
+    match asked.await {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            tracing::debug!(%error, "Kafka broker still unavailable");
+            None
+        }
     }
 }
 

@@ -55,12 +55,19 @@ pub(super) fn discard(consumer: &Arc<Consumer>, topic: &str, partitions: impl In
 
 /// Ends a client: a member's client commits acknowledged records and leaves its group. The end blocks, in the worst case for ever
 /// (see [`discard`]), and so runs in a thread that no runtime waits for.
-pub(super) fn end(consumer: Arc<Consumer>) -> oneshot::Receiver<()> {
+pub(super) fn end(client: impl Send + 'static) -> oneshot::Receiver<()> {
     let (sender, ended) = oneshot::channel();
     std::thread::spawn(move || {
-        drop(consumer);
+        drop(client);
         // Fails when the caller does not wait for it.
         let _ = sender.send(());
     });
     ended
+}
+
+/// Gives back a client that was borrowed for a call. It ends if its owners have dropped it meanwhile.
+pub(super) fn release(consumer: Arc<Consumer>) {
+    if let Some(last) = Arc::into_inner(consumer) {
+        end(last);
+    }
 }

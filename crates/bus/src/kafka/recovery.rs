@@ -21,7 +21,7 @@ const RECONNECT: Duration = Duration::from_secs(10);
 /// slow. Statistics that do not come for so long say that the client hangs.
 const REJOIN: Duration = Duration::from_mins(1);
 
-/// Interval of the checks.
+/// Interval of the checks, for which a look at the cluster is shared by the clients of a process: each look is made by a client of its own.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a client is for.
@@ -54,7 +54,7 @@ pub(super) async fn stuck(settings: Arc<Settings>, connection: Weak<Connection>,
         let Some(missing) = connection.upgrade().map(|connection| connection.missing()) else {
             return std::future::pending().await;
         };
-        if !is_suspect(missing, role) || settings.look_at_cluster().await.is_none() {
+        if !is_suspect(missing, role) || settings.look_at_cluster(LOOK).await.is_none() {
             reachable_since = None;
             continue;
         }
