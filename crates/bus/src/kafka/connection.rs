@@ -17,6 +17,9 @@ const LOG_PERIOD: Duration = Duration::from_mins(1);
 /// Interval of a client's statistics.
 pub(super) const STATISTICS_PERIOD: Duration = Duration::from_secs(5);
 
+/// The age from which they are overdue.
+const OVERDUE: Duration = STATISTICS_PERIOD.saturating_mul(2);
+
 /// The source of the broker that stands for the coordinator of a consumer's group.
 const COORDINATOR: &str = "logical";
 
@@ -55,37 +58,74 @@ impl ClientMetrics {
     }
 }
 
-/// Since when this process is out of a consumer group, across the clients that replace each other; `None` while it is in it.
+/// The place of this process in a consumer group, across the clients that replace each other.
 #[derive(Debug)]
-pub(super) struct Membership(Mutex<Option<Instant>>);
+pub(super) struct Membership(Mutex<Absence>);
+
+/// How long a process is out of a group.
+#[derive(Debug, Default)]
+struct Absence {
+    /// `None` while it is in the group.
+    since: Option<Instant>,
+    /// Clients that have failed since.
+    failed: u32,
+}
 
 impl Membership {
     /// Of a group that is still to be joined.
     pub(super) fn new() -> Self {
-        Self(Mutex::new(Some(Instant::now())))
+        Self(Mutex::new(Absence {
+            since: Some(Instant::now()),
+            failed: 0,
+        }))
     }
 
     /// Returns how long this process has been out of the group.
     pub(super) fn missing(&self) -> Duration {
-        elapsed(*self.0.lock())
+        elapsed(self.0.lock().since)
+    }
+
+    /// Returns how many clients have failed since this process has been out of the group.
+    fn failed(&self) -> u32 {
+        self.0.lock().failed
     }
 
     /// The client in the group has failed.
     pub(super) fn lose(&self) {
-        note(&mut self.0.lock(), true);
+        let mut absence = self.0.lock();
+        note(&mut absence.since, true);
+        absence.failed = absence.failed.saturating_add(1);
+    }
+
+    fn observe(&self, is_member: bool) {
+        let mut absence = self.0.lock();
+        if is_member {
+            *absence = Absence::default();
+        } else {
+            note(&mut absence.since, true);
+        }
     }
 }
 
 /// How long a client has lacked what it needs, by its last statistics; zero what it has.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Missing {
-    /// Since the statistics are overdue.
-    pub statistics: Duration,
+    /// How old the statistics are.
+    pub age: Duration,
     pub broker: Duration,
     /// The coordinator of its group.
     pub coordinator: Duration,
     /// A place in its group, also before this client was made.
     pub group: Duration,
+    /// Clients of its group that have failed since this process has been out of it.
+    pub failed: u32,
+}
+
+impl Missing {
+    /// Returns how long the statistics have been overdue.
+    pub(super) const fn overdue(&self) -> Duration {
+        self.age.saturating_sub(OVERDUE)
+    }
 }
 
 /// The connection of one client, until it is dropped with it.
@@ -154,10 +194,17 @@ impl Connection {
         Some(std::mem::take(&mut state.suppressed))
     }
 
-    /// Takes the client's statistics, as JSON.
+    /// Takes the client's statistics, as JSON. The client of statistics that cannot be read is taken for one that lacks nothing: another client
+    /// would report the same.
     pub(super) fn observe(&self, statistics: &[u8]) {
-        let Ok(Statistics { brokers, cgrp }) = serde_json::from_slice(statistics) else {
-            return;
+        let Statistics { brokers, cgrp } = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                if let Some(suppressed) = self.may_log() {
+                    tracing::error!(%error, suppressed, "statistics of a Kafka client cannot be read");
+                }
+                return self.note(false, true, true);
+            }
         };
         let is_up = |broker: &Broker| broker.state == "UP";
         let is_disconnected = !brokers.values().any(is_up);
@@ -167,8 +214,12 @@ impl Connection {
                 .values()
                 .any(|broker| broker.source == COORDINATOR && is_up(broker));
         let is_member = has_coordinator && cgrp.is_some_and(|group| group.join_state == "steady");
+        self.note(is_disconnected, has_coordinator, is_member);
+    }
+
+    fn note(&self, is_disconnected: bool, has_coordinator: bool, is_member: bool) {
         if let Some(membership) = &self.membership {
-            note(&mut membership.0.lock(), !is_member);
+            membership.observe(is_member);
         }
         let mut state = self.state.lock();
         if state.disconnected_since.is_some() != is_disconnected {
@@ -180,16 +231,17 @@ impl Connection {
     }
 
     pub(super) fn missing(&self) -> Missing {
-        let group = self
-            .membership
-            .as_ref()
-            .map_or(Duration::ZERO, |membership| membership.missing());
+        let membership = self.membership.as_ref();
+        let (group, failed) = membership.map_or((Duration::ZERO, 0), |membership| {
+            (membership.missing(), membership.failed())
+        });
         let state = self.state.lock();
         Missing {
-            statistics: state.observed_at.elapsed().saturating_sub(2 * STATISTICS_PERIOD),
+            age: state.observed_at.elapsed(),
             broker: elapsed(state.disconnected_since),
             coordinator: elapsed(state.uncoordinated_since),
             group,
+            failed,
         }
     }
 }
@@ -230,7 +282,7 @@ mod tests {
     /// What is missing: a broker, the coordinator, the place in the group.
     fn lacks(connection: &Connection) -> [bool; 3] {
         let missing = connection.missing();
-        assert_eq!(missing.statistics, Duration::ZERO, "they are not overdue");
+        assert_eq!(missing.overdue(), Duration::ZERO);
         [missing.broker, missing.coordinator, missing.group].map(|time| time > Duration::ZERO)
     }
 
@@ -255,8 +307,19 @@ mod tests {
 
         membership.lose();
         drop(connection);
-        let next = Connection::new(&metrics, Some(membership));
+        let next = Connection::new(&metrics, Some(membership.clone()));
         assert_eq!(lacks(&next), [false, false, true], "the group of the client before");
+        membership.lose();
+        assert_eq!(next.missing().failed, 2);
+        next.observe(statistics("UP", "UP", "up", "wait-join").as_bytes());
+        assert_eq!(next.missing().failed, 2, "it is not in the group yet");
+        next.observe(statistics("UP", "UP", "up", "steady").as_bytes());
+        assert_eq!(next.missing().failed, 0);
+
+        // Of a librdkafka that reports in another form.
+        membership.lose();
+        next.observe(br#"{"brokers":[]}"#);
+        assert_eq!(lacks(&next), [false, false, false]);
 
         let producer = Connection::new(&metrics, None);
         producer.observe(br#"{"brokers":{"kafka:9092/bootstrap":{"state":"DOWN","source":"configured"}}}"#);

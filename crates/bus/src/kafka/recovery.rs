@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::client::Settings;
 use super::connection::{Connection, Missing};
 
-/// How long a client may lack a broker, or the coordinator of its group, while a broker answers.
+/// How long a client may lack a broker, or the coordinator of its group, while a broker answers. The next client of the group gets twice the
+/// time, up to [`REJOIN`]: on a busy machine a client that was about to connect would be replaced by one that begins anew, again and again.
 const RECONNECT: Duration = Duration::from_secs(10);
 
 /// How long a client may be without its group while its coordinator is connected: a rebalance waits for members that have crashed, or are
@@ -68,21 +69,26 @@ pub(super) async fn stuck(settings: Arc<Settings>, connection: Weak<Connection>,
 /// Returns whether a broker is to be asked about a client. Joining takes a moment, also when all is well.
 fn is_suspect(missing: Missing, role: Role) -> bool {
     let is_outside = missing.coordinator > Duration::ZERO || missing.group > RECONNECT;
-    let is_away = missing.statistics > Duration::ZERO || missing.broker > Duration::ZERO;
+    let is_away = missing.overdue() > Duration::ZERO || missing.broker > Duration::ZERO;
     is_away || (role == Role::Member && is_outside)
 }
 
 /// Returns why a client is to be replaced, if it is. `reachable` is the time for which brokers have answered others.
+///
+/// The last statistics say what was missing then: it may have come since.
 fn judge(missing: Missing, role: Role, reachable: Duration) -> Option<Stuck> {
-    let lacks = |time: Duration, bound: Duration| time.min(reachable) >= bound;
+    let lacked = |time: Duration, bound: Duration| time.min(reachable).saturating_sub(missing.age) >= bound;
+    let reconnect = RECONNECT
+        .saturating_mul(2_u32.saturating_pow(missing.failed))
+        .min(REJOIN);
     let is_member = role == Role::Member;
-    if lacks(missing.statistics, REJOIN) {
+    if missing.overdue().min(reachable) >= REJOIN {
         Some(Stuck::Silent)
-    } else if lacks(missing.broker, RECONNECT) {
+    } else if lacked(missing.broker, reconnect) {
         Some(Stuck::Disconnected)
-    } else if is_member && lacks(missing.coordinator, RECONNECT) {
+    } else if is_member && lacked(missing.coordinator, reconnect) {
         Some(Stuck::WithoutCoordinator)
-    } else if is_member && lacks(missing.group, REJOIN) {
+    } else if is_member && lacked(missing.group, REJOIN) {
         Some(Stuck::WithoutGroup)
     } else {
         None
@@ -94,10 +100,11 @@ mod tests {
     use super::*;
 
     const NOTHING: Missing = Missing {
-        statistics: Duration::ZERO,
+        age: Duration::ZERO,
         broker: Duration::ZERO,
         coordinator: Duration::ZERO,
         group: Duration::ZERO,
+        failed: 0,
     };
 
     /// What a client lacks, and the reason for which it is given up in its role once brokers are reachable for as long.
@@ -107,7 +114,7 @@ mod tests {
             (NOTHING, None, None),
             (
                 Missing {
-                    statistics: REJOIN,
+                    age: 2 * REJOIN,
                     ..NOTHING
                 },
                 Some(Stuck::Silent),
@@ -168,5 +175,52 @@ mod tests {
             assert_eq!(judge(outage, Role::Member, reachable), None, "{reachable:?}");
         }
         assert_eq!(judge(outage, Role::Member, RECONNECT), Some(Stuck::Disconnected));
+    }
+
+    #[test]
+    fn each_client_of_a_group_gets_twice_the_time_of_the_one_before() {
+        for (failed, bound) in [
+            (0, RECONNECT),
+            (1, 2 * RECONNECT),
+            (2, 4 * RECONNECT),
+            (3, REJOIN),
+            (u32::MAX, REJOIN),
+        ] {
+            let missing = Missing {
+                coordinator: 10 * REJOIN,
+                failed,
+                ..NOTHING
+            };
+            let almost = bound.saturating_sub(Duration::from_millis(1));
+            assert_eq!(judge(missing, Role::Member, almost), None, "{failed}");
+            assert_eq!(
+                judge(missing, Role::Member, bound),
+                Some(Stuck::WithoutCoordinator),
+                "{failed}"
+            );
+        }
+    }
+
+    /// Statistics come late on a busy machine.
+    #[test]
+    fn a_client_is_given_up_for_what_it_lacked_when_it_said_so() {
+        let age = Duration::from_secs(4);
+        let missing = Missing {
+            age,
+            broker: RECONNECT,
+            coordinator: RECONNECT,
+            ..NOTHING
+        };
+        assert_eq!(judge(missing, Role::Member, REJOIN), None);
+        let missing = Missing {
+            broker: RECONNECT + age,
+            ..missing
+        };
+        assert_eq!(
+            judge(missing, Role::Member, RECONNECT),
+            None,
+            "a broker is not reachable for so long"
+        );
+        assert_eq!(judge(missing, Role::Member, RECONNECT + age), Some(Stuck::Disconnected));
     }
 }
