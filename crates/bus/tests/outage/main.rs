@@ -1,5 +1,7 @@
 //! A broker that is unavailable for a while: librdkafka's own mock broker, which goes down and comes back at once.
 
+mod restarts;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io;

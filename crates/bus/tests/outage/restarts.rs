@@ -1,15 +1,14 @@
 //! A broker that is killed and comes back, several times, under processes that have idle and busy clients: none may die of it. About one
 //! process in forty did before consumers were paused meanwhile.
 
-mod support;
-
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use sosohappy_bus::{BusError, Start};
 use sosohappy_events::Topic;
 use sosohappy_testkit::Broker;
-use support::{Bench, record};
+
+use super::support::{Bench, record};
 
 /// How often the broker is killed; more where this is set.
 const RESTARTS: &str = "SOSOHAPPY_TEST_BROKER_RESTARTS";
@@ -26,7 +25,7 @@ struct Process(Child);
 impl Process {
     fn start(url: &str) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_with_clients", "--ignored", "--nocapture"])
+            .args(["--exact", "restarts::child_with_clients", "--ignored", "--nocapture"])
             .env("CHILD_URL", url)
             .spawn()
             .unwrap();
