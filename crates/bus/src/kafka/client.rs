@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::{ClientContext, DefaultClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use sosohappy_common::Context;
@@ -291,7 +291,13 @@ impl ClientContext for Client {
     }
 }
 
-impl ConsumerContext for Client {}
+impl ConsumerContext for Client {
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.connection.join();
+        }
+    }
+}
 
 pub(super) fn record(message: &BorrowedMessage<'_>, topic: Topic) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {

@@ -194,6 +194,13 @@ impl Connection {
         Some(std::mem::take(&mut state.suppressed))
     }
 
+    /// The client was assigned its partitions of the group: it is a member before the next statistics say so.
+    pub(super) fn join(&self) {
+        if let Some(membership) = &self.membership {
+            membership.observe(true);
+        }
+    }
+
     /// Takes the client's statistics, as JSON. The client of statistics that cannot be read is taken for one that lacks nothing: another client
     /// would report the same.
     pub(super) fn observe(&self, statistics: &[u8]) {
@@ -315,6 +322,10 @@ mod tests {
         assert_eq!(next.missing().failed, 2, "it is not in the group yet");
         next.observe(statistics("UP", "UP", "up", "steady").as_bytes());
         assert_eq!(next.missing().failed, 0);
+
+        membership.lose();
+        next.join();
+        assert_eq!((lacks(&next), next.missing().failed), ([false, false, false], 0));
 
         // Of a librdkafka that reports in another form.
         membership.lose();
