@@ -8,6 +8,7 @@ mod frames;
 mod history;
 mod limits;
 mod model;
+mod outage;
 mod receipts;
 mod refusals;
 mod replicas;
