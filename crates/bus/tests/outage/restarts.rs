@@ -8,7 +8,7 @@ use sosohappy_bus::{BusError, Start};
 use sosohappy_events::Topic;
 use sosohappy_testkit::Broker;
 
-use super::support::{Bench, record};
+use crate::support::{Bench, record};
 
 /// How often the broker is killed; more where this is set.
 const RESTARTS: &str = "SOSOHAPPY_TEST_BROKER_RESTARTS";
