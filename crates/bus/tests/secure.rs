@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::{Form, Json, Router, routing};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use futures::future::join_all;
 use sosohappy_bus::{Bus, BusError, Start, acls_of};
 use sosohappy_common::Context;
 use sosohappy_common::clock::{Clock as _, Entropy, SystemClock, SystemEntropy};
@@ -281,11 +282,18 @@ async fn a_wrong_authority_password_or_protocol_does_not_connect() {
         ];
         let opened = secured.open(SECURE, Service::Feed, right).await.unwrap();
         soon(opened.ping()).await.unwrap();
-        for (what, security) in wrong {
-            let bus = secured.open(SECURE, Service::Feed, security).await.unwrap();
+        // Each waits for a connection as long as a question may take.
+        let pings = wrong.map(|(what, security)| {
+            let secured = &secured;
+            async move {
+                let bus = secured.open(SECURE, Service::Feed, security).await.unwrap();
+                (what, bus.ping().await)
+            }
+        });
+        for (what, outcome) in join_all(pings).await {
             assert!(
-                matches!(bus.ping().await, Err(BusError::Unavailable(_))),
-                "{what} connects"
+                matches!(outcome, Err(BusError::Unavailable(_))),
+                "{what} connects: {outcome:?}"
             );
         }
         let missing = Security {
