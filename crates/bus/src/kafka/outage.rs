@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,18 +33,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Metadata are not enough to go by: a broker names itself there as the leader of all partitions, and then becomes it of one after the other,
 /// which takes a busy machine a while. So each partition is also asked for its offsets, which only a leader tells.
 pub(super) fn pause_during_outages(consumer: &Arc<Consumer>, settings: &Arc<Settings>) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer), settings.clone())))
+    let lost = consumer.client().context().lost_brokers();
+    AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer), lost, settings.clone())))
 }
 
-async fn watch(consumer: Weak<Consumer>, settings: Arc<Settings>) {
+/// The client is upgraded for each step only: the task must not keep one alive whose members have left.
+async fn watch(consumer: Weak<Consumer>, lost: Arc<Notify>, settings: Arc<Settings>) {
     loop {
-        // Upgraded for each step only: the task must not keep a client alive whose members have left.
-        let Some(lost) = consumer
-            .upgrade()
-            .map(|consumer| consumer.client().context().lost_brokers())
-        else {
-            return;
-        };
         lost.notified().await;
         let paused = match with(&consumer, pause).await {
             Some(Ok(paused)) => paused,
