@@ -3,6 +3,7 @@
 
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$ENGINES_D/kafka-pom.xml")
 KAFKA_HOME=$CACHE/tools/kafka-$KAFKA_VERSION
+KAFKA_FORMATTED=$CACHE/tools/kafka-$KAFKA_VERSION-formatted
 
 kafka_url() { say "kafka:127.0.0.1:$1"; }
 
@@ -28,6 +29,12 @@ kafka_variables() {
     [ -z "$(noted kafka sasl-port)" ] || say "KAFKA_SASL=kafka:127.0.0.1:$(noted kafka sasl-port)"
 }
 
+# Formats a log folder with the settings of the node in FOLDER. The cluster id is any 16 bytes in base64.
+kafka_format() {
+    sed "s|^log.dirs=.*|log.dirs=$KAFKA_FORMATTED/data|" "$1/server.properties" >"$KAFKA_FORMATTED/server.properties"
+    kafka_java kafka.tools.StorageTool format --cluster-id sosohappy-engines-000A --config "$KAFKA_FORMATTED/server.properties"
+}
+
 kafka_launch() {
     local folder=$1 port=$2 controller more
     controller=$(free_port)
@@ -43,10 +50,12 @@ kafka_launch() {
         say "listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required" \
             "user_plain=\"$(cat "$TLS_DIR/password")\";"
     } >"$folder/server.properties"
-    # The cluster id is any 16 bytes in base64; each data folder is a cluster of its own.
-    [ -e "$folder/data/meta.properties" ] ||
-        told "format Kafka's log folder" kafka_java kafka.tools.StorageTool format \
-            --cluster-id sosohappy-engines-000A --config "$folder/server.properties"
+    # Each data folder is a cluster of its own, and begins as a copy of the first one: to format it starts a JVM.
+    if [ ! -e "$folder/data/meta.properties" ]; then
+        [ -e "$KAFKA_FORMATTED/.filled" ] || told "format Kafka's log folder, once" once "$KAFKA_FORMATTED" kafka_format "$folder"
+        mkdir -p "$folder/data"
+        cp "$KAFKA_FORMATTED"/data/* "$folder/data/"
+    fi
     # Java loads Kafka's 6,000 classes in half the time from an archive, which the first graceful stop writes.
     local archive=$KAFKA_HOME/classes.jsa classes=-XX:ArchiveClassesAtExit
     [ -e "$archive" ] && classes=-XX:SharedArchiveFile
