@@ -48,22 +48,24 @@ pub(super) enum Stuck {
 
 /// Resolves when a client has not recovered in time, while others are answered. Never resolves for one that has ended.
 pub(super) async fn stuck(settings: Arc<Settings>, connection: Weak<Connection>, role: Role) -> Stuck {
+    let missing = || connection.upgrade().map(|connection| connection.missing());
     // Since when brokers answer others, without a break.
     let mut reachable_since = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(missing) = connection.upgrade().map(|connection| connection.missing()) else {
-            return std::future::pending().await;
-        };
-        if !is_suspect(missing, role) || settings.look_at_cluster(LOOK).await.is_none() {
+        let Some(before) = missing() else { break };
+        if !is_suspect(before, role) || settings.look_at_cluster(LOOK).await.is_none() {
             reachable_since = None;
             continue;
         }
         let reachable = reachable_since.get_or_insert_with(Instant::now).elapsed();
-        if let Some(stuck) = judge(missing, role, reachable) {
+        // Statistics may have come during the look.
+        let Some(after) = missing() else { break };
+        if let Some(stuck) = judge(after, role, reachable) {
             return stuck;
         }
     }
+    std::future::pending().await
 }
 
 /// Returns whether a broker is to be asked about a client. Joining takes a moment, also when all is well.
