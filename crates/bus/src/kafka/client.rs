@@ -67,6 +67,9 @@ impl Settings {
             .set("reconnect.backoff.max.ms", "1000")
             .set("retry.backoff.max.ms", "1000")
             .set("topic.metadata.refresh.fast.interval.ms", "50")
+            // Statistics are read here. For those that a broker asks for, librdkafka uses a connection without a reference to it, which another of
+            // its threads may free when the broker is lost.
+            .set("enable.metrics.push", "false")
             .set_log_level(RDKafkaLogLevel::Info);
         security::secure(&mut common, security)?;
         let tokens = match &security.sasl {

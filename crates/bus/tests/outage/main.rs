@@ -271,6 +271,7 @@ async fn consume(bus: Arc<dyn Bus>, sender: mpsc::UnboundedSender<String>) {
 const FETCH: i16 = 1;
 const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
+const GET_TELEMETRY_SUBSCRIPTIONS: i16 = 71;
 
 /// Stands in front of a mock broker, and gives its clients its own address in place of that one's. While it is fenced it answers as a broker that
 /// has just started: its metadata name topics and no brokers.
@@ -459,6 +460,8 @@ async fn consumers_fetch_once_each_leader_serves() {
     let mut reader = soon(bus.read(&[Topic::Notice], Start::Earliest)).await.unwrap();
     soon(bus.publish(&[record(Topic::Notice, "key", "1")])).await.unwrap();
     assert_eq!(value(&soon(reader.next()).await.unwrap()), "1");
+    let requests = front.requests.lock().clone();
+    assert!(!requests.contains(&GET_TELEMETRY_SUBSCRIPTIONS), "{requests:?}");
 
     let not_leader = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
     cluster.request_errors(RDKafkaApiKey::ListOffsets, &[not_leader; 1_000]);
