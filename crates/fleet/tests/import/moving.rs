@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::legacy::{Legacy, Target, count};
 
 const PEOPLE: usize = 6;
-/// Requests that are acknowledged before and after each step.
+/// Posts that are acknowledged before and after each step.
 const ACKNOWLEDGED: usize = 60;
 
 /// An acknowledged write, which must be stored: a nickname, a number, a text.
@@ -67,9 +67,9 @@ impl Gateway {
         .await;
     }
 
-    /// Waits until this many more requests are acknowledged.
-    pub async fn more(&self) {
-        let wanted = self.acknowledged.lock().len() + ACKNOWLEDGED;
+    /// Waits until that many more requests are acknowledged.
+    pub async fn more(&self, requests: usize) {
+        let wanted = self.acknowledged.lock().len() + requests;
         eventually("requests are acknowledged", async || {
             (self.acknowledged.lock().len() >= wanted).then_some(())
         })
@@ -222,10 +222,10 @@ async fn feed_moves_forward_and_back_under_load() {
     // Spring serves; the bulk is imported meanwhile.
     let spring = SpringFeed::start(&bed.bus, &urls[1], Start::Earliest).await;
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     let bulk = tokio::task::block_in_place(|| target.import(&arguments));
     assert!(count(&bulk, "feed", "created") > 0, "{bulk}");
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
 
     // Forward: Spring stops, the rest is imported, ours starts.
     gateway.leads_to(None);
@@ -236,7 +236,7 @@ async fn feed_moves_forward_and_back_under_load() {
     assert!(count(&rest, "feed", "unchanged") > 0, "{rest}");
     let feed = ours(&bed).await;
     gateway.leads_to(Some(&feed.url));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     let acknowledged = gateway.acknowledged.lock().clone();
     let lost: Vec<_> = acknowledged
         .difference(&shown(&feed.url, &people).await)
@@ -251,7 +251,7 @@ async fn feed_moves_forward_and_back_under_load() {
     assert!(count(&back, "feed", "created") > 0, "{back}");
     let spring = SpringFeed::start(&bed.bus, &urls[1], Start::Earliest).await;
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     gateway.end(writers).await;
     let acknowledged = gateway.acknowledged.lock().clone();
     let lost: Vec<_> = acknowledged

@@ -15,6 +15,9 @@ use super::moving::Gateway;
 
 const PEOPLE: usize = 4;
 
+/// Requests that are acknowledged before and after each step: several of each person, and with them newcomers and re-issued tokens.
+const ACKNOWLEDGED: usize = 40;
+
 fn phone(auth: &str, name: &str, tokens: Option<&Tokens>) -> Phone {
     let mut phone = Phone::new(Addresses::behind(auth), &format!("{name}@example.com"), "kakao").expect("a phone");
     phone.tokens = tokens.cloned();
@@ -135,10 +138,10 @@ async fn auth_moves_forward_and_back_under_load() {
 
     let spring = SpringAuth::start_with_secret(&bed.bus, &database, SECRET).await;
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     let bulk = tokio::task::block_in_place(|| target.import(&arguments));
     assert!(count(&bulk, "user", "created") > 0, "{bulk}");
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
 
     gateway.leads_to(None);
     gateway.quiet().await;
@@ -148,7 +151,7 @@ async fn auth_moves_forward_and_back_under_load() {
     let auth = ours(&bed).await;
     assert_eq!(lost(&auth.url, &gateway).await, [], "forward");
     gateway.leads_to(Some(&auth.url));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     assert_eq!(signed_in_again.load(Ordering::SeqCst), 0, "everybody stays signed in");
 
     gateway.leads_to(None);
@@ -162,7 +165,7 @@ async fn auth_moves_forward_and_back_under_load() {
     let spring = SpringAuth::start_with_secret(&bed.bus, &database, SECRET).await;
     assert_eq!(lost(spring.url(), &gateway).await, [], "back");
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     gateway.end(writers).await;
     assert_eq!(lost(spring.url(), &gateway).await, [], "after the move back");
     let doubled = legacy

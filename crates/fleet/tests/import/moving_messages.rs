@@ -18,6 +18,9 @@ use super::moving::{Gateway, Stored, person};
 /// Each writes to one other.
 const WRITERS: usize = 4;
 
+/// Messages that are acknowledged before and after each step: a few of each writer.
+const ACKNOWLEDGED: usize = 16;
+
 /// After every date of a message.
 const NEWEST: i64 = 9_999_999_999_999_999;
 
@@ -25,7 +28,10 @@ const NEWEST: i64 = 9_999_999_999_999_999;
 const PAGE: &str = "50";
 
 /// How often a sender looks whether a message is stored, before it is sent again.
-const LOOKS: usize = 100;
+const LOOKS: usize = 40;
+
+/// The pause between two looks: each of them is a query.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 #[derive(Deserialize)]
 struct Shown {
@@ -63,7 +69,7 @@ pub async fn send(dm: &str, person: &Person, other: &str, date: i64, text: &str)
         if shown.iter().any(|shown| shown.text == text) {
             return true;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(BETWEEN_LOOKS).await;
     }
     false
 }
@@ -148,10 +154,10 @@ async fn dm_moves(spring_while_ours_serves: &str) {
     // Spring serves; the bulk is imported meanwhile. It ends although messages keep arriving.
     let spring = SpringDm::start(&bed.bus, &there.url, Start::Earliest).await;
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     let bulk = tokio::task::block_in_place(|| target.import(&arguments));
     assert!(count(&bulk, "message", "created") > 0, "{bulk}");
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
 
     // Forward: Spring stops, the rest is imported, ours starts.
     gateway.leads_to(None);
@@ -164,7 +170,7 @@ async fn dm_moves(spring_while_ours_serves: &str) {
     );
     let dm = ours(&bed, spring_while_ours_serves).await;
     gateway.leads_to(Some(&dm.url));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     assert_eq!(lost(&dm.url, &gateway, &pairs).await, [], "forward");
 
     // Back: ours stops, what was written here is exported, Spring starts.
@@ -175,7 +181,7 @@ async fn dm_moves(spring_while_ours_serves: &str) {
     assert!(count(&back, "message", "created") > 0, "{back}");
     let spring = SpringDm::start(&bed.bus, &there.url, Start::Earliest).await;
     gateway.leads_to(Some(spring.url()));
-    gateway.more().await;
+    gateway.more(ACKNOWLEDGED).await;
     gateway.end(writers).await;
     assert_eq!(lost(spring.url(), &gateway, &pairs).await, [], "back");
     println!(

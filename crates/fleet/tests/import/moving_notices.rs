@@ -23,9 +23,12 @@ const PAIRS: u32 = 2;
 /// Posts of one account: one a day.
 const POSTS: i64 = 1000;
 
-/// The pause of a writer after each request: the posts suffice for the whole test, and no more is written than is pushed, which takes about
-/// 17 commands of `MongoDB` each.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Likes and messages that are acknowledged before and after each step.
+const ACKNOWLEDGED: usize = 8;
+
+/// The pause of a writer after each request. The four write two a second at most, each of which is pushed by about 17 commands of `MongoDB`:
+/// on a busy machine, too, our notice pushes faster, and reads everything in time.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long our notice waits for a socket: some pushes are waiting whenever it is stopped.
 const DELIVERY_TIMEOUT: &str = "2s";
@@ -209,6 +212,15 @@ async fn wait_until_read(bed: &Bed) {
     .await;
 }
 
+/// Waits until a like is acknowledged that nothing has pushed: the step that follows must not lose it.
+async fn wait_until_a_like_waits(load: &Gateway, pushes: &Pushes) {
+    eventually("a like waits for its push", async || {
+        let acknowledged = load.acknowledged.lock().clone();
+        (!pushes.likes_without_push(acknowledged).is_empty()).then_some(())
+    })
+    .await;
+}
+
 /// Starts the writers, and returns those who write messages with their receivers.
 fn start_load(
     load: &Arc<Gateway>,
@@ -263,38 +275,40 @@ async fn notice_moves(bed: Bed) {
     pushes.ours.push(beside.context.clone());
     let load = Arc::new(Gateway::default());
     let (writers, pairs) = start_load(&load, &feed, &dm, &people);
-    load.more().await;
+    load.more(ACKNOWLEDGED).await;
 
     // Forward: Spring stops, ours begins where Spring has ended.
     let offsets = spring.stop().await;
     pushes.spring.extend(spring.pushes());
     assert_eq!(pushes.providers.sent().len(), 0, "ours pushes nothing beside Spring");
-    load.more().await;
+    load.more(ACKNOWLEDGED).await;
     wait_until_read(&bed).await;
+    wait_until_a_like_waits(&load, &pushes).await;
     beside.stop().await;
     bed.set_offsets(SERVICE, &SpringNotice::PUSHED, &offsets).await;
     set_spring(&[&feed, &dm], &[]).await;
     let ours = notice(&bed, &pushes.providers, "").await;
     pushes.ours.push(ours.context.clone());
-    load.more().await;
+    load.more(ACKNOWLEDGED).await;
 
     // Back: records take Spring's form, ours stops when it has read all others, and Spring begins where ours has ended.
     set_spring(&[&feed, &dm, &ours], &["notice"]).await;
     let until_now = load.acknowledged.lock().clone();
-    load.more().await;
+    load.more(ACKNOWLEDGED).await;
     eventually("likes of before the step back are pushed", async || {
         let missing = pushes.likes_without_push(until_now.clone());
         missing.is_empty().then_some(())
     })
     .await;
     wait_until_read(&bed).await;
+    wait_until_a_like_waits(&load, &pushes).await;
     ours.stop().await;
     let offsets = bed.offsets(SERVICE, &SpringNotice::PUSHED).await;
     let mut spring = SpringNotice::resume(&bed.bus, VERSION, &offsets, &people).await;
     // Ours pushes what was waiting.
     let beside = notice(&bed, &pushes.providers, "notice").await;
     pushes.ours.push(beside.context.clone());
-    load.more().await;
+    load.more(ACKNOWLEDGED).await;
     load.end(writers).await;
 
     let acknowledged = load.acknowledged.lock().clone();
