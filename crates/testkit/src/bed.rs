@@ -13,11 +13,13 @@ use sosohappy_common::http::serve::Service;
 use sosohappy_common::settings::{self, Live, Sources};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{AccessTokenIssued, NicknameSet, RelayHeartbeat, Role, SessionId, TokenDigest};
-use sosohappy_events::{Envelope, Event, Topic};
+use sosohappy_events::{Envelope, Event};
+use tokio::task::JoinHandle;
 
 use crate::engines::Real;
 use crate::fake_auth::{FakeAuth, TokenRecord};
-use crate::{Broker, EngineSet, Running, eventually};
+use crate::lazy_bus::LazyBus;
+use crate::{Broker, EngineSet, Running};
 
 /// The test bed: engines, credentials and a fake auth for one test. Databases and topics are deleted when it is dropped.
 #[derive(Debug)]
@@ -29,10 +31,11 @@ pub struct Bed {
     prefix: String,
     real: Option<Real>,
     auth: FakeAuth,
-    heartbeats: parking_lot::Mutex<tokio::task::JoinHandle<()>>,
+    heartbeats: parking_lot::Mutex<JoinHandle<()>>,
+    lazy_bus: Arc<LazyBus>,
     /// Context with which tests publish and read events beside the services.
     pub context: Context,
-    /// The bus of the services, on which tests publish and read events.
+    /// The bus of the services, on which tests publish and read events. Its topics are created when it is used first.
     pub bus: Arc<dyn Bus>,
 }
 
@@ -84,13 +87,7 @@ impl Bed {
         let context = Context::system("test", 0);
         let events = settings::Events::new(&events_url(real.as_ref(), folder.path()), &prefix);
         let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
-        // A broker that many tests ask at once may not know all of them in time.
-        eventually("topics are created", async || {
-            let created = bus.create_topics(&Topic::ALL).await;
-            let told = |error: &_| eprintln!("topics are not created yet: {error}");
-            created.inspect_err(told).ok()
-        })
-        .await;
+        let lazy_bus = LazyBus::new(bus);
         Self {
             set,
             service_token,
@@ -99,9 +96,10 @@ impl Bed {
             prefix,
             real,
             auth,
-            heartbeats: parking_lot::Mutex::new(tokio::spawn(publish_heartbeats(bus.clone(), context.clone()))),
+            heartbeats: parking_lot::Mutex::new(start_heartbeats(&lazy_bus, &context)),
             context,
-            bus,
+            bus: lazy_bus.clone(),
+            lazy_bus,
         }
     }
 
@@ -113,7 +111,7 @@ impl Bed {
     /// Begins them again.
     pub fn resume_heartbeats(&self) {
         self.stop_heartbeats();
-        *self.heartbeats.lock() = tokio::spawn(publish_heartbeats(self.bus.clone(), self.context.clone()));
+        *self.heartbeats.lock() = start_heartbeats(&self.lazy_bus, &self.context);
     }
 
     /// Returns the settings of a service (`auth`, `feed`, …) on this bed's engines; `more` overrides them.
@@ -365,6 +363,15 @@ impl Drop for Bed {
     }
 }
 
+/// Publishes heartbeats as soon as something else has used the bus.
+fn start_heartbeats(bus: &Arc<LazyBus>, context: &Context) -> JoinHandle<()> {
+    let (bus, context) = (bus.clone(), context.clone());
+    tokio::spawn(async move {
+        bus.wait_until_used().await;
+        publish_heartbeats(bus, context).await;
+    })
+}
+
 /// Publishes heartbeats as auth's relay does, until the future is dropped.
 pub async fn publish_heartbeats(bus: Arc<dyn Bus>, context: Context) {
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
@@ -388,4 +395,33 @@ fn events_url(real: Option<&Real>, folder: &std::path::Path) -> String {
         || format!("journal:{}/events.db", folder.display()),
         |real| real.kafka.clone(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use sosohappy_bus::Start;
+    use sosohappy_events::Topic;
+
+    use super::Bed;
+    use crate::EngineSet;
+    use crate::engines::topics_of;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn topics_are_created_when_the_bus_is_used_first() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let (brokers, prefix) = bed.kafka().unwrap();
+        let topics = async || {
+            let (brokers, prefix) = (brokers.to_owned(), prefix.to_owned());
+            let asked = tokio::task::spawn_blocking(move || topics_of(&brokers, &prefix));
+            asked.await.unwrap().unwrap()
+        };
+        bed.bus.ping().await.unwrap();
+        assert_eq!(topics().await, [""; 0]);
+        let _reader = bed.bus.read(&[Topic::Resign], Start::Latest).await.unwrap();
+        // Each topic has one of dead letters.
+        assert_eq!(topics().await.len(), 2 * Topic::ALL.len());
+    }
 }

@@ -201,21 +201,10 @@ impl Real {
         if self.secured {
             self.delete_principals().await?;
         }
-        let mut settings = ClientConfig::new();
-        settings.set("bootstrap.servers", self.brokers());
-        let prefix = self.prefix.clone();
-        let mine = tokio::task::spawn_blocking({
-            let settings = settings.clone();
-            move || -> anyhow::Result<Vec<String>> {
-                let consumer: BaseConsumer = settings.create()?;
-                let metadata = consumer.fetch_metadata(None, Duration::from_secs(10))?;
-                let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
-                Ok(names.filter(|name| name.starts_with(&prefix)).collect())
-            }
-        })
-        .await??;
+        let (brokers, prefix) = (self.brokers().to_owned(), self.prefix.clone());
+        let mine = tokio::task::spawn_blocking(move || topics_of(&brokers, &prefix)).await??;
         if !mine.is_empty() {
-            let admin: AdminClient<DefaultClientContext> = settings.create()?;
+            let admin: AdminClient<DefaultClientContext> = client_of(self.brokers()).create()?;
             let names: Vec<_> = mine.iter().map(String::as_str).collect();
             admin.delete_topics(&names, &AdminOptions::new()).await?;
         }
@@ -237,6 +226,20 @@ impl Drop for Real {
             other => eprintln!("failed to delete a test's databases or topics: {other:?}"),
         }
     }
+}
+
+fn client_of(brokers: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", brokers);
+    settings
+}
+
+/// Returns the topics whose names begin with a prefix. Blocks until the brokers have answered.
+pub(crate) fn topics_of(brokers: &str, prefix: &str) -> anyhow::Result<Vec<String>> {
+    let consumer: BaseConsumer = client_of(brokers).create()?;
+    let metadata = consumer.fetch_metadata(None, Duration::from_secs(10))?;
+    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    Ok(names.filter(|name| name.starts_with(prefix)).collect())
 }
 
 /// Replaces the path of a URL, and keeps its query.

@@ -21,6 +21,7 @@ mod fake_auth;
 mod fake_provider;
 mod fake_smtp;
 mod held_bus;
+mod lazy_bus;
 mod limits;
 mod offsets;
 mod patience;
