@@ -178,8 +178,13 @@ impl Real {
         format!("{}{service}", self.prefix)
     }
 
-    /// Deletes every database and topic with the prefix.
+    /// Deletes every database and topic with the prefix, on all engines at once.
     async fn clean_up(&self) -> anyhow::Result<()> {
+        let (mysql, mongodb, kafka) = tokio::join!(self.clean_mysql(), self.clean_mongodb(), self.clean_kafka());
+        mysql.and(mongodb).and(kafka)
+    }
+
+    async fn clean_mysql(&self) -> anyhow::Result<()> {
         // The secured URL leads to the same server: the plain one always works.
         let pool = sqlx::MySqlPool::connect(&variable(MYSQL)).await?;
         let databases: Vec<String> = sqlx::query_scalar(DATABASES)
@@ -192,12 +197,18 @@ impl Real {
             sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&pool).await?;
         }
         pool.close().await;
+        Ok(())
+    }
 
+    async fn clean_mongodb(&self) -> anyhow::Result<()> {
         let client = mongodb::Client::with_uri_str(&self.mongodb).await?;
         for service in ["dm", "notice"] {
             client.database(&self.database(service)).drop().await?;
         }
+        Ok(())
+    }
 
+    async fn clean_kafka(&self) -> anyhow::Result<()> {
         if self.secured {
             self.delete_principals().await?;
         }
