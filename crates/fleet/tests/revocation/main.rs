@@ -26,14 +26,15 @@ const ENDED_CODE: u16 = 1008;
 /// The number of kills: some of them hit the moment between the response and the relay.
 const ROUNDS: usize = 4;
 
-/// Kills while phones renew and another one resigns, each a little later than the one before: they hit all steps.
-const KILLS: u64 = 8;
+/// How much later than the first one the last kill is while phones renew and another one resigns, in milliseconds. Those between are spread
+/// evenly: together they hit all steps.
+const LAST_KILL: u64 = 49;
 
 /// Phones that renew meanwhile.
 const PHONES: usize = 4;
 
 /// The steps of a re-issue, in their order: a process crashes after each of them, and once when the client has its answer.
-const REISSUE_STEPS: [&str; 5] = [
+const REISSUE_STEPS: &[&str] = &[
     "auth.reissue-verified",
     "auth.reissue-rotated",
     "auth.reissue-written",
@@ -42,7 +43,7 @@ const REISSUE_STEPS: [&str; 5] = [
 ];
 
 /// The steps of a resignation, in their order. The first ones are before its commit: a crash there leaves the account as it was.
-const RESIGNATION_STEPS: [&str; 15] = [
+const RESIGNATION_STEPS: &[&str] = &[
     "auth.resign-deleted",
     "auth.resign-written",
     "auth.resign-committed",
@@ -61,26 +62,62 @@ const RESIGNATION_STEPS: [&str; 15] = [
 ];
 
 /// Those before the commit.
-const UNCOMMITTED: usize = 2;
+const UNCOMMITTED: [&str; 2] = ["auth.resign-deleted", "auth.resign-written"];
 
-/// One fleet at a time: the tests measure latency, and would compete for processors.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Held for writing while the latency of a fleet is measured: others would compete for processors. Fleets that only crash hold it for reading.
+static MEASURED: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
+/// The kills of a fleet.
+#[derive(Debug, Clone, Copy)]
+struct Kills {
+    /// While phones renew and another one resigns; two or more.
+    at_any_time: u64,
+    /// After steps of a re-issue.
+    reissue: &'static [&'static str],
+    /// After steps of a resignation.
+    resignation: &'static [&'static str],
+}
+
+/// After every step.
+const EVERY: Kills = Kills {
+    at_any_time: 8,
+    reissue: REISSUE_STEPS,
+    resignation: RESIGNATION_STEPS,
+};
+
+/// For the real engines, after the steps at which they do what the embedded ones do otherwise: transactions of `MySQL` that are rolled back or
+/// committed, records of Kafka, writes to `MongoDB`. The statements of auth and feed, and what follows from receipts, are the same on both.
+const OF_THE_ENGINES: Kills = Kills {
+    at_any_time: 4,
+    reissue: &["auth.reissue-written", "auth.reissue-committed", "relay.published"],
+    resignation: &[
+        "auth.resign-written",
+        "auth.resign-committed",
+        "relay.published",
+        "feed.account-erased",
+        "dm.content-erased",
+        "dm.account-erased",
+        "notice.account-erased",
+        "auth.receipt-of-notice-service",
+        "auth.proof-committed",
+    ],
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_embedded_engines() {
-    let _alone = ALONE.lock().await;
-    revoke(Cluster::embedded(binaries()).await).await;
+    revoke(EngineSet::Embedded, EVERY).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resigned_and_suspended_accounts_are_refused_after_a_crash_on_the_real_engines() {
-    let _alone = ALONE.lock().await;
     if EngineSet::real_is_there() {
-        revoke(Cluster::real(binaries()).await).await;
+        revoke(EngineSet::Real, OF_THE_ENGINES).await;
     }
 }
 
-async fn revoke(fleet: Cluster) {
+async fn revoke(set: EngineSet, kills: Kills) {
+    let alone = MEASURED.write().await;
+    let mut fleet = Cluster::of(set, binaries()).await;
     let replicas = fleet.replicas;
     let replicas = replicas.map(|ports| Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice));
     let mut admin = phone(&replicas[0], "boss").await;
@@ -90,7 +127,15 @@ async fn revoke(fleet: Cluster) {
         .unwrap();
     admin.sign_in().await.unwrap();
     end_sessions(&replicas, &admin).await;
-    revoke_and_kill(fleet, &replicas[0], &admin).await;
+    let names = fleet.names();
+    let victim = names.iter().find(|name| *name == "auth").unwrap_or(&names[0]).clone();
+    revoke_and_kill(&mut fleet, &replicas[0], &admin, &victim).await;
+    drop(alone);
+
+    let _beside_others = MEASURED.read().await;
+    kill_while_people_renew_and_resign(&mut fleet, &replicas[0], &victim, kills.at_any_time).await;
+    crash_between_the_steps_of_a_reissue(&mut fleet, &replicas[0], &victim, kills.reissue).await;
+    crash_between_the_steps_of_a_resignation(&mut fleet, &replicas[0], kills.resignation).await;
 }
 
 /// Returns the folder of this workspace's binaries.
@@ -221,9 +266,7 @@ async fn expect_statuses(replicas: &[Addresses; 2], who: &Phone, expected: Statu
 
 /// One account resigns and another is suspended; kills the process of auth at once, and measures when both tokens are refused after its restart.
 /// The audit has the entry of the suspension.
-async fn revoke_and_kill(mut fleet: Cluster, addresses: &Addresses, admin: &Phone) {
-    let names = fleet.names();
-    let victim = names.iter().find(|name| *name == "auth").unwrap_or(&names[0]).clone();
+async fn revoke_and_kill(fleet: &mut Cluster, addresses: &Addresses, admin: &Phone, victim: &str) {
     let entropy: &dyn Entropy = &SystemEntropy;
     let mut took = Vec::new();
     let client = sosohappy_common::tls::client();
@@ -239,8 +282,8 @@ async fn revoke_and_kill(mut fleet: Cluster, addresses: &Addresses, admin: &Phon
             suspend.form(&[("nickname", lee.nickname.as_str()), ("reason", "spam")]),
         )
         .await;
-        fleet.kill(&victim);
-        fleet.restart(&victim).await;
+        fleet.kill(victim);
+        fleet.restart(victim).await;
         let restarted = Instant::now();
         for revoked in [&kim, &lee] {
             while revoked.access_status().await.unwrap() != StatusCode::FORBIDDEN {
@@ -268,9 +311,6 @@ async fn revoke_and_kill(mut fleet: Cluster, addresses: &Addresses, admin: &Phon
     // A machine that is busy with other things may stall some of them.
     let best = took.iter().min();
     assert!(best.is_some_and(|best| *best < OBJECTIVE), "{took:?}");
-    kill_while_people_renew_and_resign(&mut fleet, addresses, &victim).await;
-    crash_between_the_steps_of_a_reissue(&mut fleet, addresses, &victim).await;
-    crash_between_the_steps_of_a_resignation(&mut fleet, addresses).await;
 }
 
 /// Signs up under a new address.
@@ -287,16 +327,17 @@ async fn sign_up(addresses: &Addresses) -> Phone {
 }
 
 /// A kill at any step signs no account out, every issued token works, and resigned accounts stay deleted.
-async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Addresses, victim: &str) {
+async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Addresses, victim: &str, kills: u64) {
     let mut phones = Vec::new();
     while phones.len() < PHONES {
         phones.push(sign_up(addresses).await);
     }
-    for round in 0..KILLS {
+    for round in 0..kills {
+        let later = LAST_KILL * round / (kills - 1);
         let mut leaving = sign_up(addresses).await;
         let restarted = AtomicBool::new(false);
         let kill = async {
-            tokio::time::sleep(Duration::from_millis(20 + 7 * round)).await;
+            tokio::time::sleep(Duration::from_millis(20 + later)).await;
             fleet.kill(victim);
             fleet.restart(victim).await;
             restarted.store(true, Ordering::Relaxed);
@@ -311,7 +352,7 @@ async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Add
             }
         }));
         let resign = async {
-            tokio::time::sleep(Duration::from_millis(15 + 5 * round)).await;
+            tokio::time::sleep(Duration::from_millis(15 + later * 5 / 7)).await;
             leaving.resign().await
         };
         let ((), _, resigned) = tokio::join!(kill, renew, resign);
@@ -348,10 +389,15 @@ async fn kill_while_people_renew_and_resign(fleet: &mut Cluster, addresses: &Add
 }
 
 /// Neither the app nor its notification extension, which begins with the same refresh token, is signed out, and the session stays open.
-async fn crash_between_the_steps_of_a_reissue(fleet: &mut Cluster, addresses: &Addresses, victim: &str) {
+async fn crash_between_the_steps_of_a_reissue(
+    fleet: &mut Cluster,
+    addresses: &Addresses,
+    victim: &str,
+    steps: &[&str],
+) {
     let refresh = |phone: &Phone| phone.tokens.as_ref().unwrap().refresh.clone();
     let mut app = sign_up(addresses).await;
-    for step in REISSUE_STEPS.map(Some).into_iter().chain([None]) {
+    for step in steps.iter().copied().map(Some).chain([None]) {
         let mut extension = app.clone();
         let answered = if let Some(step) = step {
             fleet.crash_at(step);
@@ -400,8 +446,8 @@ async fn crash_between_the_steps_of_a_reissue(fleet: &mut Cluster, addresses: &A
 }
 
 /// A resignation happens as a whole, with its proof, or not at all. The test of the erasure searches the files for what is left.
-async fn crash_between_the_steps_of_a_resignation(fleet: &mut Cluster, addresses: &Addresses) {
-    for (number, step) in RESIGNATION_STEPS.into_iter().enumerate() {
+async fn crash_between_the_steps_of_a_resignation(fleet: &mut Cluster, addresses: &Addresses, steps: &[&str]) {
+    for step in steps {
         let mut leaving = sign_up(addresses).await;
         fleet.crash_at(step);
         let answered = leaving.resign().await;
@@ -410,7 +456,7 @@ async fn crash_between_the_steps_of_a_resignation(fleet: &mut Cluster, addresses
         // Also where the relay has published, and crashed, before the resignation arrived.
         let is_signed_in = answered.is_err() && leaving.re_issue().await.unwrap() == StatusCode::OK;
         assert!(
-            is_signed_in || number >= UNCOMMITTED,
+            is_signed_in || !UNCOMMITTED.contains(step),
             "{step}: signed out before the commit"
         );
         if is_signed_in {
