@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
@@ -191,16 +192,11 @@ impl Cluster {
         let state = ("STATE__FOLDER", cluster.path("config-state"));
         // Shortens a canary of seven instances from minutes to seconds.
         let watch = ("CANARY__WATCH", "500ms".to_owned());
-        cluster
-            .spawn(
-                "config",
-                "config",
-                binaries,
-                config,
-                &secrets,
-                vec![source, state, watch],
-            )
+        let own = vec![source, state, watch];
+        let started = cluster
+            .start("config".to_owned(), binaries, config, &secrets, own)
             .await;
+        cluster.processes.extend([started]);
         let images = ("IMAGES__URL", format!("file:{}", cluster.path("auth-images")));
         let own = vec![
             at_config.clone(),
@@ -208,49 +204,42 @@ impl Cluster {
             ("DATABASE__URL", cluster.engines().mysql_url("auth")),
             ("SIGN_IN__PROOF", "none".to_owned()),
         ];
-        cluster.spawn("auth", "auth", binaries, auth, &secrets, own).await;
+        let started = cluster.start("auth".to_owned(), binaries, auth, &secrets, own).await;
+        cluster.processes.extend([started]);
 
         let at_auth = ("ACCESS__AUTH_URL", format!("http://127.0.0.1:{auth}"));
         for (number, ports) in replicas.iter().enumerate() {
-            let number = number + 1;
+            let named = |service: &str| format!("{service}-{}", number + 1);
             let both = [at_config.clone(), at_auth.clone()];
             let images = ("IMAGES__URL", format!("file:{}", cluster.path("feed-images")));
-            let own = [
+            let of_feed = [
                 &both[..],
                 &[images, ("DATABASE__URL", cluster.engines().mysql_url("feed"))],
             ]
             .concat();
-            cluster
-                .spawn(&format!("feed-{number}"), "feed", binaries, ports.feed, &secrets, own)
-                .await;
-            let own = [&both[..], &[("MESSAGES__URL", cluster.engines().mongodb_url("dm"))]].concat();
-            cluster
-                .spawn(&format!("dm-{number}"), "dm", binaries, ports.dm, &secrets, own)
-                .await;
-            let own = [&both[..], &[("INBOX__URL", cluster.engines().mongodb_url("notice"))]].concat();
-            cluster
-                .spawn(
-                    &format!("notice-{number}"),
-                    "notice",
-                    binaries,
-                    ports.notice,
-                    &secrets,
-                    own,
-                )
-                .await;
+            let of_dm = [&both[..], &[("MESSAGES__URL", cluster.engines().mongodb_url("dm"))]].concat();
+            let of_notice = [&both[..], &[("INBOX__URL", cluster.engines().mongodb_url("notice"))]].concat();
+            // The first replicas make the databases.
+            let started = tokio::join!(
+                cluster.start(named("feed"), binaries, ports.feed, &secrets, of_feed),
+                cluster.start(named("dm"), binaries, ports.dm, &secrets, of_dm),
+                cluster.start(named("notice"), binaries, ports.notice, &secrets, of_notice),
+            );
+            cluster.processes.extend(<[_; 3]>::from(started));
         }
         cluster
     }
 
-    async fn spawn(
-        &mut self,
-        name: &str,
-        service: &str,
+    /// Starts a service as a process of that name (`feed-1`), and waits until it is ready.
+    async fn start(
+        &self,
+        name: String,
         binaries: &Path,
         port: u16,
         secrets: &BTreeMap<String, String>,
         settings: Vec<(&str, String)>,
-    ) {
+    ) -> (String, Process) {
+        let (service, _) = name.split_once('-').unwrap_or((name.as_str(), ""));
         let upper = service.to_uppercase();
         let events = [
             ("SERVER__PORT", port.to_string()),
@@ -267,8 +256,8 @@ impl Cluster {
         environment.extend(settings.map(|(key, value)| (format!("SOSOHAPPY_{upper}__{key}"), value)));
         environment.extend(self.environment.clone());
         let binary = binaries.join(format!("sosohappy-{service}"));
-        let process = Process::start(name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;
-        self.processes.insert(name.to_owned(), process);
+        let process = Process::start(&name, &binary, Vec::new(), environment, self.folder.path(), vec![port]).await;
+        (name, process)
     }
 
     fn engines(&self) -> &Real {
@@ -370,6 +359,15 @@ impl Cluster {
     /// If there is no process with that name, or it does not become ready.
     pub async fn restart(&mut self, name: &str) -> Duration {
         self.process(name).restart().await
+    }
+
+    /// Starts all processes again, which were killed: config, then the others at once. Waits until they are ready.
+    pub async fn restart_all(&mut self) {
+        let processes = self.processes.iter_mut();
+        let (config, others): (Vec<_>, Vec<_>) = processes.partition(|(name, _)| *name == "config");
+        for processes in [config, others] {
+            join_all(processes.into_iter().map(|(_, process)| process.restart())).await;
+        }
     }
 
     fn process(&mut self, name: &str) -> &mut Process {

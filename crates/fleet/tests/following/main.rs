@@ -98,10 +98,7 @@ async fn follow(mut fleet: Cluster, replicas: usize) {
     for process in fleet.names() {
         fleet.kill(&process);
     }
-    let (config, others): (Vec<_>, Vec<_>) = fleet.names().into_iter().partition(|name| name == "config");
-    for process in config.into_iter().chain(others) {
-        fleet.restart(&process).await;
-    }
+    fleet.restart_all().await;
     assert_ne!(operator.wait_for_convergence(replicas).await, changed);
     canary_reaches_every_instance(&mut fleet, &operator, replicas).await;
 }
