@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::engines::Real;
 use crate::fake_auth::{FakeAuth, TokenRecord};
 use crate::lazy_bus::LazyBus;
-use crate::{Broker, EngineSet, Running};
+use crate::{Broker, EngineSet, Running, folder};
 
 /// The test bed: engines, credentials and a fake auth for one test. Databases and topics are deleted when it is dropped.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Bed {
     async fn open(set: EngineSet, kafka: Option<String>) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let prefix = format!("test_{}_", entropy.hex(6));
-        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let folder = folder::new();
         let mut real = (set == EngineSet::Real).then(|| Real::from_environment(prefix.clone()));
         if let (Some(real), Some(kafka)) = (&mut real, kafka) {
             real.kafka = kafka;

@@ -15,8 +15,8 @@ use sosohappy_common::crash_point::CRASH_FILE;
 use sosohappy_events::topic::Service;
 
 use crate::engines::{EngineSet, Real};
-use crate::eventually;
 use crate::ports::ReservedPorts;
+use crate::{eventually, folder};
 pub use balanced::BalancedCluster;
 pub use process::{Process, resident_of};
 
@@ -79,7 +79,7 @@ impl Cluster {
 
     /// As [`Cluster::embedded`], with settings as environment variables.
     pub async fn embedded_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let folder = folder::new();
         let mut reserved = ReservedPorts::default();
         let ports: [u16; 5] = std::array::from_fn(|_| reserved.reserve());
         let entry = reserved.reserve();
@@ -155,7 +155,7 @@ impl Cluster {
         events: BTreeMap<Service, Vec<(&'static str, String)>>,
         settings: &[(&str, &str)],
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let folder = folder::new();
         let entropy: &dyn Entropy = &SystemEntropy;
         let mut reserved = ReservedPorts::default();
         let (config, auth) = (reserved.reserve(), reserved.reserve());

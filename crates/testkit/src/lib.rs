@@ -20,6 +20,7 @@ mod eventually;
 mod fake_auth;
 mod fake_provider;
 mod fake_smtp;
+mod folder;
 mod held_bus;
 mod lazy_bus;
 mod limits;

@@ -10,8 +10,8 @@ use sosohappy_common::clock::{Entropy, SystemEntropy};
 
 use super::process::Process;
 use crate::engines::Real;
-use crate::eventually;
 use crate::ports::ReservedPorts;
+use crate::{eventually, folder};
 
 const SERVICES: [&str; 5] = ["config", "auth", "feed", "dm", "notice"];
 
@@ -47,7 +47,7 @@ impl BalancedCluster {
     /// # Panics
     /// If `HAProxy` or a binary is missing, or a process does not become ready.
     pub async fn start(binaries: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be created");
+        let folder = folder::new();
         let entropy: &dyn Entropy = &SystemEntropy;
         let real = Real::from_environment(format!("test_{}_", entropy.hex(6)));
         let mut reserved = ReservedPorts::default();
