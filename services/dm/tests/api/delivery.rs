@@ -97,17 +97,18 @@ async fn a_frame_that_is_sent_again_after_a_reconnect_is_one_message(bed: Bed) {
 }
 
 async fn messages_keep_their_order(bed: Bed) {
+    const MESSAGES: usize = 50;
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
     let (mut one, mut other) = (dm.connect(&kim).await, dm.connect(&lee).await);
-    for number in 0..100 {
+    for number in 0..MESSAGES {
         one.send(message("kim", "lee", DATE, &format!("a{number}")).to_string())
             .await;
         other
             .send(message("lee", "kim", DATE, &format!("b{number}")).to_string())
             .await;
     }
-    for number in 0..100 {
+    for number in 0..MESSAGES {
         assert_eq!(other.json().await["text"], format!("a{number}"));
         assert_eq!(one.json().await["text"], format!("b{number}"));
     }
