@@ -300,13 +300,17 @@ async fn a_second_import_or_export_waits_and_is_refused(bed: Bed) {
     let scheme = if bed.set == EngineSet::Real { "mysql" } else { "sqlite" };
     let targets = format!("auth of this fleet: database {scheme}:[redacted], photos file:[redacted]\n");
     let url = legacy.url("auth");
-    for direction in ["import", "export"] {
-        let mut command = target.command(&["--auth", &url]);
-        if direction == "export" {
-            command = target.export_command(&["--auth", &url]);
-        }
-        let refused = tokio::task::spawn_blocking(move || command.output()).await;
-        let refused = refused.expect("no panic").expect("the binary runs");
+    let commands = [
+        ("import", target.command(&["--auth", &url])),
+        ("export", target.export_command(&["--auth", &url])),
+    ];
+    // Both wait for the lease at the same time.
+    let running = commands.map(|(direction, mut command)| {
+        let running = tokio::task::spawn_blocking(move || command.output());
+        (direction, running)
+    });
+    for (direction, refused) in running {
+        let refused = refused.await.expect("no panic").expect("the binary runs");
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success(), "{direction}: {refused:?}");
         assert!(error.contains("another import or export is running"), "{error}");
