@@ -457,7 +457,7 @@ async fn measure(run: &mut Run, set: EngineSet, posts: u64) -> anyhow::Result<Ve
         EngineSet::Embedded => "SQLite",
         EngineSet::Real => "MariaDB",
     };
-    let bed = Bed::new(set).await;
+    let bed = Bed::with_declared_topics(set).await;
     let feed = Feed::start(&bed).await?;
     let began = Instant::now();
     fill(&bed, posts).await?;

@@ -47,7 +47,7 @@ pub async fn measure(run: &mut Run, report: &mut Report, set: EngineSet, effort:
     let author = sign_up(&addresses, AUTHOR).await?;
     save_liked_posts(&author).await?;
     let mut notices = author.connect_notice().await?;
-    let bed = Bed::new(set).await;
+    let bed = Bed::with_declared_topics(set).await;
     let mut baseline = Baseline::new(&bed).await?;
     let replicas = Replicas::of(&fleet);
 

@@ -46,7 +46,7 @@ pub async fn measure(run: &mut Run, report: &mut Report, set: EngineSet, effort:
         from: sender.resume_dm(0).await?,
         to: receiver.resume_dm(0).await?,
     };
-    let bed = Bed::new(set).await;
+    let bed = Bed::with_declared_topics(set).await;
     let mut baseline = Baseline::new(&bed).await?;
     let replicas = Replicas::of(&fleet);
 

@@ -235,7 +235,7 @@ macro_rules! transaction {
 
 impl Bare {
     async fn new(set: EngineSet) -> anyhow::Result<Self> {
-        let bed = Bed::new(set).await;
+        let bed = Bed::with_declared_topics(set).await;
         let settings: Live<sosohappy_auth::Settings> = bed.settings("auth", sosohappy_auth::DEFAULTS, &[]).await;
         let url = settings.get().database.url.expose().to_owned();
         let table = "CREATE TABLE bare (id BIGINT NOT NULL PRIMARY KEY, text VARCHAR(200) NOT NULL)";

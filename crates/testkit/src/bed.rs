@@ -61,7 +61,15 @@ impl Bed {
     /// # Panics
     /// If an engine is unavailable.
     pub async fn new(set: EngineSet) -> Self {
-        Self::open(set, None).await
+        Self::open(set, None, false).await
+    }
+
+    /// Creates a test bed for measurements: its topics have as many partitions as in production.
+    ///
+    /// # Panics
+    /// As [`Bed::new`].
+    pub async fn with_declared_topics(set: EngineSet) -> Self {
+        Self::open(set, None, true).await
     }
 
     /// Creates a test bed on the real engines, with this broker in place of the one that the tests share. The broker is to be dropped after the
@@ -70,11 +78,11 @@ impl Bed {
     /// # Panics
     /// If an engine is unavailable.
     pub async fn on_broker(broker: &Broker) -> Self {
-        Self::open(EngineSet::Real, Some(broker.url())).await
+        Self::open(EngineSet::Real, Some(broker.url()), false).await
     }
 
-    /// `kafka`: the address of a broker of the test's own.
-    async fn open(set: EngineSet, kafka: Option<String>) -> Self {
+    /// `kafka`: the address of a broker of the test's own. `as_declared`: whether topics have the partitions that are declared.
+    async fn open(set: EngineSet, kafka: Option<String>, as_declared: bool) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let prefix = format!("test_{}_", entropy.hex(6));
         let folder = folder::new();
@@ -87,7 +95,7 @@ impl Bed {
         let context = Context::system("test", 0);
         let events = settings::Events::new(&events_url(real.as_ref(), folder.path()), &prefix);
         let bus = sosohappy_bus::open(&events, &context).await.expect("the bus opens");
-        let lazy_bus = LazyBus::new(bus);
+        let lazy_bus = LazyBus::new(bus, (real.is_some() && !as_declared).then_some(events));
         Self {
             set,
             service_token,
@@ -423,5 +431,6 @@ mod tests {
         let _reader = bed.bus.read(&[Topic::Resign], Start::Latest).await.unwrap();
         // Each topic has one of dead letters.
         assert_eq!(topics().await.len(), 2 * Topic::ALL.len());
+        assert_eq!(bed.end_offsets("test", &[Topic::Resign]).await.len(), 3, "partitions");
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::bail;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use sosohappy_common::clock::{Entropy, SystemEntropy};
-use sosohappy_common::settings::{Mechanism, Security};
+use sosohappy_common::settings::{Events, Mechanism, Security};
 use sosohappy_events::topic::Service;
 use sosohappy_kafka_admin::{Admin, AdminError, BrokerAcl};
 
@@ -29,6 +31,13 @@ const MYSQL_SECURE: &str = "SOSOHAPPY_TEST_MYSQL_SECURE";
 const MONGODB_SECURE: &str = "SOSOHAPPY_TEST_MONGODB_SECURE";
 /// A folder of certificates: `ca.pem`, `client.pem` and more.
 const TLS: &str = "SOSOHAPPY_TEST_TLS";
+
+/// The most partitions of a topic of a bed. A broker makes them one after the other, which takes seconds on a busy machine for those that are
+/// declared, six of most topics. Keys are in different ones with these as well, and each of three replicas has one.
+const PARTITIONS: i32 = 3;
+
+/// How long a broker may take to make topics.
+const CREATION: Duration = Duration::from_secs(30);
 
 /// The databases whose names begin with a prefix, which is bound twice.
 const DATABASES: &str = "SELECT CAST(schema_name AS CHAR) FROM information_schema.schemata \
@@ -243,6 +252,32 @@ fn client_of(brokers: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", brokers);
     settings
+}
+
+/// Creates all topics that are missing as they are declared, except for their partitions, of which each has a few.
+pub(crate) async fn create_topics(events: &Events) -> anyhow::Result<()> {
+    let declared = sosohappy_bus::declared(events)?;
+    let topics: Vec<_> = declared
+        .iter()
+        .map(|topic| {
+            let partitions = topic.partitions.min(PARTITIONS);
+            let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
+            let settings = topic.settings.iter();
+            settings.fold(new, |new, (key, value)| new.set(key, value))
+        })
+        .collect();
+    let brokers = events.url.rest().trim_start_matches('/');
+    let admin: AdminClient<DefaultClientContext> = client_of(brokers).create()?;
+    let options = AdminOptions::new()
+        .request_timeout(Some(CREATION))
+        .operation_timeout(Some(CREATION));
+    for created in admin.create_topics(&topics, &options).await? {
+        match created {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => bail!("{topic}: {code}"),
+        }
+    }
+    Ok(())
 }
 
 /// Returns the topics whose names begin with a prefix. Blocks until the brokers have answered.

@@ -5,24 +5,29 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sosohappy_bus::{Bus, BusError, Member, Reader, Start};
+use sosohappy_common::settings::Events;
 use sosohappy_events::{Outgoing, Topic};
 use tokio::sync::{OnceCell, watch};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, engines};
 
 /// Delegates to another bus, on which it first creates all topics at once. The tests of a store use none: no broker makes topics for them, and
 /// deletes them again.
 #[derive(Debug)]
 pub(crate) struct LazyBus {
     bus: Arc<dyn Bus>,
+    /// On Kafka: its topics get few partitions.
+    few: Option<Events>,
     created: OnceCell<()>,
     is_used: watch::Sender<bool>,
 }
 
 impl LazyBus {
-    pub(crate) fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
+    /// `few`: the settings of a bus on Kafka whose topics get few partitions.
+    pub(crate) fn new(bus: Arc<dyn Bus>, few: Option<Events>) -> Arc<Self> {
         Arc::new(Self {
             bus,
+            few,
             created: OnceCell::new(),
             is_used: watch::Sender::new(false),
         })
@@ -43,7 +48,7 @@ impl LazyBus {
     async fn create(&self) -> Result<(), BusError> {
         let deadline = Instant::now() + PATIENCE;
         // A broker that many tests ask at once may not know all of them in time.
-        while let Err(error) = self.bus.create_topics(&Topic::ALL).await {
+        while let Err(error) = self.try_to_create().await {
             if Instant::now() > deadline {
                 return Err(error);
             }
@@ -52,6 +57,15 @@ impl LazyBus {
         }
         self.is_used.send_replace(true);
         Ok(())
+    }
+
+    async fn try_to_create(&self) -> Result<(), BusError> {
+        if let Some(events) = &self.few {
+            let created = engines::create_topics(events).await;
+            created.map_err(|error| BusError::Unavailable(error.to_string()))?;
+        }
+        // Also waits until they are known.
+        self.bus.create_topics(&Topic::ALL).await
     }
 }
 
