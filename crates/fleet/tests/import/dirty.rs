@@ -4,12 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sosohappy_testkit::{Bed, Person, Running};
+use sosohappy_testkit::{Bed, EngineSet, Person, Running};
 
 use super::legacy::{Legacy, PNG, Target, count};
 
+/// With posts of 50 days each: twenty thousand.
 const PEOPLE: i64 = 400;
-const POSTS: i64 = 20_000;
+
+/// On the real engines: a quarter of the posts, of every kind. What becomes of a row does not depend on the engine, and SQL stores share their
+/// statements.
+const PEOPLE_ON_REAL: i64 = 100;
+
+const DAYS: i64 = 50;
 
 /// Kinds of posts; those without an arm in [`Rows::post`] are clean.
 const KINDS: i64 = 50;
@@ -42,6 +48,7 @@ type Child = (i64, String, Option<Refusal>);
 
 #[derive(Default)]
 struct Rows {
+    people: i64,
     posts: Vec<Post>,
     categories: Vec<(i64, String)>,
     images: Vec<Child>,
@@ -62,9 +69,12 @@ fn quoted(text: &str) -> String {
 }
 
 impl Rows {
-    fn new() -> Self {
-        let mut rows = Self::default();
-        for number in 0..POSTS {
+    fn new(people: i64) -> Self {
+        let mut rows = Self {
+            people,
+            ..Self::default()
+        };
+        for number in 0..people * DAYS {
             rows.post(number);
         }
         rows
@@ -72,7 +82,7 @@ impl Rows {
 
     #[expect(clippy::too_many_lines, reason = "a table of rows and what becomes of each")]
     fn post(&mut self, number: i64) {
-        let (person, day, id) = (number % PEOPLE, number / PEOPLE, number + 1);
+        let (person, day, id) = (number % self.people, number / self.people, number + 1);
         let kind = (number + 7 * day) % KINDS;
         let mut post = Post {
             id,
@@ -191,7 +201,8 @@ impl Rows {
                 .push((id, format!("x'{}{number:08x}'", hex::encode(PNG)), None));
         }
         if number % 5 == 0 {
-            self.likes.push((id, quoted(&format!("person{}", PEOPLE - 1)), None));
+            self.likes
+                .push((id, quoted(&format!("person{}", self.people - 1)), None));
         }
         self.posts.push(post);
     }
@@ -200,7 +211,7 @@ impl Rows {
     fn second(&mut self, first: &mut Post, later: i64, stays: bool) {
         let date: i64 = first.date.parse().expect("a clean date");
         self.posts.push(Post {
-            id: POSTS + first.id,
+            id: self.people * DAYS + first.id,
             date: (date + later).to_string(),
             happiness: "5".to_owned(),
             is_public: "b'1'",
@@ -286,14 +297,14 @@ impl Rows {
 }
 
 /// Accounts whose nicknames posts and likes have; every column of some of them is dirty.
-async fn insert_users(legacy: &Legacy) {
+async fn insert_users(legacy: &Legacy, people: i64) {
     let mut rows = Vec::new();
     let mut add = |email: String, provider: &str, nickname: String, introduction: &str, photo: &str| {
         rows.push(format!(
             "('-', '{email}', '{nickname}', '{provider}', 's', {introduction}, {photo}, 'no token')"
         ));
     };
-    for person in 0..PEOPLE {
+    for person in 0..people {
         let email = format!("person{person}@example.com+kakao");
         let (introduction, photo) = match person % 4 {
             0 => ("NULL", "NULL".to_owned()),
@@ -396,8 +407,12 @@ async fn month(feed: &Running, person: &Person, month: i64) -> Vec<Value> {
 async fn every_row_of_twenty_thousand_posts_is_here_or_in_the_report(bed: Bed) {
     let legacy = Legacy::new().await;
     let target = Target::of(&bed).await;
-    insert_users(&legacy).await;
-    let rows = Rows::new();
+    let people = match bed.set {
+        EngineSet::Embedded => PEOPLE,
+        EngineSet::Real => PEOPLE_ON_REAL,
+    };
+    insert_users(&legacy, people).await;
+    let rows = Rows::new(people);
     rows.insert(&legacy).await;
     // Rows whose post is missing.
     legacy
