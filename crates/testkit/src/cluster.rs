@@ -51,6 +51,9 @@ pub struct Cluster {
     _reserved: ReservedPorts,
 }
 
+/// The processes beside config and auth of a fleet on the real engines.
+const REPLICAS: [&str; 6] = ["feed-1", "dm-1", "notice-1", "feed-2", "dm-2", "notice-2"];
+
 /// Returns a new prefix for the databases and topics of one cluster.
 fn prefix() -> String {
     let entropy: &dyn Entropy = &SystemEntropy;
@@ -124,9 +127,14 @@ impl Cluster {
 
     /// As [`Cluster::real`], with settings as environment variables.
     pub async fn real_with(binaries: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::real_of(binaries, settings, &REPLICAS).await
+    }
+
+    /// As [`Cluster::real_with`], with config, auth and these of the other processes only (`feed-1`), for a test that needs no others.
+    pub async fn real_of(binaries: &Path, settings: &[(&str, &str)], replicas: &[&str]) -> Self {
         let real = Real::from_environment(prefix());
         let events = Service::ALL.map(|service| (service, vec![("EVENTS__URL", real.kafka.clone())]));
-        Self::on(binaries, real, BTreeMap::from(events), settings).await
+        Self::on(binaries, real, BTreeMap::from(events), settings, replicas).await
     }
 
     /// As [`Cluster::real`], on the secured listeners: TLS everywhere, passwords for the databases, and a Kafka user for each service with
@@ -146,7 +154,7 @@ impl Cluster {
                 .expect("fleet can be run");
             assert!(ran.status.success(), "fleet topics {more:?}: {ran:?}");
         }
-        Self::on(binaries, real, events, &[]).await
+        Self::on(binaries, real, events, &[], &REPLICAS).await
     }
 
     async fn on(
@@ -154,6 +162,7 @@ impl Cluster {
         real: Real,
         events: BTreeMap<Service, Vec<(&'static str, String)>>,
         settings: &[(&str, &str)],
+        names: &[&str],
     ) -> Self {
         let folder = folder::new();
         let entropy: &dyn Entropy = &SystemEntropy;
@@ -209,7 +218,6 @@ impl Cluster {
 
         let at_auth = ("ACCESS__AUTH_URL", format!("http://127.0.0.1:{auth}"));
         for (number, ports) in replicas.iter().enumerate() {
-            let named = |service: &str| format!("{service}-{}", number + 1);
             let both = [at_config.clone(), at_auth.clone()];
             let images = ("IMAGES__URL", format!("file:{}", cluster.path("feed-images")));
             let of_feed = [
@@ -219,13 +227,19 @@ impl Cluster {
             .concat();
             let of_dm = [&both[..], &[("MESSAGES__URL", cluster.engines().mongodb_url("dm"))]].concat();
             let of_notice = [&both[..], &[("INBOX__URL", cluster.engines().mongodb_url("notice"))]].concat();
+            let services = [
+                ("feed", ports.feed, of_feed),
+                ("dm", ports.dm, of_dm),
+                ("notice", ports.notice, of_notice),
+            ];
             // The first replicas make the databases.
-            let started = tokio::join!(
-                cluster.start(named("feed"), binaries, ports.feed, &secrets, of_feed),
-                cluster.start(named("dm"), binaries, ports.dm, &secrets, of_dm),
-                cluster.start(named("notice"), binaries, ports.notice, &secrets, of_notice),
-            );
-            cluster.processes.extend(<[_; 3]>::from(started));
+            let starting = services.into_iter().filter_map(|(service, port, own)| {
+                let name = format!("{service}-{}", number + 1);
+                let is_wanted = names.contains(&name.as_str());
+                is_wanted.then(|| cluster.start(name, binaries, port, &secrets, own))
+            });
+            let started = join_all(starting).await;
+            cluster.processes.extend(started);
         }
         cluster
     }
