@@ -21,6 +21,7 @@ pub struct Process {
     environment: BTreeMap<String, String>,
     log: PathBuf,
     ports: Vec<u16>,
+    http: reqwest::Client,
     child: Option<Child>,
 }
 
@@ -43,6 +44,9 @@ impl Process {
             binary.display()
         );
         let log = folder.join(format!("{name}.log"));
+        // One for all requests: each client reads the certificate authorities of the machine. Each request has a connection of its own, so that
+        // none is kept to a process that ends.
+        let http = sosohappy_common::tls::client_builder().pool_max_idle_per_host(0);
         let mut process = Self {
             name: name.to_owned(),
             binary: binary.to_owned(),
@@ -50,6 +54,7 @@ impl Process {
             environment: crate::limits::off_by_environment().chain(environment).collect(),
             log,
             ports,
+            http: http.build().expect("a client can be made"),
             child: None,
         };
         process.restart().await;
@@ -83,7 +88,8 @@ impl Process {
     async fn ready(&mut self, port: u16, began: Instant) {
         let url = format!("http://127.0.0.1:{port}/actuator/health/readiness");
         loop {
-            let is_ready = sosohappy_common::tls::client()
+            let is_ready = self
+                .http
                 .get(&url)
                 .send()
                 .await
@@ -106,11 +112,7 @@ impl Process {
     /// Panics if another process responds on the port: the test would pass or fail for an unrelated reason.
     async fn assert_own_port(&self, port: u16) {
         let url = format!("http://127.0.0.1:{port}/actuator/info");
-        let answer = sosohappy_common::tls::client()
-            .get(&url)
-            .send()
-            .await
-            .expect("a ready process responds");
+        let answer = self.http.get(&url).send().await.expect("a ready process responds");
         let info: serde_json::Value = answer.json().await.expect("the answer is JSON");
         let pid = self.child.as_ref().map(Child::id);
         assert_eq!(
