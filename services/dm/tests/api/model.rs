@@ -306,7 +306,7 @@ async fn every_acknowledged_message_is_shown_once_in_one_order(bed: Bed) {
     eventually(&what, async || {
         rounds += 1;
         for device in 0..model.devices.len() {
-            if model.devices[device].socket.is_none() || rounds.is_multiple_of(40) {
+            if model.devices[device].socket.is_none() || rounds.is_multiple_of(16) {
                 model.connect(device).await;
             }
             model.read(device).await;
