@@ -538,6 +538,11 @@ async fn no_byte_of_a_resigned_account_is_left() {
     for (phone, _) in &leaving[CRASHES.len()..leaving.len() - of_apple.len()] {
         phone.resign().await.unwrap();
     }
+    // Before the scans, each of which takes a processor for seconds.
+    eventually("every resignation has its proof", async || {
+        (pending(&fleet, &addresses).await["count"] == 0).then_some(())
+    })
+    .await;
     let gone: Vec<&Vec<u8>> = leaving.iter().flat_map(|(_, planted)| planted.all()).collect();
     loop {
         let left = scan(fleet.folder(), &gone);
@@ -553,17 +558,13 @@ async fn no_byte_of_a_resigned_account_is_left() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     println!(
-        "{count} canaries gone {:.1} s after the last crash",
+        "{count} canaries are found gone {:.1} s after the last crash",
         resigned.elapsed().as_secs_f64()
     );
     let here: Vec<&Vec<u8>> = kept.stored.iter().collect();
     assert_eq!(scan(fleet.folder(), &here).len(), here.len(), "what others have stays");
     assert_eq!(witness.own_day(MONTH).await.unwrap().expect("the post").text, text);
 
-    eventually("every resignation has its proof", async || {
-        (pending(&fleet, &addresses).await["count"] == 0).then_some(())
-    })
-    .await;
     let revoked = apple.calls("/revoke");
     let times = |token: &str| revoked.iter().filter(|call| call.form["token"] == token).count();
     assert!(times(&of_apple[0].1) >= 2, "the crash has hidden the first success");
