@@ -18,7 +18,10 @@ use super::legacy::{Legacy, Target, count};
 
 const PEOPLE: usize = 6;
 /// Posts that are acknowledged before and after each step.
-const ACKNOWLEDGED: usize = 60;
+const ACKNOWLEDGED: usize = 40;
+
+/// The pause of a person after each request: an import, which takes seconds, reads as many rows as were written meanwhile.
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// An acknowledged write, which must be stored: a nickname, a number, a text.
 pub type Stored = (String, i64, String);
@@ -138,7 +141,7 @@ async fn write(gateway: Arc<Gateway>, person: Person) {
                 break;
             }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -11,7 +11,7 @@ use sosohappy_testkit::{Bed, EngineSet, Running};
 use tokio::task::JoinSet;
 
 use super::legacy::{Legacy, PNG, SECRET, Target, count};
-use super::moving::Gateway;
+use super::moving::{Gateway, PAUSE};
 
 const PEOPLE: usize = 4;
 
@@ -92,6 +92,7 @@ async fn live(gateway: Arc<Gateway>, number: usize, signed_in_again: Arc<AtomicU
                 break;
             }
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
