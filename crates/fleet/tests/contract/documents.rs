@@ -4,12 +4,10 @@ use reqwest::StatusCode;
 use sosohappy_fleet::app::Addresses;
 use sosohappy_testkit::Cluster;
 
-use crate::{addresses, binaries, routes};
+use crate::{addresses, routes};
 
 /// The service knows the path and the method of every documented route.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_documented_route_exists() {
-    let fleet = Cluster::embedded(binaries()).await;
+pub async fn every_documented_route_exists(fleet: &Cluster) {
     for route in routes::all(&addresses(fleet.replicas[0])).await {
         let response = sosohappy_common::tls::client()
             .request(route.method.clone(), &route.url)
@@ -41,9 +39,7 @@ fn every_route_is_documented() {
 }
 
 /// The API page loads its scripts from the service itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_page_and_its_scripts_are_in_the_binary() {
-    let fleet = Cluster::embedded(binaries()).await;
+pub async fn the_api_page_and_its_scripts_are_in_the_binary(fleet: &Cluster) {
     let Addresses { auth, feed, dm, notice } = addresses(fleet.replicas[0]);
     for (service, address) in [("auth", auth), ("feed", feed), ("dm", dm), ("notice", notice)] {
         let page = sosohappy_common::tls::client()

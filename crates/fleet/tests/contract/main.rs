@@ -9,7 +9,7 @@ mod routes;
 use std::path::Path;
 
 use sosohappy_fleet::app::Addresses;
-use sosohappy_testkit::Ports;
+use sosohappy_testkit::{Cluster, Ports};
 
 /// Returns the folder of this workspace's binaries.
 fn binaries() -> &'static Path {
@@ -20,4 +20,14 @@ fn binaries() -> &'static Path {
 
 fn addresses(ports: Ports) -> Addresses {
     Addresses::local(ports.auth, ports.feed, ports.dm, ports.notice)
+}
+
+/// Checks that change nothing share a fleet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_and_pages_describe_the_routes() {
+    let fleet = Cluster::embedded(binaries()).await;
+    documents::every_documented_route_exists(&fleet).await;
+    documents::the_api_page_and_its_scripts_are_in_the_binary(&fleet).await;
+    openapi::the_documents_are_valid_openapi(&fleet).await;
+    openapi::documented_service_and_operator_credentials_are_required(&fleet).await;
 }

@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use sosohappy_testkit::Cluster;
 
-use crate::binaries;
-
 const SERVICES: [&str; 5] = ["auth", "config", "dm", "feed", "notice"];
 
 /// The violations in a document, each with its place.
@@ -149,9 +147,7 @@ fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_documents_are_valid_openapi() {
-    let fleet = Cluster::embedded(binaries()).await;
+pub async fn the_documents_are_valid_openapi(fleet: &Cluster) {
     let ports = fleet.replicas[0];
     let ports = [ports.auth, fleet.config, ports.dm, ports.feed, ports.notice];
     for (service, port) in SERVICES.into_iter().zip(ports) {
@@ -175,9 +171,7 @@ async fn document(service: &str, port: u16) -> Value {
 }
 
 /// Requests without a credential get 401 where the document requires the credential of a service or an operator, and only there.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn documented_service_and_operator_credentials_are_required() {
-    let fleet = Cluster::embedded(binaries()).await;
+pub async fn documented_service_and_operator_credentials_are_required(fleet: &Cluster) {
     let mut closed = 0;
     for (service, port) in [("auth", fleet.replicas[0].auth), ("config", fleet.config)] {
         let document = document(service, port).await;
