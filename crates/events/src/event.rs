@@ -123,6 +123,10 @@ pub struct Meta {
     pub id: EventId,
     /// Of millisecond precision, as on the wire.
     pub occurred_at: Timestamp,
+    /// When the access token was issued with which a person caused the event: a resignation of the person from then or later erases it, however
+    /// long afterwards another service still took the token. `None` of an event that no person caused by a call, of an earlier release, and of a
+    /// Spring service.
+    pub authorized_at: Option<Timestamp>,
     pub correlation_id: Option<String>,
     pub traceparent: Option<String>,
     /// Whether the record has none of our headers: a legacy Spring service sent it.
@@ -141,6 +145,7 @@ impl Meta {
             foreign: id.is_none(),
             id: id.unwrap_or_else(|| EventId::of_position(record)),
             occurred_at,
+            authorized_at: record.header_millis(Header::AUTHORIZED_AT)?,
             correlation_id: owned(Header::CORRELATION_ID),
             traceparent: owned(Header::TRACEPARENT),
         })
@@ -155,11 +160,19 @@ impl<E: Event> Envelope<E> {
         let meta = Meta {
             id: EventId::new(context),
             occurred_at: now_in_millis(&*context.clock),
+            authorized_at: None,
             correlation_id: correlation.as_ref().map(|current| current.id.as_ref().to_owned()),
             traceparent: correlation.and_then(|current| Some(current.traceparent?.as_ref().to_owned())),
             foreign: false,
         };
         Self { event, meta }
+    }
+
+    /// Notes when the access token was issued with which a person caused the event.
+    #[must_use]
+    pub fn authorized(mut self, at: Timestamp) -> Self {
+        self.meta.authorized_at = Some(in_millis(at));
+        self
     }
 
     #[must_use]
@@ -174,7 +187,9 @@ impl<E: Event> Envelope<E> {
                 self.meta.occurred_at.as_millisecond().to_string(),
             ),
         ];
+        let authorized_at = self.meta.authorized_at.map(|at| at.as_millisecond().to_string());
         let optional = [
+            (Header::AUTHORIZED_AT, &authorized_at),
             (Header::CORRELATION_ID, &self.meta.correlation_id),
             (Header::TRACEPARENT, &self.meta.traceparent),
         ];
@@ -225,10 +240,13 @@ impl<E: Event> Envelope<E> {
     }
 }
 
-/// Returns the time in whole milliseconds, as on the wire: an event equals itself after a round trip.
 fn now_in_millis(clock: &dyn Clock) -> Timestamp {
-    let now = clock.now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    in_millis(clock.now())
+}
+
+/// Returns the time in whole milliseconds, as on the wire: an event equals itself after a round trip.
+fn in_millis(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 #[cfg(test)]
@@ -266,8 +284,11 @@ mod tests {
         };
         let sent = correlation.scope(async { Envelope::new(resigned(), &context()) }).await;
         assert_eq!(sent.meta.correlation_id.as_deref(), Some("request-1"));
-        let read = Envelope::<AccountResigned>::decode(&record_of(&sent.to_outgoing())).unwrap();
-        assert_eq!((read.event, read.meta), (sent.event, sent.meta));
+        let at = Timestamp::from_microsecond(1_700_000_000_007_008).unwrap();
+        for sent in [sent.clone(), sent.authorized(at)] {
+            let read = Envelope::<AccountResigned>::decode(&record_of(&sent.to_outgoing())).unwrap();
+            assert_eq!((read.event, read.meta), (sent.event, sent.meta));
+        }
     }
 
     #[test]

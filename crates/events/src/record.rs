@@ -19,6 +19,8 @@ impl Header {
     pub const TRACEPARENT: &'static str = "traceparent";
     /// Milliseconds since the epoch.
     pub const OCCURRED_AT: &'static str = "occurred-at";
+    /// Milliseconds since the epoch, by auth's clock; only on records of what a person did.
+    pub const AUTHORIZED_AT: &'static str = "authorized-at";
 
     /// On dead letters only: the reason, the consumer group, and the position of the record.
     pub const DLT_REASON: &'static str = "dlt-reason";

@@ -174,6 +174,7 @@ fn headers() -> impl Strategy<Value = Vec<(String, Bytes)>> {
         "event-type",
         "event-version",
         "occurred-at",
+        "authorized-at",
         "session-id",
         "issued-at",
         "expires-at",
