@@ -346,6 +346,8 @@ pub struct HeldPost {
 pub struct HeldComment {
     pub id: i64,
     pub writer: Account,
+    /// When the writer's access token was issued.
+    pub authorized_at: Timestamp,
     pub text: String,
     /// Of the post.
     pub author: Account,

@@ -61,7 +61,8 @@ pub async fn update_bookmark(
             data: json!({ "nickname": params.nickname.as_str(), "date": i64::from(date) }),
             about: (author != saver.account).then(|| author.clone()),
         };
-        Envelope::new(event, &app.context).to_outgoing()
+        let envelope = Envelope::new(event, &app.context).authorized(saver.authorized_at);
+        envelope.to_outgoing()
     };
     let toggled = app.store.toggle_bookmark(&saver, marked, &notice, app.now()).await?;
     let bookmark = toggled.ok_or(Error::NoSuchPost)?;

@@ -25,6 +25,8 @@ pub struct Commented<'a> {
     pub date: PostDate,
     pub comment: i64,
     pub writer: &'a Account,
+    /// When the writer's access token was issued.
+    pub authorized_at: Timestamp,
 }
 
 /// Returns the notice of a comment, under the id by which it is withdrawn.
@@ -35,6 +37,7 @@ pub fn notice(app: &App, commented: &Commented<'_>) -> Outgoing {
         date,
         comment,
         writer,
+        authorized_at,
     } = *commented;
     let event = NoticeRaised {
         receiver: author.clone(),
@@ -42,7 +45,7 @@ pub fn notice(app: &App, commented: &Commented<'_>) -> Outgoing {
         data: json!({ "commenter": commenter, "date": i64::from(date), "commentId": comment }),
         about: Some(writer.clone()),
     };
-    let mut envelope = Envelope::new(event, &app.context);
+    let mut envelope = Envelope::new(event, &app.context).authorized(authorized_at);
     envelope.meta.id = NoticeRaised::comment_id(author, comment);
     envelope.to_outgoing()
 }
@@ -105,6 +108,7 @@ pub async fn save_comment(
                 date,
                 comment,
                 writer: &commenter.account,
+                authorized_at: commenter.authorized_at,
             };
             notice(&app, &of)
         })

@@ -259,6 +259,7 @@ pub async fn decide_held_comment(
                 date: held.date,
                 comment: held.id,
                 writer,
+                authorized_at: held.authorized_at,
             };
             events.push(comment::notice(&app, &commented));
         }

@@ -71,7 +71,8 @@ pub async fn update_like(
             author_account: Some(author.clone()),
             date: date.into(),
         };
-        Some(Envelope::new(event, &app.context).to_outgoing())
+        let envelope = Envelope::new(event, &app.context).authorized(liker.authorized_at);
+        Some(envelope.to_outgoing())
     };
     let like = app
         .store

@@ -128,7 +128,7 @@ impl Reviews for SqlStore {
             };
             likes::lock(&mut tx, &[post]).await?;
             let row = sqlx::query(
-                "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
+                "SELECT c.id, c.account, c.made_at, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
                  JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id \
                  WHERE r.comment_id = ? AND r.waiting_since IS NOT NULL",
             )
@@ -173,7 +173,7 @@ pub(super) fn push_held_posts(query: &mut Query, from: PageFrom, rows: i64) {
 /// Comments that wait for a moderator, behind the cursor.
 pub(super) fn push_held_comments(query: &mut Query, from: PageFrom, rows: i64) {
     query.push(
-        "SELECT c.id, c.account, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
+        "SELECT c.id, c.account, c.made_at, c.text, p.account AS author, p.date, r.waiting_since FROM comment_review r \
          JOIN post_comment c ON c.id = r.comment_id JOIN post p ON p.id = c.post_id WHERE 1 = 1",
     );
     push_waiting(query, "r.comment_id", from, rows);
@@ -203,6 +203,7 @@ fn held_comment(row: &Row) -> Result<HeldComment, StoreError> {
     Ok(HeldComment {
         id: row.try_get("id")?,
         writer: account(row, "account")?,
+        authorized_at: instant(row, "made_at")?,
         text: row.try_get("text")?,
         author: account(row, "author")?,
         date: date(row)?,
