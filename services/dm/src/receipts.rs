@@ -43,8 +43,8 @@ pub fn spawn_shown_marks(
     })
 }
 
-/// Makes the event of a read receipt.
-pub fn read_event(receipt: &Receipt, context: &Context) -> Outgoing {
+/// Makes the event of a read receipt. `authorized_at`: when the reader's access token was issued.
+pub fn read_event(receipt: &Receipt, authorized_at: Timestamp, context: &Context) -> Outgoing {
     let event = MessageReceipt {
         reader: receipt.reader.clone(),
         progress: ReceiptProgress::Read {
@@ -52,11 +52,17 @@ pub fn read_event(receipt: &Receipt, context: &Context) -> Outgoing {
             message: receipt.message.to_string(),
         },
     };
-    Envelope::new(event, context).to_outgoing()
+    Envelope::new(event, context).authorized(authorized_at).to_outgoing()
 }
 
-/// Makes the event of a member's reading a room up to a number, or leaving it.
-pub fn room_read_event(reader: &Account, room: &str, number: i64, context: &Context) -> Outgoing {
+/// Makes the event of a member's reading a room up to a number, or leaving it. `authorized_at`: as of [`read_event`].
+pub fn room_read_event(
+    reader: &Account,
+    authorized_at: Timestamp,
+    room: &str,
+    number: i64,
+    context: &Context,
+) -> Outgoing {
     let event = MessageReceipt {
         reader: reader.clone(),
         progress: ReceiptProgress::ReadRoom {
@@ -64,7 +70,7 @@ pub fn room_read_event(reader: &Account, room: &str, number: i64, context: &Cont
             number,
         },
     };
-    Envelope::new(event, context).to_outgoing()
+    Envelope::new(event, context).authorized(authorized_at).to_outgoing()
 }
 
 #[derive(Clone)]

@@ -65,8 +65,14 @@ impl Requests {
         self.settings.get().messages.requests && !self.mixed.stores_object_ids()
     }
 
-    /// Decides whether a message is delivered, and makes or accepts the request of its conversation.
-    pub async fn admit(&self, sender: &Party, receiver: &Party) -> Result<Admission, NotTaken> {
+    /// Decides whether a message is delivered, and makes or accepts the request of its conversation. `authorized_at`: when the sender's access
+    /// token was issued.
+    pub async fn admit(
+        &self,
+        sender: &Party,
+        receiver: &Party,
+        authorized_at: Timestamp,
+    ) -> Result<Admission, NotTaken> {
         if sender.account == receiver.account {
             return Ok(Admission::Delivered);
         }
@@ -88,7 +94,7 @@ impl Requests {
                 }
                 (Standing::Accept(verdict), Some(request)) => {
                     // The next attempt finds it accepted, and releases its messages, or refused meanwhile.
-                    self.store_decision(&request, verdict).await?;
+                    self.store_decision(&request, verdict, Some(authorized_at)).await?;
                 }
                 (Standing::Waits, _) => {
                     let held = self.store.held(&conversation, MOST_HELD).await?;
@@ -118,7 +124,7 @@ impl Requests {
             .as_ref()
             .filter(|request| request.state == RequestState::Pending)
         {
-            self.store_decision(pending, Verdict::AcceptPending).await?;
+            self.store_decision(pending, Verdict::AcceptPending, None).await?;
             // It may have been refused first.
             request = self.store.request(conversation).await?;
         }
@@ -187,9 +193,15 @@ impl Requests {
 
     /// Accepts or refuses a request as its receiver; false if it was decided so before. Messages that cannot be released yet are released by a
     /// later round of [`Requests::spawn`].
-    pub async fn decide(&self, request: &Request, accepted: bool) -> Result<bool, StoreError> {
+    /// `authorized_at`: when the receiver's access token was issued.
+    pub async fn decide(
+        &self,
+        request: &Request,
+        accepted: bool,
+        authorized_at: Timestamp,
+    ) -> Result<bool, StoreError> {
         let verdict = if accepted { Verdict::Accept } else { Verdict::Refuse };
-        let decided = self.store_decision(request, verdict).await?;
+        let decided = self.store_decision(request, verdict, Some(authorized_at)).await?;
         if accepted {
             self.release(request, RETRIES).await?;
         }
@@ -211,7 +223,12 @@ impl Requests {
         Ok(())
     }
 
-    async fn store_decision(&self, request: &Request, verdict: Verdict) -> Result<bool, StoreError> {
+    async fn store_decision(
+        &self,
+        request: &Request,
+        verdict: Verdict,
+        authorized_at: Option<Timestamp>,
+    ) -> Result<bool, StoreError> {
         let earliest = request
             .decided_at
             .map_or(Timestamp::MIN, |decided| decided + SignedDuration::from_millis(1));
@@ -222,7 +239,7 @@ impl Requests {
             // those of another by its millisecond.
             at: self.context.clock.now().max(request.asked_at).max(earliest),
         };
-        let events = self.events(request, verdict.state() == RequestState::Accepted);
+        let events = self.events(request, verdict.state() == RequestState::Accepted, authorized_at);
         let decided = self.store.decide(&decision, &events).await?;
         if decided {
             self.relay.wake();
@@ -246,7 +263,7 @@ impl Requests {
         Ok(asked.to_outgoing())
     }
 
-    fn events(&self, request: &Request, accepted: bool) -> Vec<Outgoing> {
+    fn events(&self, request: &Request, accepted: bool, authorized_at: Option<Timestamp>) -> Vec<Outgoing> {
         let change = if accepted {
             RequestChange::Accepted
         } else {
@@ -277,9 +294,11 @@ impl Requests {
             }),
             about: Some(receiver.account.clone()),
         };
+        let mut notice = Envelope::new(notice, &self.context);
+        notice.meta.authorized_at = authorized_at;
         vec![
             Envelope::new(changed, &self.context).to_outgoing(),
-            Envelope::new(notice, &self.context).to_outgoing(),
+            notice.to_outgoing(),
         ]
     }
 
@@ -301,7 +320,9 @@ impl Requests {
                 let now = self.context.clock.now();
                 let timeout = self.settings.get().messages.delivery_timeout;
                 let push_due = is_pushed_later.then(|| now + timeout);
-                let mut released = events::sent(&message.message, now, is_pushed_later, None, &self.context);
+                let released = events::sent(&message.message, now, is_pushed_later, None, &self.context);
+                // With a token of before it was stored.
+                let mut released = released.authorized(message.stored_at);
                 released.event.released = true;
                 let released = released.to_outgoing();
                 if !self.store.release(message, push_due, &released, now).await? {
@@ -382,7 +403,7 @@ impl Requests {
 
     /// Accepts a request by a friendship, or because requests are switched off. Messages that cannot be released at once are released by a later round.
     async fn accept_pending(&self, request: &Request) -> Result<(), StoreError> {
-        if self.store_decision(request, Verdict::AcceptPending).await? {
+        if self.store_decision(request, Verdict::AcceptPending, None).await? {
             self.release(request, 0).await?;
         }
         Ok(())
@@ -395,7 +416,7 @@ impl Requests {
             .map(|decided| self.context.clock.now().duration_since(decided));
         if age.is_none_or(|age| age <= REPEATED) {
             self.store
-                .repeat_events(request, &self.events(request, accepted))
+                .repeat_events(request, &self.events(request, accepted, None))
                 .await?;
         }
         if accepted && !self.release(request, 0).await? {
@@ -429,7 +450,7 @@ mod tests {
         let [_, on] = off_and_on(&bed).await;
         let request = on.request(&party("kim"), &party("lee"));
         assert!(on.store.ask(&request).await.unwrap());
-        assert!(on.store_decision(&request, Verdict::Refuse).await.unwrap());
+        assert!(on.store_decision(&request, Verdict::Refuse, None).await.unwrap());
         let found = async || {
             on.store
                 .request(&request.conversation())
@@ -440,7 +461,7 @@ mod tests {
         let mut refused = found().await;
         // The clock of the replica that refused it is ahead.
         refused.decided_at = refused.decided_at.map(|at| at + SignedDuration::from_hours(1));
-        assert!(on.store_decision(&refused, Verdict::Accept).await.unwrap());
+        assert!(on.store_decision(&refused, Verdict::Accept, None).await.unwrap());
         assert!(found().await.decided_at > refused.decided_at);
     }
 
@@ -550,7 +571,10 @@ mod tests {
         off.complete_all().await.unwrap();
         assert_eq!(idle(), 1);
         assert!(off.store.ask(&to_park).await.unwrap());
-        assert_eq!(off.admit(&kim, &park).await, Ok(Admission::Delivered));
+        assert_eq!(
+            off.admit(&kim, &park, off.context.clock.now()).await,
+            Ok(Admission::Delivered)
+        );
         assert_eq!(state(&to_park).await, Some(RequestState::Accepted));
         complete(&to_park).await;
         off.complete_all().await.unwrap();
@@ -561,7 +585,7 @@ mod tests {
         assert_eq!(idle(), 0);
         off.complete_all().await.unwrap();
         assert_eq!(idle(), 1);
-        assert_eq!(on.admit(&lee, &park).await, Ok(Admission::Held));
+        assert_eq!(on.admit(&lee, &park, on.context.clock.now()).await, Ok(Admission::Held));
         assert_eq!(idle(), 0);
     }
 }

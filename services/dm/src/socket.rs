@@ -204,7 +204,7 @@ impl DmProtocol {
                     Some(_) => return Err(Refusal::SeqUnknown.into()),
                 };
                 if let Some(up_to) = up_to {
-                    self.mark_read(reader, &other, Some(&up_to)).await?;
+                    self.mark_read(caller, &other, Some(&up_to)).await?;
                 }
             }
             Target::Room(room) => {
@@ -217,7 +217,7 @@ impl DmProtocol {
                     Some(_) => return Err(Refusal::SeqUnknown.into()),
                 };
                 if let Some(up_to) = up_to {
-                    self.mark_room_read(reader, &room, up_to).await?;
+                    self.mark_room_read(caller, &room, up_to).await?;
                 }
             }
         }
@@ -237,13 +237,13 @@ impl DmProtocol {
     /// The reader has read the messages of a person, up to a position or all.
     pub async fn mark_read(
         &self,
-        reader: &Account,
+        reader: &Caller,
         sender: &Account,
         up_to: Option<&Position>,
     ) -> Result<(), StoreError> {
         let now = self.context.clock.now();
-        let event_of = |receipt: &Receipt| receipts::read_event(receipt, &self.context);
-        let receipt = self.store.read(reader, sender, up_to, now, &event_of).await?;
+        let event_of = |receipt: &Receipt| receipts::read_event(receipt, reader.issued_at, &self.context);
+        let receipt = self.store.read(&reader.account, sender, up_to, now, &event_of).await?;
         if receipt.is_some() {
             self.relay.wake();
         }
@@ -252,10 +252,11 @@ impl DmProtocol {
     }
 
     /// The member has read the messages of a room up to a number.
-    async fn mark_room_read(&self, reader: &Account, room: &str, number: i64) -> Result<(), StoreError> {
-        let event = receipts::room_read_event(reader, room, number, &self.context);
+    async fn mark_room_read(&self, reader: &Caller, room: &str, number: i64) -> Result<(), StoreError> {
+        let Caller { account, issued_at, .. } = reader;
+        let event = receipts::room_read_event(account, *issued_at, room, number, &self.context);
         let now = self.context.clock.now();
-        if self.store.read_room(room, reader, number, now, &event).await? {
+        if self.store.read_room(room, account, number, now, &event).await? {
             self.relay.wake();
         }
         Ok(())
@@ -377,7 +378,9 @@ impl DmProtocol {
                 return Err(Refusal::ReplyUnknown.into());
             }
         }
-        let admit = self.requests.admit(&message.sender, &message.receiver);
+        let admit = self
+            .requests
+            .admit(&message.sender, &message.receiver, author.authorized_at);
         let is_held = admit.instrument(tracing::info_span!("admit")).await? == Admission::Held;
         let stored_at = self.context.clock.now();
         let message = NewMessage {
@@ -428,7 +431,8 @@ impl DmProtocol {
                 self.requests.asked(&message, origin).await?
             } else {
                 let (stored_at, is_pushed_later) = (message.stored_at, message.push_due.is_some());
-                events::sent(&message.message, stored_at, is_pushed_later, origin, &self.context).to_outgoing()
+                let event = events::sent(&message.message, stored_at, is_pushed_later, origin, &self.context);
+                event.authorized(message.authorized_at).to_outgoing()
             };
             let stored = || self.relay.wake();
             let store = self.store.keep(&message, &event, &stored);
@@ -476,7 +480,7 @@ impl DmProtocol {
             return Err(Refusal::Unavailable.into());
         }
         let (sender, receiver) = (&message.message.sender, &message.message.receiver);
-        message.is_held = self.requests.admit(sender, receiver).await? == Admission::Held;
+        message.is_held = self.requests.admit(sender, receiver, message.authorized_at).await? == Admission::Held;
         message.push_due = self.push_due(message.stored_at, message.is_held);
         Ok(())
     }

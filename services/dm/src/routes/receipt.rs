@@ -62,7 +62,7 @@ pub async fn mark_read(
         return Err(Error::Nickname);
     }
     app.protocol
-        .mark_read(&caller.account, &other, params.message_id.as_ref())
+        .mark_read(&caller, &other, params.message_id.as_ref())
         .await?;
     unread(&app, &caller).await
 }

@@ -231,7 +231,8 @@ async fn decide(app: &App, caller: &Caller, id: String, accepted: bool) -> Resul
     if accepted && app.directory.blocked(&caller.account, &request.asker.account).await? {
         return Err(Error::Request);
     }
-    let changed = app.protocol.requests.decide(&request, accepted).await?;
+    let requests = &app.protocol.requests;
+    let changed = requests.decide(&request, accepted, caller.issued_at).await?;
     let state = if accepted {
         DecidedState::Accepted
     } else {

@@ -278,7 +278,8 @@ pub async fn leave_room(
     Params(params): Params<LeaveRoom>,
 ) -> Result<Json<LeftRoom>, Error> {
     let mut room = own(&app, &params.room_id, &caller).await?;
-    let event_of = |number: i64| receipts::room_read_event(&caller.account, &room.id, number, &app.context);
+    let event_of =
+        |number: i64| receipts::room_read_event(&caller.account, caller.issued_at, &room.id, number, &app.context);
     let now = app.context.clock.now();
     if !app.store.leave_room(&room.id, &caller.account, now, &event_of).await? {
         return Err(Error::Room);

@@ -93,7 +93,7 @@ impl DmProtocol {
         let blocked = self.directory.blocked_with(&caller.account).await?;
         let event_of = |members: &[Account], number: i64| {
             let event = posted_event(&new.message, &room.name, &blocked, members, number);
-            let mut event = Envelope::new(event, &self.context);
+            let mut event = Envelope::new(event, &self.context).authorized(new.authorized_at);
             event.meta.id = new.message.id.event().unwrap_or(event.meta.id);
             event.meta.occurred_at = stored_at;
             event.to_outgoing()

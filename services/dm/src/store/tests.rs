@@ -1456,7 +1456,7 @@ async fn watermarks_only_rise(bed: Bed) {
     };
     assert_eq!(marks(&kim, &lee).await, seen);
 
-    let event_of = |receipt: &Receipt| read_event(receipt, &kept.context);
+    let event_of = |receipt: &Receipt| read_event(receipt, at(0), &kept.context);
     let read = async |up_to: Option<usize>| {
         let up_to = up_to.map(|number| said[number].position());
         let read = kept.store.read(&lee, &kim, up_to.as_ref(), at(3), &event_of);
@@ -1529,7 +1529,9 @@ async fn watermarks_go_with_a_resignation(bed: Bed) {
         assert_eq!(count, unread, "{hidden} is in a block with the reader");
     }
     kept.store
-        .read(&lee, &kim, None, at(2), &|receipt| read_event(receipt, &kept.context))
+        .read(&lee, &kim, None, at(2), &|receipt| {
+            read_event(receipt, at(0), &kept.context)
+        })
         .await
         .unwrap()
         .expect("a receipt");

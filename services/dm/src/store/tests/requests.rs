@@ -142,7 +142,7 @@ async fn messages_that_wait_are_released_once_in_order(bed: Bed) {
     assert_eq!(kept.conversation("lee", "kim", None, 20).await, [""; 0]);
     assert_eq!(kept.conversation("kim", "lee", None, 20).await.len(), 3);
     assert_eq!(kept.store.unread(&account("lee"), &[]).await.unwrap(), 0);
-    let event_of = |receipt: &Receipt| read_event(receipt, &kept.context);
+    let event_of = |receipt: &Receipt| read_event(receipt, at(0), &kept.context);
     let receipt = kept
         .store
         .read(&account("lee"), &account("kim"), None, at(5), &event_of)
@@ -1013,7 +1013,7 @@ async fn reading_and_leaving_a_room_are_published_once(bed: Bed) {
     }
     publish(&kept).await;
     let lee = account("lee");
-    let event_of = |number: i64| room_read_event(&lee, &room.id, number, &kept.context);
+    let event_of = |number: i64| room_read_event(&lee, at(0), &room.id, number, &kept.context);
     for (number, is_further) in [(1, true), (1, false), (2, true), (1, false)] {
         let event = event_of(number);
         let raised = kept.store.read_room(&room.id, &lee, number, at(3), &event).await;
