@@ -104,6 +104,7 @@ fn push(account: &Account, banners: &[(EventId, Vec<&Banner>)], now: Timestamp) 
         actor: None,
         content: PushContent::Handled { events, tokens },
         occurred_at: now,
+        authorized_at: None,
         queued_at: now,
         attempts: 0,
         sent: Vec::new(),

@@ -40,7 +40,7 @@ use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::settings::Settings;
 use crate::shown::ShownReports;
-use crate::store::{Added, OwnRoom, Store};
+use crate::store::{Added, OwnRoom, Reading, Store};
 
 /// Notices that were stored longer ago than this count as delivered.
 const FRESH: Duration = Duration::from_secs(30);
@@ -196,7 +196,7 @@ impl Delivery {
 
     /// Returns whether this replica knows by itself that a notice is new, so that the frame need not wait for the inbox. All of these hold:
     /// it happened within [`FRESH`] and since this replica was started; the receiver's sockets were open well before, so that an earlier
-    /// copy would have been read here and be remembered; no withdrawal of it was read here; its actor has not resigned since.
+    /// copy would have been read here and be remembered; no withdrawal of it was read here; neither its actor nor its receiver has resigned since.
     ///
     /// With a socket of the last moments the inbox is asked: an earlier copy found no socket here and was not remembered, and the
     /// withdrawal may have been read by another replica only.
@@ -210,10 +210,8 @@ impl Delivery {
         if since < self.started || is_withdrawn() {
             return false;
         }
-        let resigned = notice
-            .content
-            .actor()
-            .is_some_and(|actor| self.revocations.is_account_revoked_since(actor, since));
+        let mut people = notice.people().into_iter().flatten();
+        let resigned = people.any(|(account, at)| self.revocations.is_account_revoked_since(account, at));
         !is_older(since, FRESH, self.now()) && !resigned && self.hub.online_well_before(&notice.receiver, since)
     }
 
@@ -328,8 +326,8 @@ impl Delivery {
     }
 
     /// Marks the messages of a room as read up to a number, as [`Delivery::messages_read`] does.
-    pub async fn read_room(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), HandleError> {
-        self.store.raise_room_read(room, up_to, at).await?;
+    pub async fn read_room(&self, room: &OwnRoom, up_to: i64, reading: Reading) -> Result<(), HandleError> {
+        self.store.raise_room_read(room, up_to, reading).await?;
         let read = self.store.unread_in_room(room, up_to).await?;
         self.messages_read(&room.account, &read).await
     }
@@ -454,6 +452,7 @@ impl Raised {
             actor: notice.content.actor().cloned(),
             content: notice.content.push()?,
             occurred_at: notice.occurred_at,
+            authorized_at: notice.authorized_at,
             queued_at: now,
             attempts: 0,
             sent: Vec::new(),

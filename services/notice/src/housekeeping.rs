@@ -92,6 +92,7 @@ mod tests {
             event: EventId::new(&context),
             receiver: kim.clone(),
             occurred_at: context.clock.now(),
+            authorized_at: None,
             content: Content::Like {
                 liker: "lee@example.com+google".parse().unwrap(),
                 known_as: "lee".to_owned(),

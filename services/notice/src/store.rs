@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use sosohappy_common::correlation::Correlation;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::types::{Device, SessionId};
-use sosohappy_events::{EventId, Outgoing};
+use sosohappy_events::{EventId, Meta, Outgoing};
 use sosohappy_store::outbox::Outbox;
 use sosohappy_store::{Directory, Ping, StoreError};
 
 use crate::domain::{
-    Banner, LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup, Registration,
-    Target, Thread, WaitingPush, is_follow, post_of,
+    AccountAt, Banner, LIKE, Language, Mute, Notice, OwnDevice, Platform, Preferences, PushDevice, PushGroup,
+    Registration, Target, Thread, WaitingPush, is_follow, post_of,
 };
 use crate::settings::InboxSettings;
 
@@ -48,7 +48,8 @@ pub const STORED_AT_ONCE: usize = 500;
 
 /// The accounts and ids by which a notice or a push may be erased or withdrawn, and when it happened.
 struct Subject<'a> {
-    people: [Option<&'a Account>; 2],
+    /// The receiver and the actor.
+    people: [Option<AccountAt<'a>>; 2],
     ids: Vec<EventId>,
     occurred_at: Timestamp,
 }
@@ -91,7 +92,13 @@ fn latest(withdrawn: &[(EventId, Timestamp)]) -> BTreeMap<EventId, Timestamp> {
 /// Returns the accounts of all subjects, as the marks of resignations name them.
 fn fingerprints(subjects: &[Subject<'_>]) -> HashSet<String> {
     let people = subjects.iter().flat_map(|subject| subject.people.into_iter().flatten());
-    people.map(Account::fingerprint).collect()
+    people.map(|(account, _)| account.fingerprint()).collect()
+}
+
+/// Returns the milliseconds of [`Notice::people`].
+fn moments(notice: &Notice) -> [Option<i64>; 2] {
+    let moment = |person: Option<AccountAt<'_>>| person.map(|(_, at)| at.as_millisecond());
+    notice.people().map(moment)
 }
 
 /// Returns the ids of all subjects.
@@ -100,6 +107,12 @@ fn withdrawal_ids(subjects: &[Subject<'_>]) -> HashSet<EventId> {
         .iter()
         .flat_map(|subject| subject.ids.iter().copied())
         .collect()
+}
+
+/// Returns whether an account is erased up to its moment or later. `erased`: as of [`Marks`].
+fn is_erased(erased: &HashMap<String, i64>, (account, at): AccountAt<'_>) -> bool {
+    let until = erased.get(&account.fingerprint());
+    until.is_some_and(|until| *until >= at.as_millisecond())
 }
 
 /// The erasures and withdrawals that concern some subjects.
@@ -111,16 +124,20 @@ struct Marks {
 }
 
 impl Marks {
+    /// Returns whether the receiver of the subject resigned since.
+    fn is_receiver_erased(&self, subject: &Subject<'_>) -> bool {
+        subject.people[0].is_some_and(|receiver| is_erased(&self.erased, receiver))
+    }
+
     /// Returns why the subject is not kept, if it is not.
     fn exclusion(&self, subject: &Subject<'_>) -> Option<Added> {
-        let at = subject.occurred_at.as_millisecond();
-        let reaches = |until: Option<&i64>| until.is_some_and(|until| *until >= at);
         let mut people = subject.people.into_iter().flatten();
-        if people.any(|person| reaches(self.erased.get(&person.fingerprint()))) {
+        if people.any(|person| is_erased(&self.erased, person)) {
             return Some(Added::Erased);
         }
-        let is_withdrawn = subject.ids.iter().any(|id| reaches(self.withdrawn.get(id)));
-        is_withdrawn.then_some(Added::Withdrawn)
+        let at = subject.occurred_at.as_millisecond();
+        let is_withdrawn = |id: &EventId| self.withdrawn.get(id).is_some_and(|until| *until >= at);
+        subject.ids.iter().any(is_withdrawn).then_some(Added::Withdrawn)
     }
 
     /// Returns the pushes that are queued.
@@ -365,7 +382,9 @@ pub trait Inbox: Debug + Send + Sync {
 
     /// Settles the pushes of the account's notices up to a number, and raises the number up to which it has read, at most to its newest. Returns
     /// the notices that were unread until then. The number comes last: after a crash in between they are unread, and the call can be made again.
-    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError>;
+    ///
+    /// Nothing when the account resigned after its access token was issued.
+    async fn read(&self, by: &Decision<'_>, seq: i64) -> Result<Vec<EventId>, StoreError>;
 
     async fn read_state(&self, account: &Account) -> Result<ReadState, StoreError>;
 
@@ -402,6 +421,34 @@ pub struct ReceivedMessage {
     pub id: EventId,
     pub conversation: Conversation,
     pub occurred_at: Timestamp,
+    /// When the sender's access token was issued, where that is known.
+    pub authorized_at: Option<Timestamp>,
+}
+
+impl ReceivedMessage {
+    /// Returns the receiver, and the sender, whose resignations keep it out.
+    fn people(&self) -> [Option<AccountAt<'_>>; 2] {
+        let Conversation { account, sender } = &self.conversation;
+        let sent_at = self.authorized_at.unwrap_or(self.occurred_at);
+        [Some((account, self.occurred_at)), Some((sender, sent_at))]
+    }
+}
+
+/// When an account read messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    pub at: Timestamp,
+    /// When its access token was issued: an erasure of the account from after that wins. `at` where that is not known.
+    pub authorized_at: Timestamp,
+}
+
+impl Reading {
+    pub fn of(meta: &Meta) -> Self {
+        Self {
+            at: meta.occurred_at,
+            authorized_at: meta.authorized_at.unwrap_or(meta.occurred_at),
+        }
+    }
 }
 
 /// The messages that an account has in a room.
@@ -421,6 +468,8 @@ pub struct RoomMessage {
     pub number: i64,
     pub sender: Account,
     pub occurred_at: Timestamp,
+    /// When the sender's access token was issued, where that is known.
+    pub authorized_at: Option<Timestamp>,
     /// The members who get it, at most [`STORED_AT_ONCE`]. The id is that of the push, by which the message of the member is known.
     pub receivers: Vec<(EventId, Account)>,
 }
@@ -428,8 +477,9 @@ pub struct RoomMessage {
 impl RoomMessage {
     fn subjects(&self) -> Vec<Subject<'_>> {
         let receivers = self.receivers.iter();
+        let sender = (&self.sender, self.authorized_at.unwrap_or(self.occurred_at));
         let subjects = receivers.map(|(id, account)| Subject {
-            people: [Some(account), Some(&self.sender)],
+            people: [Some((account, self.occurred_at)), Some(sender)],
             ids: vec![*id],
             occurred_at: self.occurred_at,
         });
@@ -443,9 +493,10 @@ pub trait Messages: Debug + Send + Sync {
     /// Adds a message, once. Returns whether it is unread: false also when its receiver or sender resigned since.
     async fn add_message(&self, message: &ReceivedMessage) -> Result<bool, StoreError>;
 
-    /// Marks messages as read at that moment up to this one, also those that are added later. [`Messages::unread_until`] has those that were
+    /// Marks messages as read up to this one, also those that are added later. [`Messages::unread_until`] has those that were
     /// added before. Nothing when one of the two resigned since.
-    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), StoreError>;
+    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, reading: Reading)
+    -> Result<(), StoreError>;
 
     /// Returns the unread messages of a conversation up to this one.
     async fn unread_until(&self, conversation: &Conversation, up_to: EventId) -> Result<Vec<EventId>, StoreError>;
@@ -454,9 +505,9 @@ pub trait Messages: Debug + Send + Sync {
     /// [`Messages::add_message`] says it of one.
     async fn add_room_message(&self, message: &RoomMessage) -> Result<HashSet<EventId>, StoreError>;
 
-    /// Marks messages of a room as read at that moment up to this number, also those that are added later. [`Messages::unread_in_room`] has those
+    /// Marks messages of a room as read up to this number, also those that are added later. [`Messages::unread_in_room`] has those
     /// that were added before. Nothing when the account resigned since.
-    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), StoreError>;
+    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, reading: Reading) -> Result<(), StoreError>;
 
     /// Returns the unread messages of a room up to this number.
     async fn unread_in_room(&self, room: &OwnRoom, up_to: i64) -> Result<Vec<EventId>, StoreError>;
@@ -520,7 +571,7 @@ impl VersionedPreferences {
     }
 }
 
-/// An account that changes its preferences, and when.
+/// An account that reads its inbox or changes its preferences, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Decision<'a> {
     pub account: &'a Account,
@@ -730,7 +781,7 @@ impl TakenPushes {
 
 #[async_trait]
 pub trait Store: Notices + Inbox + Messages + Devices + Choices + Pushes + Ping {
-    /// Erases everything that the account caused or received up to the moment, its devices, preferences and directory entry, and writes the
+    /// Erases everything that the account caused with access tokens of up to the moment, or received up to it, its devices, preferences and directory entry, and writes the
     /// receipt. The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 

@@ -40,6 +40,7 @@ impl Consumer<DirectMessageSent> for Push {
                     sender: sender.clone(),
                 },
                 occurred_at: meta.occurred_at,
+                authorized_at: meta.authorized_at,
             };
             let is_unread = self.0.store.add_message(&received).await?;
             if !is_unread || self.0.blocked(sender, receiver).await? {
@@ -61,6 +62,7 @@ impl Consumer<DirectMessageSent> for Push {
             actor: event.sender_account,
             content,
             occurred_at: meta.occurred_at,
+            authorized_at: meta.authorized_at,
             queued_at: self.0.now(),
             attempts: 0,
             sent: Vec::new(),

@@ -44,6 +44,7 @@ fn notice(Envelope { event, meta }: Envelope<FollowChanged>) -> Notice {
         event: follow_id(&event.followed, &event.follower),
         receiver: event.followed,
         occurred_at: meta.occurred_at,
+        authorized_at: meta.authorized_at,
         content: Content::Follow {
             follower: event.follower,
             friends: event.friends,

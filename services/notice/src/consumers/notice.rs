@@ -94,6 +94,7 @@ fn notice(Envelope { event, meta }: Envelope<NoticeRaised>) -> Result<Notice, Ha
         event: meta.id,
         receiver: event.receiver,
         occurred_at: meta.occurred_at,
+        authorized_at: meta.authorized_at,
         content: Content::Other {
             topic: event.topic,
             data: event.data,

@@ -1,12 +1,11 @@
 //! `noticeLike`: the author of a post gets a notice of each like.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use sosohappy_access::Denied;
 use sosohappy_bus::consume::{Consumer, HandleError, correlation_of};
 use sosohappy_common::Account;
-use sosohappy_events::Envelope;
 use sosohappy_events::types::PostLiked;
+use sosohappy_events::{Envelope, Meta};
 
 use crate::delivery::{Delivery, Raised};
 use crate::domain::{Content, Notice, like_id};
@@ -65,16 +64,17 @@ fn complete(like: Envelope<PostLiked>) -> Option<Raised> {
     let (receiver, liker) = (event.author_account?, event.liker_account?);
     let cause = Some(correlation_of(&meta));
     Some(Raised {
-        notice: like_notice(receiver, liker, event.liker, event.date, meta.occurred_at),
+        notice: like_notice(receiver, liker, event.liker, event.date, &meta),
         cause,
     })
 }
 
-fn like_notice(receiver: Account, liker: Account, known_as: String, date: i64, occurred_at: Timestamp) -> Notice {
+fn like_notice(receiver: Account, liker: Account, known_as: String, date: i64, meta: &Meta) -> Notice {
     Notice {
         event: like_id(&receiver, &liker, date),
         receiver,
-        occurred_at,
+        occurred_at: meta.occurred_at,
+        authorized_at: meta.authorized_at,
         content: Content::Like { liker, known_as, date },
     }
 }
@@ -95,13 +95,7 @@ async fn notice(delivery: &Delivery, like: Envelope<PostLiked>) -> Result<Option
     let Some(liker) = who(delivery, event.liker_account, &event.liker).await? else {
         return Ok(None);
     };
-    Ok(Some(like_notice(
-        receiver,
-        liker,
-        event.liker,
-        event.date,
-        meta.occurred_at,
-    )))
+    Ok(Some(like_notice(receiver, liker, event.liker, event.date, &meta)))
 }
 
 async fn who(delivery: &Delivery, account: Option<Account>, nickname: &str) -> Result<Option<Account>, Denied> {

@@ -10,11 +10,11 @@ use sosohappy_bus::consume::{Consumer, HandleError};
 use sosohappy_common::Account;
 use sosohappy_common::correlation::correlation;
 use sosohappy_events::types::{MessageChange, RoomMessageSent, RoomPush};
-use sosohappy_events::{Envelope, EventId};
+use sosohappy_events::{Envelope, EventId, Meta};
 
 use crate::delivery::{Delivery, Withdrawal};
 use crate::domain::{PushContent, RoomFrame, Target, WaitingPush};
-use crate::store::{OwnRoom, RoomMessage, STORED_AT_ONCE};
+use crate::store::{OwnRoom, Reading, RoomMessage, STORED_AT_ONCE};
 
 pub struct Push(pub Delivery);
 
@@ -28,7 +28,7 @@ impl Consumer<RoomMessageSent> for Push {
         match (event.change, event.push) {
             (Some(MessageChange::Retracted), _) => self.withdraw(message, event.members, meta.occurred_at).await,
             (Some(MessageChange::Edited | MessageChange::Reacted), _) | (None, None) => Ok(()),
-            (None, Some(push)) => self.push(&event.room, message, &push, meta.occurred_at).await,
+            (None, Some(push)) => self.push(&event.room, message, &push, &meta).await,
         }
     }
 }
@@ -49,16 +49,16 @@ impl Push {
     }
 
     /// Each step may be done again: a push that was settled is not queued.
-    async fn push(&self, room: &str, message: EventId, push: &RoomPush, at: Timestamp) -> Result<(), HandleError> {
+    async fn push(&self, room: &str, message: EventId, push: &RoomPush, meta: &Meta) -> Result<(), HandleError> {
         for receivers in push.receivers.chunks(STORED_AT_ONCE) {
-            self.push_to(room, message, push, receivers, at).await?;
+            self.push_to(room, message, push, receivers, meta).await?;
         }
         // By sending it the sender has read the room.
         let own = OwnRoom {
             account: push.sender.clone(),
             room: room.to_owned(),
         };
-        self.0.read_room(&own, push.number, at).await
+        self.0.read_room(&own, push.number, Reading::of(meta)).await
     }
 
     async fn push_to(
@@ -67,13 +67,14 @@ impl Push {
         message: EventId,
         push: &RoomPush,
         receivers: &[Account],
-        occurred_at: Timestamp,
+        meta: &Meta,
     ) -> Result<(), HandleError> {
         let received = RoomMessage {
             room: room.to_owned(),
             number: push.number,
             sender: push.sender.clone(),
-            occurred_at,
+            occurred_at: meta.occurred_at,
+            authorized_at: meta.authorized_at,
             receivers: receivers
                 .iter()
                 .map(|account| (RoomMessageSent::push_id(message, account), account.clone()))
@@ -104,7 +105,8 @@ impl Push {
                     name: push.room_name.clone(),
                     frame: frame.clone(),
                 },
-                occurred_at,
+                occurred_at: meta.occurred_at,
+                authorized_at: meta.authorized_at,
                 queued_at: now,
                 attempts: 0,
                 sent: Vec::new(),

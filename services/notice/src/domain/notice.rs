@@ -19,11 +19,26 @@ impl Notice {
         [self.event].into_iter().chain(post).collect()
     }
 
-    /// Returns the accounts whose resignation keeps it out of the inbox.
-    pub fn people(&self) -> [Option<&Account>; 2] {
-        [Some(&self.receiver), self.content.actor()]
+    /// Returns the receiver, and the actor, whose resignations keep it out of the inbox.
+    pub fn people(&self) -> [Option<AccountAt<'_>>; 2] {
+        let acted_at = self.authorized_at.unwrap_or(self.occurred_at);
+        let (account_at, actor_at) = if OWN_DOING.contains(&self.content.topic()) {
+            (acted_at, self.occurred_at)
+        } else {
+            (self.occurred_at, acted_at)
+        };
+        let actor = self.content.actor().map(|actor| (actor, actor_at));
+        [Some((&self.receiver, account_at)), actor]
     }
 }
+
+/// An account, and the moment with which its resignation is compared: one from then or later erases the notice or push. Of what the account did it
+/// is when its access token was issued, where that is known: other services take a token for some seconds after the resignation, and their clocks
+/// may be behind auth's.
+pub type AccountAt<'a> = (&'a Account, Timestamp);
+
+/// The topics of notices that the receiver caused: of these, [`Content::actor`] is the author of the post.
+const OWN_DOING: [&str; 2] = ["bookmark", "bookmarkCanceled"];
 
 /// The topic of a like's frame.
 pub const LIKE: &str = "like";
@@ -44,6 +59,8 @@ pub struct Notice {
     pub event: EventId,
     pub receiver: Account,
     pub occurred_at: Timestamp,
+    /// When the access token was issued with which it was caused; `None` of a Spring service, of an earlier release, and of what no person caused.
+    pub authorized_at: Option<Timestamp>,
     pub content: Content,
 }
 

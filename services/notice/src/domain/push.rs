@@ -10,7 +10,7 @@ use sosohappy_events::EventId;
 use sosohappy_events::types::RoomPush;
 use unicode_segmentation::UnicodeSegmentation as _;
 
-use super::{Kind, Language, Mute, post_id};
+use super::{AccountAt, Kind, Language, Mute, post_id};
 
 /// From this many user-perceived characters on a message is cut in a push, to this many.
 const LONG: usize = 30;
@@ -52,6 +52,8 @@ pub struct WaitingPush {
     pub actor: Option<Account>,
     pub content: PushContent,
     pub occurred_at: Timestamp,
+    /// As of [`Notice`](super::Notice).
+    pub authorized_at: Option<Timestamp>,
     pub queued_at: Timestamp,
     /// How often it was tried.
     pub attempts: u32,
@@ -83,13 +85,14 @@ impl WaitingPush {
         [self.event].into_iter().chain(post).collect()
     }
 
-    /// Returns the accounts whose resignation keeps it out of the queue.
-    pub fn people(&self) -> [Option<&Account>; 2] {
+    /// Returns the receiver, and the actor, whose resignations keep it out of the queue.
+    pub fn people(&self) -> [Option<AccountAt<'_>>; 2] {
         let receiver = match &self.target {
-            Target::Account(account) => Some(account),
+            Target::Account(account) => Some((account, self.occurred_at)),
             Target::Token(_) => None,
         };
-        [receiver, self.actor.as_ref()]
+        let acted_at = self.authorized_at.unwrap_or(self.occurred_at);
+        [receiver, self.actor.as_ref().map(|actor| (actor, acted_at))]
     }
 
     /// Returns the thread of the push: the likes of one post, the messages of one sender, those of one room.

@@ -13,7 +13,7 @@ use sosohappy_testkit::{Bed, Commands, EngineSet, PATIENCE, eventually, on_both_
 use super::*;
 use crate::banners::Banners;
 use crate::domain::{Content, Notice, Platform, Registration, WaitingPush};
-use crate::store::{self, DeviceChange, STORED_AT_ONCE};
+use crate::store::{self, Decision, DeviceChange, STORED_AT_ONCE};
 use crate::{DEFAULTS, Settings};
 
 #[derive(Debug, Default)]
@@ -137,6 +137,7 @@ impl Bench {
             actor: actor.map(account),
             content,
             occurred_at: now,
+            authorized_at: None,
             queued_at: now,
             attempts: 0,
             sent: Vec::new(),
@@ -165,6 +166,7 @@ impl Bench {
             event,
             receiver: account(author),
             occurred_at: now,
+            authorized_at: None,
             content: Content::Like {
                 liker: account(liker),
                 known_as: liker.to_owned(),
@@ -250,6 +252,7 @@ async fn each_device_gets_its_language_and_the_badge() {
             event: EventId::new(&bench.worker.context),
             receiver: account("kim"),
             occurred_at: now,
+            authorized_at: None,
             content: Content::Like {
                 liker: account(liker),
                 known_as: liker.to_owned(),
@@ -569,7 +572,12 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     banners.withdraw_handled(&kim, Some(pad), now).await.unwrap();
     assert_eq!(bench.after(SOON).await, 0, "nothing is read yet");
 
-    bench.worker.store.read(&kim, i64::MAX, now).await.unwrap();
+    let by = Decision {
+        account: &kim,
+        authorized_at: now,
+        at: now,
+    };
+    bench.worker.store.read(&by, i64::MAX).await.unwrap();
     let shown = bench.worker.store.banners(&kim).await.unwrap();
     for is_killed in [true, false, false] {
         banners
@@ -607,7 +615,12 @@ struct ReadMeanwhile {
 impl Gateway for ReadMeanwhile {
     async fn push(&self, _device: &str, _event: EventId, message: &PushMessage) -> Result<(), PushError> {
         if matches!(message, PushMessage::Alert(_)) {
-            let read = self.banners.store.read(&self.account, i64::MAX, self.at).await;
+            let by = Decision {
+                account: &self.account,
+                authorized_at: self.at,
+                at: self.at,
+            };
+            let read = self.banners.store.read(&by, i64::MAX).await;
             assert_eq!(read.unwrap().len(), 1);
             self.banners
                 .withdraw_handled(&self.account, None, self.at)

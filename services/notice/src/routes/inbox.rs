@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::domain::is_follow;
 use crate::error::Error;
 use crate::names::{PresentNames, present_names};
-use crate::store::{Listing, NoticeGroup, StoredNotice};
+use crate::store::{Decision, Listing, NoticeGroup, StoredNotice};
 
 /// Likers that a group names; `date` lists all of them.
 const MOST_LIKERS: u32 = 100;
@@ -249,7 +249,12 @@ pub async fn read_notice(
 ) -> Result<Json<Unread>, Error> {
     let seq = i64::try_from(params.seq.0).unwrap_or(i64::MAX);
     let now = app.context.clock.now();
-    app.store.read(&caller.account, seq, now).await?;
+    let by = Decision {
+        account: &caller.account,
+        authorized_at: caller.issued_at,
+        at: now,
+    };
+    app.store.read(&by, seq).await?;
     app.banners
         .withdraw_handled(&caller.account, Some(caller.session), now)
         .await?;

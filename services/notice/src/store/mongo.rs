@@ -22,21 +22,22 @@ use sosohappy_store::mongo::{Database, ID_INDEX};
 use super::{Opened, broken};
 use crate::settings::InboxSettings;
 
-/// `_id` (notice), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `stored_at`, `withdrawn`.
+/// `_id` (notice), `account`, `seq`, `actor`, `topic`, `data`, `occurred_at`, `account_at`, `actor_at` (what a resignation of the account, or of the
+/// actor, is compared with), `stored_at`, `withdrawn`.
 const NOTICES: &str = "notice";
 /// `_id` (account, session), `account`, `token`, `changed_at`, `language`, `platform`, `seen_at`, `authorized_at`.
 const DEVICES: &str = "device";
-/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `queued_at`, `due_at`, `attempts`, `sent` (push tokens),
-/// `thread` (a digest), `taken` (by which take), `cause` (JSON).
+/// `_id` (event), `account`, `token`, `actor`, `content`, `occurred_at`, `authorized_at`, `queued_at`, `due_at`, `attempts`, `sent` (push
+/// tokens), `thread` (a digest), `taken` (by which take), `cause` (JSON).
 const PUSHES: &str = "push";
 /// `_id` (account, token, name), `account`, `token`, `name`, `event`, `occurred_at`.
 const BANNERS: &str = "banner";
-/// `_id` (event), `account`, `sender`, `occurred_at`, `unread` (the account, until the message was read or retracted). Of a message in a room the
-/// `_id` is that of the member's push, and it has `room` and `number`.
+/// `_id` (event), `account`, `sender`, `occurred_at`, `authorized_at`, `unread` (the account, until the message was read or retracted). Of a message
+/// in a room the `_id` is that of the member's push, and it has `room` and `number`.
 const MESSAGES: &str = "message";
-/// `_id` (account, sender), `account`, `sender`, `read_until` (event), `read_at`.
+/// `_id` (account, sender), `account`, `sender`, `read_until` (event), `read_at`, `authorized_at`.
 const MESSAGE_READS: &str = "message_read";
-/// `_id` (account, room), `account`, `room`, `read_until` (number), `read_at`.
+/// `_id` (account, room), `account`, `room`, `read_until` (number), `read_at`, `authorized_at`.
 const ROOM_READS: &str = "room_read";
 /// `_id` (account), `preferences` (JSON), `version`, `changed_at`.
 const PREFERENCES: &str = "preference";

@@ -11,7 +11,7 @@ mod pushes;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_common::{Account, Context};
+use sosohappy_common::Context;
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 use sosohappy_store::sqlite::{Database, Engine, Tx};
@@ -20,6 +20,7 @@ use sqlx::migrate::Migrator;
 
 use self::pushes::event;
 use super::{Marks, Opened, Subject, fingerprints, withdrawal_ids};
+use crate::domain::AccountAt;
 use crate::settings::InboxSettings;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -39,15 +40,18 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
     })
 }
 
-/// Returns whether one of the accounts resigned at that moment or later.
-async fn is_erased(tx: &mut Tx, accounts: [Option<&Account>; 2], occurred_at: Timestamp) -> Result<bool, StoreError> {
-    let [one, other] = accounts.map(|account| account.map(Account::fingerprint));
+/// Returns whether one of the accounts resigned at its moment or later.
+async fn is_erased(tx: &mut Tx, people: [Option<AccountAt<'_>>; 2]) -> Result<bool, StoreError> {
+    let [one, other] = people.map(|person| person.map(|(account, at)| (account.fingerprint(), at.as_millisecond())));
+    let ((one, one_at), (other, other_at)) = (one.unzip(), other.unzip());
     let erased: Option<i64> = sqlx::query_scalar(
-        "SELECT erased_until FROM account_mark WHERE person IN (?, ?) AND erased_until >= ? LIMIT 1",
+        "SELECT erased_until FROM account_mark
+        WHERE (person = ? AND erased_until >= ?) OR (person = ? AND erased_until >= ?) LIMIT 1",
     )
     .bind(one)
+    .bind(one_at)
     .bind(other)
-    .bind(occurred_at.as_millisecond())
+    .bind(other_at)
     .fetch_optional(&mut **tx)
     .await?;
     Ok(erased.is_some())

@@ -62,6 +62,7 @@ impl Bench {
             event: self.event(),
             receiver: account(receiver),
             occurred_at: at(second),
+            authorized_at: None,
             content: Content::Like {
                 liker: account(liker),
                 known_as: liker.to_owned(),
@@ -80,6 +81,7 @@ impl Bench {
                 date: 2_023_090_513_248_392 + second,
             },
             occurred_at: at(second),
+            authorized_at: None,
             queued_at: at(second),
             attempts: 0,
             sent: Vec::new(),
@@ -156,6 +158,23 @@ fn account(name: &str) -> Account {
     format!("{name}@example.com+kakao").parse().unwrap()
 }
 
+/// Read with an access token of that second.
+fn reading(second: i64) -> Reading {
+    Reading {
+        at: at(second),
+        authorized_at: at(second),
+    }
+}
+
+/// With an access token of that second.
+fn by(account: &Account, second: i64) -> Decision<'_> {
+    Decision {
+        account,
+        authorized_at: at(second),
+        at: at(second),
+    }
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
@@ -198,7 +217,7 @@ async fn notices_after_a_number_are_read_in_order(bed: Bed) {
     // Of the five banners those of the withdrawn notice and of what was read are handled; another account's are not.
     let banners: Vec<EventId> = likes.iter().map(|like| like.event).chain([bench.event()]).collect();
     assert_eq!(bench.handled(&kim, &banners).await.unwrap(), [likes[2].event]);
-    bench.read(&kim, first, at(40)).await.unwrap();
+    bench.read(&by(&kim, 40), first).await.unwrap();
     let mut handled = bench.handled(&kim, &banners).await.unwrap();
     handled.sort();
     let mut expected = [likes[0].event, likes[2].event];
@@ -228,6 +247,7 @@ async fn a_notice_is_kept_once_and_numbered_in_order(bed: Bed) {
         event: bench.event(),
         receiver: account("kim"),
         occurred_at: at(3),
+        authorized_at: None,
         content: Content::Other {
             topic: "comment".into(),
             data: serde_json::json!({ "postId": 1 }),
@@ -552,6 +572,7 @@ async fn what_it_keeps_survives_a_restart(bed: Bed) {
             event: EventId::new(&context),
             receiver: account("kim"),
             occurred_at: at(0),
+            authorized_at: None,
             content: Content::Like {
                 liker: account("lee"),
                 known_as: "lee".into(),
@@ -858,6 +879,7 @@ async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
         event: bench.event(),
         receiver: receiver.clone(),
         occurred_at: at(10),
+        authorized_at: None,
         content: Content::Other {
             topic: topic.to_owned(),
             data: json!({ "date": date }),
@@ -1200,6 +1222,7 @@ fn of_notice(bench: &Bench, notice: &Notice) -> WaitingPush {
         actor: notice.content.actor().cloned(),
         content: notice.content.push().unwrap(),
         occurred_at: notice.occurred_at,
+        authorized_at: notice.authorized_at,
         ..bench.push("lee", "kim", 10)
     }
 }
@@ -1285,6 +1308,132 @@ async fn the_number_of_an_erased_notice_is_not_given_again(bed: Bed) {
     };
     assert_eq!(bench.seq(&again, 21).await, next + 1);
     assert!(!bench.is_settled(again.event).await.unwrap());
+}
+
+/// Kim resigned at second 10. Other services took a token of second 5 for some seconds more, and the clocks of some are behind auth's.
+async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, park) = (account("kim"), account("park"));
+    let caused = |to: &str, occurred: i64, authorized: i64| Notice {
+        authorized_at: Some(at(authorized)),
+        ..bench.like("kim", to, occurred)
+    };
+    let own = |occurred: i64, authorized: i64| Notice {
+        content: Content::Other {
+            topic: "bookmark".to_owned(),
+            data: json!({ "nickname": "park", "date": occurred }),
+            about: Some(park.clone()),
+        },
+        authorized_at: Some(at(authorized)),
+        ..bench.like("park", "kim", occurred)
+    };
+    let comment = |to: &str, occurred: i64, authorized: i64| Notice {
+        content: Content::Other {
+            topic: "comment".to_owned(),
+            data: json!({ "commenter": "kim", "date": occurred }),
+            about: Some(kim.clone()),
+        },
+        ..caused(to, occurred, authorized)
+    };
+    let early = [caused("park", 11, 5), comment("park", 12, 5), own(12, 5)];
+    let late = [caused("park", 13, 5), comment("park", 13, 5), own(13, 5)];
+    // Of the one who signed up again with the address at second 12.
+    let again = [caused("park", 20, 12), comment("park", 9, 12), own(9, 12)];
+    // One like is repeated by the next owner of the address before the resignation comes.
+    let repeated = caused("park", 11, 5);
+    let by_next = Notice {
+        occurred_at: at(15),
+        authorized_at: Some(at(12)),
+        ..repeated.clone()
+    };
+    let pushed = |notices: &[Notice]| -> Vec<WaitingPush> {
+        let pushed = notices.iter().filter(|notice| notice.content.push().is_some());
+        pushed.map(|notice| of_notice(&bench, notice)).collect()
+    };
+    let queue = async |notices: &[Notice]| {
+        for push in pushed(notices) {
+            bench.queue(&push, at(30)).await.unwrap();
+        }
+    };
+    for notice in early.iter().chain([&repeated, &by_next]).chain(&again) {
+        bench.seq(notice, 20).await;
+    }
+    queue(&early).await;
+    queue(&[repeated.clone(), by_next.clone()]).await;
+    queue(&again).await;
+    bench.erase(&bench.erasure("kim", 10), at(20)).await.unwrap();
+
+    for notice in early.iter().chain(&late) {
+        assert_eq!(bench.add(notice, at(21)).await.unwrap(), Added::Erased, "{notice:?}");
+    }
+    queue(&early).await;
+    queue(&late).await;
+    let shown = async |account: &Account| {
+        let shown = bench.after(account, &[], 0, 100).await.unwrap().notices;
+        shown.into_iter().map(|notice| notice.id).collect::<HashSet<_>>()
+    };
+    let ids = |notices: &[&Notice]| notices.iter().map(|notice| notice.event).collect::<HashSet<_>>();
+    assert_eq!(shown(&park).await, ids(&[&again[0], &again[1], &by_next]));
+    assert_eq!(shown(&kim).await, ids(&[&again[2]]));
+    let due: HashSet<EventId> = bench
+        .push_groups(30)
+        .await
+        .into_iter()
+        .flat_map(|group| group.events)
+        .collect();
+    assert_eq!(due, ids(&[&again[0], &again[1], &by_next]));
+}
+
+/// As above, of messages and of what was read.
+async fn messages_of_an_older_token_are_erased_in_any_order(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, park) = (account("kim"), account("park"));
+    let sent = |number: u128, occurred: i64, authorized: i64| ReceivedMessage {
+        authorized_at: Some(at(authorized)),
+        ..message(number, "park", "kim", occurred)
+    };
+    let in_room = |number: i64, occurred: i64, authorized: i64| RoomMessage {
+        authorized_at: Some(at(authorized)),
+        ..room_message(number, "kim", &["park"], occurred)
+    };
+    let late = |second: i64| Reading {
+        at: at(second),
+        authorized_at: at(5),
+    };
+    let received = message(9, "kim", "park", 20);
+    let read = async |second: i64| {
+        let conversation = &received.conversation;
+        bench.raise_read(conversation, received.id, late(second)).await.unwrap();
+        bench.raise_room_read(&own_room("kim"), 9, late(second)).await.unwrap();
+    };
+    assert!(bench.add_message(&sent(1, 11, 5)).await.unwrap());
+    assert!(bench.add_message(&sent(2, 9, 12)).await.unwrap());
+    assert_eq!(bench.add_room_message(&in_room(11, 11, 5)).await.unwrap().len(), 1);
+    assert_eq!(bench.add_room_message(&in_room(12, 9, 12)).await.unwrap().len(), 1);
+    read(11).await;
+    let seq = bench.seq(&bench.like("park", "kim", 20), 20).await;
+    let older = Decision {
+        at: at(12),
+        ..by(&kim, 5)
+    };
+    assert_eq!(bench.read(&older, seq).await.unwrap().len(), 1);
+
+    bench.erase(&bench.erasure("kim", 10), at(20)).await.unwrap();
+    assert!(!bench.add_message(&sent(1, 11, 5)).await.unwrap());
+    assert!(!bench.add_message(&sent(3, 13, 5)).await.unwrap());
+    assert!(bench.add_room_message(&in_room(13, 13, 5)).await.unwrap().is_empty());
+    read(13).await;
+    assert_eq!(bench.read(&older, seq).await.unwrap(), []);
+    assert_eq!(bench.read_state(&kim).await.unwrap(), ReadState::default());
+    assert_eq!(
+        bench.unread_messages(&park, &[], None).await.unwrap(),
+        2,
+        "of the next owner"
+    );
+    // What was read then is not read by the next owner of the address.
+    assert!(bench.add_message(&received).await.unwrap());
+    let unread = bench.add_room_message(&room_message(9, "park", &["kim"], 20)).await;
+    assert_eq!(unread.unwrap().len(), 1);
 }
 
 async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
@@ -1547,15 +1696,15 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
     assert_eq!(bench.unread(&kim, &[], 0, None).await.unwrap(), 5);
     assert_eq!(bench.unread(&kim, &hidden, 0, None).await.unwrap(), 4);
-    let read = bench.read(&kim, numbers[1], at(10)).await.unwrap();
+    let read = bench.read(&by(&kim, 10), numbers[1]).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));
     for (notice, is_read) in notices.iter().zip([true, true, false, false, false]) {
         assert_eq!(bench.is_settled(notice.event).await.unwrap(), is_read);
     }
-    assert_eq!(bench.read(&kim, numbers[0], at(11)).await.unwrap(), []);
+    assert_eq!(bench.read(&by(&kim, 11), numbers[0]).await.unwrap(), []);
     assert_eq!(bench.read_until(&kim).await.unwrap(), numbers[1]);
-    let (commands, read) = bench.commands.documents_of(bench.read(&kim, i64::MAX, at(12))).await;
+    let (commands, read) = bench.commands.documents_of(bench.read(&by(&kim, 12), i64::MAX)).await;
     assert_eq!(read.unwrap().len(), 3);
     let is_update = |(name, command): &(String, Document)| {
         (name == "update").then(|| command.get_str("update").expect("a collection").to_owned())
@@ -1590,6 +1739,7 @@ fn message(number: u128, account_of: &str, sender: &str, second: i64) -> Receive
             sender: account(sender),
         },
         occurred_at: at(second),
+        authorized_at: None,
     }
 }
 
@@ -1613,7 +1763,10 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
     let ids = messages.clone().map(|message| message.id);
     assert_eq!(bench.handled(&kim, &ids).await.unwrap(), []);
     for expected in [&ids[..2], &ids[..0]] {
-        bench.raise_read(&first.conversation, ids[1], at(20)).await.unwrap();
+        bench
+            .raise_read(&first.conversation, ids[1], reading(20))
+            .await
+            .unwrap();
         let mut unread = bench.unread_until(&first.conversation, ids[1]).await.unwrap();
         unread.sort();
         assert_eq!(unread, expected);
@@ -1627,7 +1780,10 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
 
     // Delivered again, or later than the receipt; a lower mark changes nothing.
     assert!(!bench.add_message(&first).await.unwrap());
-    bench.raise_read(&first.conversation, ids[0], at(21)).await.unwrap();
+    bench
+        .raise_read(&first.conversation, ids[0], reading(21))
+        .await
+        .unwrap();
     assert!(!bench.add_message(&messages[1]).await.unwrap());
     assert!(bench.add_message(&messages[3]).await.unwrap());
     assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 2);
@@ -1670,7 +1826,10 @@ async fn a_message_is_handled_after_a_crash_between_its_push_and_its_mark(bed: B
         assert!(bench.add_message(message).await.unwrap());
         bench.queue(&push(message), at(100)).await.unwrap();
     }
-    bench.raise_read(&read.conversation, read.id, at(20)).await.unwrap();
+    bench
+        .raise_read(&read.conversation, read.id, reading(20))
+        .await
+        .unwrap();
     bench.settle(&[read.id], at(20)).await.unwrap();
     bench.withdraw(retracted.id, at(20), at(20)).await.unwrap();
     // The crash.
@@ -1680,7 +1839,10 @@ async fn a_message_is_handled_after_a_crash_between_its_push_and_its_mark(bed: B
         bench.queue(&push(message), at(100)).await.unwrap();
     }
     for _ in 0..2 {
-        bench.raise_read(&read.conversation, read.id, at(20)).await.unwrap();
+        bench
+            .raise_read(&read.conversation, read.id, reading(20))
+            .await
+            .unwrap();
         let unread = bench.unread_until(&read.conversation, read.id).await.unwrap();
         bench.settle(&unread, at(21)).await.unwrap();
         bench.handle_messages(&unread).await.unwrap();
@@ -1739,7 +1901,7 @@ async fn the_icon_counts_from_the_last_view_of_version_1(bed: Bed) {
         assert_eq!(unread, expected);
     }
 
-    bench.read(&kim, i64::MAX, at(31)).await.unwrap();
+    bench.read(&by(&kim, 31), i64::MAX).await.unwrap();
     bench.viewed(&[opened(&kim, 40, 1)]).await.unwrap();
     assert_eq!(bench.viewed_until(&kim).await, Some(at(40)));
     assert!(bench.read_until(&kim).await.unwrap() > 0, "what was read stays");
@@ -1764,7 +1926,7 @@ async fn messages_of_resigned_people_do_not_count(bed: Bed) {
     bench.erase(&bench.erasure("lee", 20), at(20)).await.unwrap();
     // A receipt that is delivered late leaves no trace.
     bench
-        .raise_read(&from_lee.conversation, EventId(uuid::Uuid::from_u128(9)), at(15))
+        .raise_read(&from_lee.conversation, EventId(uuid::Uuid::from_u128(9)), reading(15))
         .await
         .unwrap();
     assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1, "of park");
@@ -1787,6 +1949,7 @@ fn room_message(number: i64, sender: &str, receivers: &[&str], second: i64) -> R
         number,
         sender: account(sender),
         occurred_at: at(second),
+        authorized_at: None,
         receivers: receivers
             .map(|account| (message.of_part(account.as_str()), account))
             .collect(),
@@ -1836,7 +1999,7 @@ async fn a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_ret
     // In the steps of the consumer, twice.
     let ids: Vec<EventId> = first.receivers.iter().map(|(id, _)| *id).collect();
     for expected in [&ids[..1], &ids[..0]] {
-        bench.raise_room_read(&own_room("kim"), 1, at(20)).await.unwrap();
+        bench.raise_room_read(&own_room("kim"), 1, reading(20)).await.unwrap();
         let unread = bench.unread_in_room(&own_room("kim"), 1).await.unwrap();
         assert_eq!(unread, expected);
         bench.handle_messages(&unread).await.unwrap();
@@ -1849,7 +2012,10 @@ async fn a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_ret
     );
     // The receipt comes before the message; a lower one changes nothing.
     for number in [3, 1] {
-        bench.raise_room_read(&own_room("lee"), number, at(20)).await.unwrap();
+        bench
+            .raise_room_read(&own_room("lee"), number, reading(20))
+            .await
+            .unwrap();
     }
     assert_eq!(added(&bench, &third).await, std::slice::from_ref(&kim));
     assert_eq!(bench.unread_in_room(&own_room("lee"), 3).await.unwrap().len(), 2);
@@ -1883,12 +2049,12 @@ async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
     for message in [&of_choi, &of_park] {
         assert_eq!(added(&bench, message).await, [kim.clone(), lee.clone()]);
     }
-    bench.raise_room_read(&own_room("lee"), 1, at(12)).await.unwrap();
+    bench.raise_room_read(&own_room("lee"), 1, reading(12)).await.unwrap();
     for name in ["lee", "park"] {
         bench.erase(&bench.erasure(name, 20), at(20)).await.unwrap();
     }
     // A receipt that is delivered late leaves no trace.
-    bench.raise_room_read(&own_room("lee"), 9, at(15)).await.unwrap();
+    bench.raise_room_read(&own_room("lee"), 9, reading(15)).await.unwrap();
     assert_eq!(bench.unread_messages(&kim, &[], None).await.unwrap(), 1, "of choi");
     assert_eq!(bench.unread_messages(&lee, &[], None).await.unwrap(), 0);
     assert_eq!(
@@ -1969,6 +2135,8 @@ on_both_engines!(
     the_push_queue_has_a_size_and_an_earliest_time,
     pushes_of_one_thread_are_taken_together,
     the_number_of_an_erased_notice_is_not_given_again,
+    what_an_older_token_did_after_a_resignation_is_erased_in_any_order,
+    messages_of_an_older_token_are_erased_in_any_order,
     a_registered_device_leaves_with_its_session,
     preferences_are_replaced_by_version_and_erased,
     late_lists_of_devices_change_nothing,

@@ -1,9 +1,12 @@
+use serde_json::Value;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{AccountErased, AccountResigned};
 use sosohappy_events::{Envelope, Event as _};
 use sosohappy_testkit::{Bed, PATIENCE, eventually, on_both_engines};
 
-use crate::fleet::{DATE, QUIET, applied, connect, device, find, frame, kim, lee, like, pushes, replica};
+use crate::fleet::{
+    AT_ONCE, DATE, QUIET, applied, connect, counted, device, find, frame, kim, lee, like, pushes, replica,
+};
 
 async fn a_resignation_closes_erases_and_is_acknowledged(bed: Bed) {
     let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
@@ -31,6 +34,40 @@ async fn a_resignation_closes_erases_and_is_acknowledged(bed: Bed) {
     // What they did before comes late, and changes nothing.
     bed.publish_again(&before).await;
     assert!(of_lee.silent_for(QUIET).await);
+}
+
+/// For some seconds after a resignation other services take a token of the account.
+async fn what_an_older_token_did_since_is_neither_shown_nor_pushed(bed: Bed) {
+    let notice = replica(&bed, &[AT_ONCE]).await;
+    let (before, lee) = (kim(&bed).await, lee(&bed).await);
+    let issued_at = bed.context.clock.now();
+    let (mut of_kim, mut of_lee) = (connect(&notice, &before).await, connect(&notice, &lee).await);
+    device(&bed, &lee, "phone").await;
+    bed.forget(&before);
+    bed.publish(AccountResigned {
+        account: before.account.clone(),
+        nickname: before.nickname.clone(),
+    })
+    .await;
+    assert_eq!(of_kim.closed().await, 1008);
+    find::<AccountErased>(&bed, |_| true).await;
+    let late = Envelope::new(like(&before, &lee, DATE), &bed.context).authorized(issued_at);
+    bed.publish_again(&late).await;
+    applied(&notice, "noticeLike", 1).await;
+    assert!(of_lee.silent_for(QUIET).await);
+    assert_eq!(counted(&notice, "notice_pushes_total", &[("kind", "like")]).await, 0);
+
+    // Whoever signs up again with the address is another person.
+    let again = kim(&bed).await;
+    let issued_at = bed.context.clock.now();
+    let like = Envelope::new(like(&again, &lee, DATE + 1), &bed.context).authorized(issued_at);
+    bed.publish_again(&like).await;
+    assert_eq!(of_lee.text().await, frame("kim", DATE + 1));
+    applied(&notice, "noticeLike", 2).await;
+    let inbox = notice.at("/notice-service/findNotice");
+    let inbox = lee.sign(sosohappy_common::tls::client().get(inbox)).send().await;
+    let inbox: Value = inbox.expect("an answer").json().await.expect("JSON");
+    assert_eq!(inbox["content"].as_array().map(Vec::len), Some(1), "{inbox}");
 }
 
 async fn the_resignation_again_is_answered_again(bed: Bed) {
@@ -90,6 +127,7 @@ async fn who_signs_up_again_starts_anew(bed: Bed) {
 
 on_both_engines!(
     a_resignation_closes_erases_and_is_acknowledged,
+    what_an_older_token_did_since_is_neither_shown_nor_pushed,
     the_resignation_again_is_answered_again,
     who_signs_up_again_starts_anew,
 );

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
@@ -100,29 +100,42 @@ impl Ping for MongoStore {
     }
 }
 
+/// Returns the condition on documents of an account, by that field, whose moment is not later than `at`. The first moment is missing where it is not
+/// known, and where an earlier release has written the document: there the second counts.
+fn up_to_moment(person: &str, account: &str, [first, second]: [&str; 2], at: i64) -> Document {
+    let either = [
+        doc! { first: { "$lte": at } },
+        doc! { first: null, second: { "$lte": at } },
+    ];
+    doc! { person: account, "$or": either.as_slice() }
+}
+
 impl MongoStore {
     async fn erase_all(&self, erasure: &Erasure) -> Result<(), StoreError> {
         let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
         self.mark(&erasure.account, "erased_until", erasure.at).await?;
         let up_to = doc! { "$lte": at };
         let received = doc! { "account": account, "occurred_at": up_to.clone() };
-        let caused = doc! { "actor": account, "occurred_at": up_to.clone() };
-        let either = [received.clone(), caused.clone()];
+        let either = [
+            received.clone(),
+            up_to_moment("actor", account, ["authorized_at", "occurred_at"], at),
+        ];
         self.collection(PUSHES)
             .delete_many(doc! { "$or": either.as_slice() })
             .await?;
-        let sent = doc! { "sender": account, "occurred_at": up_to.clone() };
-        let either = [received.clone(), sent];
+        let either = [
+            received,
+            up_to_moment("sender", account, ["authorized_at", "occurred_at"], at),
+        ];
         self.collection(MESSAGES)
             .delete_many(doc! { "$or": either.as_slice() })
             .await?;
-        let either = [doc! { "account": account }, doc! { "sender": account }];
+        let read = up_to_moment("account", account, ["authorized_at", "read_at"], at);
+        let either = [read.clone(), doc! { "sender": account, "read_at": up_to.clone() }];
         self.collection(MESSAGE_READS)
-            .delete_many(doc! { "$or": either.as_slice(), "read_at": up_to.clone() })
+            .delete_many(doc! { "$or": either.as_slice() })
             .await?;
-        self.collection(ROOM_READS)
-            .delete_many(doc! { "account": account, "read_at": up_to.clone() })
-            .await?;
+        self.collection(ROOM_READS).delete_many(read).await?;
         self.collection(READ)
             .delete_one(doc! { "_id": account, "read_at": up_to.clone() })
             .await?;
@@ -140,7 +153,9 @@ impl MongoStore {
             .delete_many(doc! { "$or": either.as_slice() })
             .await?;
         let notices = self.collection(NOTICES);
+        let received = up_to_moment("account", account, ["account_at", "occurred_at"], at);
         notices.delete_many(received).await?;
+        let caused = up_to_moment("actor", account, ["actor_at", "occurred_at"], at);
         // Settled pushes have no account; a like of the next account of the address is another notice.
         let mut of_actor = notices.find(caused.clone()).projection(doc! { "_id": 1 }).await?;
         while let Some(notice) = of_actor.try_next().await? {

@@ -12,8 +12,8 @@ use super::pushes::{optional, parse_event};
 use super::{MESSAGES, MongoStore, NOTICES, READ, number, text};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{
-    Following, Inbox, Listing, NoticeGroup, Pushes as _, ReadState, StoredNotice, View, broken, parse_account,
-    timestamp,
+    Decision, Following, Inbox, Listing, NoticeGroup, Pushes as _, ReadState, StoredNotice, View, broken,
+    parse_account, timestamp,
 };
 
 /// Returns the update of one view, as [`Database::update_each`](sosohappy_store::mongo::Database::update_each) takes it. Only an opened socket
@@ -187,7 +187,8 @@ impl Inbox for MongoStore {
         Ok(events)
     }
 
-    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
+    async fn read(&self, by: &Decision<'_>, seq: i64) -> Result<Vec<EventId>, StoreError> {
+        let account = by.account;
         let notices = self.collection(NOTICES);
         let (newest, before) = futures::try_join!(self.end(account, -1), self.read_until(account))?;
         let seq = seq.min(newest.unwrap_or_default());
@@ -205,9 +206,16 @@ impl Inbox for MongoStore {
         while let Some(notice) = found.try_next().await? {
             events.push(parse_event(text(&notice, "_id")?)?);
         }
-        self.settle(&events, now).await?;
-        let later = doc! { "$max": { "read_seq": seq, "read_at": now.as_millisecond() } };
+        self.settle(&events, by.at).await?;
+        let authorized_at = by.authorized_at.as_millisecond();
+        let later = doc! { "$max": { "read_seq": seq, "read_at": authorized_at } };
         self.upsert(READ, doc! { "_id": account.as_str() }, later).await?;
+        // An erasure marks first: either the mark is seen here, or the document is seen there.
+        if self.is_erased([Some((account, by.authorized_at)), None]).await? {
+            let mine = doc! { "_id": account.as_str(), "read_at": { "$lte": authorized_at } };
+            self.collection(READ).delete_one(mine).await?;
+            return Ok(Vec::new());
+        }
         Ok(events)
     }
 

@@ -12,7 +12,8 @@ use sosohappy_store::StoreError;
 
 use super::pushes::parse_event;
 use super::{MARKS, MongoStore, WITHDRAWALS, number, text};
-use crate::store::{Marks, Subject, fingerprints, withdrawal_ids};
+use crate::domain::AccountAt;
+use crate::store::{Marks, Subject, fingerprints, is_erased, withdrawal_ids};
 
 impl MongoStore {
     /// Returns the erasures and withdrawals that concern the subjects.
@@ -51,15 +52,12 @@ impl MongoStore {
         Ok(withdrawn)
     }
 
-    /// Returns whether one of the accounts resigned at that moment or later.
-    pub(super) async fn is_erased(
-        &self,
-        accounts: [Option<&Account>; 2],
-        occurred_at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let people: Vec<String> = accounts.into_iter().flatten().map(Account::fingerprint).collect();
-        let erased = doc! { "_id": { "$in": people }, "erased_until": { "$gte": occurred_at.as_millisecond() } };
-        Ok(self.collection(MARKS).find_one(erased).await?.is_some())
+    /// Returns whether one of the accounts resigned at its moment or later.
+    pub(super) async fn is_erased(&self, people: [Option<AccountAt<'_>>; 2]) -> Result<bool, StoreError> {
+        let mut people = people.into_iter().flatten();
+        let fingerprints = people.clone().map(|(account, _)| account.fingerprint());
+        let erased = self.erasures(fingerprints.collect()).await?;
+        Ok(people.any(|person| is_erased(&erased, person)))
     }
 
     pub(super) async fn are_devices_forgotten(&self, account: &Account, at: Timestamp) -> Result<bool, StoreError> {

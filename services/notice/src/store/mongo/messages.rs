@@ -11,7 +11,7 @@ use sosohappy_store::{StoreError, retrying};
 
 use super::pushes::parse_event;
 use super::{MESSAGE_READS, MESSAGES, MongoStore, ROOM_READS, text};
-use crate::store::{Added, Conversation, Messages, OwnRoom, ReceivedMessage, RoomMessage};
+use crate::store::{Added, Conversation, Messages, OwnRoom, Reading, ReceivedMessage, RoomMessage};
 
 #[async_trait]
 impl Messages for MongoStore {
@@ -24,6 +24,7 @@ impl Messages for MongoStore {
             "account": account.as_str(),
             "sender": sender.as_str(),
             "occurred_at": message.occurred_at.as_millisecond(),
+            "authorized_at": message.authorized_at.map(Timestamp::as_millisecond),
             "unread": account.as_str(),
         };
         let messages = self.collection(MESSAGES);
@@ -32,10 +33,7 @@ impl Messages for MongoStore {
             Err(StoreError::Conflict(rule)) if rule == ID_INDEX => {}
             Err(error) => return Err(error),
         }
-        if self
-            .is_erased([Some(account), Some(sender)], message.occurred_at)
-            .await?
-        {
+        if self.is_erased(message.people()).await? {
             messages.delete_one(doc! { "_id": id }).await?;
             return Ok(false);
         }
@@ -49,16 +47,24 @@ impl Messages for MongoStore {
         Ok(messages.find_one(unread).await?.is_some())
     }
 
-    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), StoreError> {
+    async fn raise_read(
+        &self,
+        conversation: &Conversation,
+        up_to: EventId,
+        reading: Reading,
+    ) -> Result<(), StoreError> {
         let Conversation { account, sender } = conversation;
+        let mut later = moments_of(reading);
+        later.insert("read_until", up_to.to_string());
         let raised = doc! {
-            "$max": { "read_until": up_to.to_string(), "read_at": at.as_millisecond() },
+            "$max": later,
             "$setOnInsert": { "account": account.as_str(), "sender": sender.as_str() },
         };
         let id = doc! { "_id": read_id(conversation) };
         self.upsert(MESSAGE_READS, id.clone(), raised).await?;
         // An erasure marks first: either the mark is seen here, or the erasure sees the document.
-        if self.is_erased([Some(account), Some(sender)], at).await? {
+        let people = [Some((account, reading.authorized_at)), Some((sender, reading.at))];
+        if self.is_erased(people).await? {
             self.collection(MESSAGE_READS).delete_one(id).await?;
         }
         Ok(())
@@ -116,16 +122,18 @@ impl Messages for MongoStore {
         Ok(unread)
     }
 
-    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), StoreError> {
+    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, reading: Reading) -> Result<(), StoreError> {
         let (account, room) = (&room.account, &room.room);
+        let mut later = moments_of(reading);
+        later.insert("read_until", up_to);
         let raised = doc! {
-            "$max": { "read_until": up_to, "read_at": at.as_millisecond() },
+            "$max": later,
             "$setOnInsert": { "account": account.as_str(), "room": room },
         };
         let id = doc! { "_id": format!("{}\u{1f}{room}", account.as_str()) };
         self.upsert(ROOM_READS, id.clone(), raised).await?;
         // An erasure marks first: either the mark is seen here, or the erasure sees the document.
-        if self.is_erased([Some(account), None], at).await? {
+        if self.is_erased([Some((account, reading.authorized_at)), None]).await? {
             self.collection(ROOM_READS).delete_one(id).await?;
         }
         Ok(())
@@ -197,6 +205,7 @@ impl MongoStore {
                 "room": &message.room,
                 "number": message.number,
                 "occurred_at": message.occurred_at.as_millisecond(),
+                "authorized_at": message.authorized_at.map(Timestamp::as_millisecond),
                 "unread": account.as_str(),
             }
         });
@@ -208,6 +217,11 @@ impl MongoStore {
         }
         Ok(())
     }
+}
+
+/// Returns the fields that say when messages were read.
+fn moments_of(reading: Reading) -> Document {
+    doc! { "read_at": reading.at.as_millisecond(), "authorized_at": reading.authorized_at.as_millisecond() }
 }
 
 fn read_id(conversation: &Conversation) -> String {

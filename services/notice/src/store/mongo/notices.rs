@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
 use sosohappy_store::mongo::ID_INDEX;
@@ -13,7 +13,9 @@ use sosohappy_store::{StoreError, retrying};
 use super::pushes::{optional, parse_event};
 use super::{MongoStore, NOTICES, PUSHES, WITHDRAWALS, number, text};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, is_about, latest, next_seq, timestamp};
+use crate::store::{
+    Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, is_about, latest, moments, next_seq, timestamp,
+};
 
 /// The pushes that are deleted with withdrawn notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,16 +45,20 @@ impl Notices for MongoStore {
             let Some(excluded) = marks.exclusion(subject).filter(|_| added.is_kept()) else {
                 continue;
             };
-            let update = match excluded {
-                Added::Erased => erased(),
-                Added::Kept { .. } | Added::Withdrawn => doc! { "$set": { "withdrawn": true } },
-            };
             let up_to = doc! {
                 "_id": notice.event.to_string(),
                 "occurred_at": { "$lte": notice.occurred_at.as_millisecond() },
             };
-            self.collection(NOTICES).update_one(up_to, update).await?;
             *added = excluded;
+            if marks.is_receiver_erased(subject) {
+                self.collection(NOTICES).delete_one(up_to).await?;
+                continue;
+            }
+            let update = match excluded {
+                Added::Erased => erased(),
+                Added::Kept { .. } | Added::Withdrawn => doc! { "$set": { "withdrawn": true } },
+            };
+            self.collection(NOTICES).update_one(up_to, update).await?;
         }
         Ok(added)
     }
@@ -248,15 +254,13 @@ impl MongoStore {
         {
             if number(known, "occurred_at")? < occurred_at {
                 // The same like again: a withdrawal from in between no longer counts.
-                let later = doc! { "$max": { "occurred_at": occurred_at } };
-                notices.update_one(doc! { "_id": &id }, later).await?;
+                let mut later = moments_of(notice);
+                later.insert("occurred_at", occurred_at);
+                notices.update_one(doc! { "_id": &id }, doc! { "$max": later }).await?;
             }
             return kept(known);
         }
-        if self
-            .is_erased([Some(&notice.receiver), notice.content.actor()], notice.occurred_at)
-            .await?
-        {
+        if self.is_erased(notice.people()).await? {
             return Ok(Added::Erased);
         }
         if self.is_withdrawn(&notice.withdrawal_ids(), notice.occurred_at).await? {
@@ -297,7 +301,7 @@ impl MongoStore {
 
 /// Returns the document of a notice, without its `_id`.
 fn fields(notice: &Notice, seq: i64, stored_at: i64) -> Document {
-    doc! {
+    let mut fields = doc! {
         "account": notice.receiver.as_str(),
         "seq": seq,
         "actor": notice.content.actor().map(AsRef::as_ref),
@@ -305,7 +309,17 @@ fn fields(notice: &Notice, seq: i64, stored_at: i64) -> Document {
         "data": notice.content.stored(),
         "occurred_at": notice.occurred_at.as_millisecond(),
         "stored_at": stored_at,
-    }
+    };
+    fields.extend(moments_of(notice));
+    fields
+}
+
+/// Returns the fields with which resignations are compared.
+fn moments_of(notice: &Notice) -> Document {
+    let named = ["account_at", "actor_at"].into_iter().zip(moments(notice));
+    named
+        .filter_map(|(field, at)| Some((field.to_owned(), Bson::from(at?))))
+        .collect()
 }
 
 /// Returns whether the inbox has the notice as it is, or as it happened later.

@@ -37,7 +37,7 @@ impl Choices for MongoStore {
             return Ok(Saved::ChangedMeanwhile);
         }
         // An erasure marks first: either the mark is seen here, or the document is seen there.
-        if self.is_erased([Some(by.account), None], by.authorized_at).await? {
+        if self.is_erased([Some((by.account, by.authorized_at)), None]).await? {
             let mine = doc! { "_id": by.account.as_str(), "changed_at": { "$lte": by.authorized_at.as_millisecond() } };
             self.collection(PREFERENCES).delete_one(mine).await?;
             return Ok(Saved::Erased);
@@ -60,9 +60,8 @@ impl Choices for MongoStore {
         } else {
             collection.delete_one(id.clone()).await?;
         }
-        if self.is_erased([Some(by.account), None], by.authorized_at).await?
-            || self.is_erased([mute.other(), None], by.at).await?
-        {
+        let other = mute.other().map(|other| (other, by.at));
+        if self.is_erased([Some((by.account, by.authorized_at)), other]).await? {
             collection.delete_one(id).await?;
             return Ok(false);
         }

@@ -126,7 +126,7 @@ impl Pushes for MongoStore {
         let id = doc! { "_id": banner_id(account, banner) };
         self.upsert(BANNERS, id.clone(), doc! { "$set": state }).await?;
         // An erasure marks first: either the mark is seen here, or the banner is seen there.
-        if self.is_erased([Some(account), None], occurred_at).await? {
+        if self.is_erased([Some((account, occurred_at)), None]).await? {
             self.collection(BANNERS).delete_one(id).await?;
         }
         Ok(())
@@ -225,6 +225,7 @@ fn document(push: &WaitingPush, due: Timestamp) -> Document {
         "actor": push.actor.as_ref().map(AsRef::as_ref),
         "content": serde_json::to_string(&push.content).expect("a push is JSON"),
         "occurred_at": push.occurred_at.as_millisecond(),
+        "authorized_at": push.authorized_at.map(Timestamp::as_millisecond),
         "queued_at": push.queued_at.as_millisecond(),
         "due_at": due.as_millisecond(),
         "attempts": i64::from(push.attempts),
@@ -268,8 +269,11 @@ impl MongoStore {
                         && !known.get_i64("occurred_at").is_ok_and(|known| known >= occurred_at) =>
                 {
                     let waiting = doc! { "_id": push.event.to_string(), "due_at": { "$exists": true } };
-                    let later = doc! { "$max": { "occurred_at": occurred_at } };
-                    collection.update_one(waiting, later).await?;
+                    let mut later = doc! { "occurred_at": occurred_at };
+                    if let Some(authorized_at) = push.authorized_at {
+                        later.insert("authorized_at", authorized_at.as_millisecond());
+                    }
+                    collection.update_one(waiting, doc! { "$max": later }).await?;
                 }
                 // It was settled, or waits already.
                 Some(_) => {}
@@ -426,6 +430,7 @@ fn waiting(push: &Document) -> Result<WaitingPush, StoreError> {
         actor: optional(push, "actor").as_deref().map(parse_account).transpose()?,
         content,
         occurred_at: timestamp(number(push, "occurred_at")?)?,
+        authorized_at: push.get_i64("authorized_at").ok().map(timestamp).transpose()?,
         queued_at: timestamp(number(push, "queued_at")?)?,
         attempts: u32::try_from(number(push, "attempts")?).map_err(|_| broken("a count is not one"))?,
         sent: match push.get_array("sent") {

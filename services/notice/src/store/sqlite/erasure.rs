@@ -106,24 +106,26 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     .execute(&mut **tx)
     .await?;
     for statement in [
-        "DELETE FROM notice WHERE account = ? AND occurred_at <= ?",
+        "DELETE FROM notice WHERE account = ? AND COALESCE(account_at, occurred_at) <= ?",
         "DELETE FROM inbox_read WHERE account = ? AND read_at <= ?",
         // Settled pushes have no account; a like of the next account of the address is another notice.
-        "DELETE FROM push WHERE event_id IN (SELECT event_id FROM notice WHERE actor = ? AND occurred_at <= ?)",
+        "DELETE FROM push WHERE event_id IN (
+            SELECT event_id FROM notice WHERE actor = ? AND COALESCE(actor_at, occurred_at) <= ?)",
         // The number stays: the receiver's next notice gets another one.
-        "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE actor = ? AND occurred_at <= ?",
+        "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}'
+        WHERE actor = ? AND COALESCE(actor_at, occurred_at) <= ?",
         "DELETE FROM device WHERE account = ? AND COALESCE(authorized_at, changed_at) <= ?",
         "DELETE FROM banner WHERE account = ? AND occurred_at <= ?",
         "DELETE FROM message WHERE account = ? AND occurred_at <= ?",
-        "DELETE FROM message WHERE sender = ? AND occurred_at <= ?",
-        "DELETE FROM message_read WHERE account = ? AND read_at <= ?",
+        "DELETE FROM message WHERE sender = ? AND COALESCE(authorized_at, occurred_at) <= ?",
+        "DELETE FROM message_read WHERE account = ? AND COALESCE(authorized_at, read_at) <= ?",
         "DELETE FROM message_read WHERE sender = ? AND read_at <= ?",
-        "DELETE FROM room_read WHERE account = ? AND read_at <= ?",
+        "DELETE FROM room_read WHERE account = ? AND COALESCE(authorized_at, read_at) <= ?",
         "DELETE FROM preference WHERE account = ? AND changed_at <= ?",
         "DELETE FROM mute WHERE account = ? AND authorized_at <= ?",
         "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at <= ?",
         "DELETE FROM push WHERE account = ? AND occurred_at <= ?",
-        "DELETE FROM push WHERE actor = ? AND occurred_at <= ?",
+        "DELETE FROM push WHERE actor = ? AND COALESCE(authorized_at, occurred_at) <= ?",
     ] {
         sqlx::query(statement).bind(account).bind(at).execute(&mut **tx).await?;
     }

@@ -13,7 +13,7 @@ use super::pushes::{event, settle};
 use super::{SqliteStore, is_erased, push_events};
 use crate::domain::{LIKE, stored_like};
 use crate::store::{
-    Following, Inbox, Listing, NoticeGroup, ReadState, StoredNotice, View, broken, parse_account, timestamp,
+    Decision, Following, Inbox, Listing, NoticeGroup, ReadState, StoredNotice, View, broken, parse_account, timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -181,9 +181,13 @@ impl Inbox for SqliteStore {
         handled.into_iter().map(event).collect()
     }
 
-    async fn read(&self, account: &Account, seq: i64, now: Timestamp) -> Result<Vec<EventId>, StoreError> {
+    async fn read(&self, by: &Decision<'_>, seq: i64) -> Result<Vec<EventId>, StoreError> {
+        let account = by.account;
         retrying(|| async {
             let mut tx = self.database.begin().await?;
+            if is_erased(&mut tx, [Some((account, by.authorized_at)), None]).await? {
+                return Ok::<_, StoreError>(Vec::new());
+            }
             let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM notice WHERE account = ?")
                 .bind(account.as_str())
                 .fetch_one(&mut *tx)
@@ -194,15 +198,16 @@ impl Inbox for SqliteStore {
                 .await?;
             let (seq, before) = (seq.min(newest.unwrap_or_default()), before.unwrap_or_default());
             if seq <= before {
-                return Ok::<_, StoreError>(Vec::new());
+                return Ok(Vec::new());
             }
             sqlx::query(
                 "INSERT INTO inbox_read (account, read_seq, read_at) VALUES (?, ?, ?)
-                ON CONFLICT (account) DO UPDATE SET read_seq = excluded.read_seq, read_at = excluded.read_at",
+                ON CONFLICT (account) DO UPDATE SET
+                    read_seq = excluded.read_seq, read_at = MAX(inbox_read.read_at, excluded.read_at)",
             )
             .bind(account.as_str())
             .bind(seq)
-            .bind(now.as_millisecond())
+            .bind(by.authorized_at.as_millisecond())
             .execute(&mut *tx)
             .await?;
             let read: Vec<Vec<u8>> = sqlx::query_scalar(
@@ -214,7 +219,7 @@ impl Inbox for SqliteStore {
             .fetch_all(&mut *tx)
             .await?;
             let read = read.into_iter().map(event).collect::<Result<Vec<_>, _>>()?;
-            settle(&mut tx, &read, now).await?;
+            settle(&mut tx, &read, by.at).await?;
             tx.commit().await?;
             Ok(read)
         })
@@ -265,7 +270,7 @@ impl Inbox for SqliteStore {
             let mut tx = self.database.begin().await?;
             for view in views {
                 if let Some(authorized_at) = view.authorized_at {
-                    if is_erased(&mut tx, [Some(&view.account), None], authorized_at).await? {
+                    if is_erased(&mut tx, [Some((&view.account, authorized_at)), None]).await? {
                         continue;
                     }
                     sqlx::query(

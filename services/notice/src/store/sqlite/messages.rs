@@ -10,7 +10,7 @@ use sqlx::QueryBuilder;
 
 use super::pushes::event;
 use super::{SqliteStore, is_erased, is_withdrawn, marks, push_events};
-use crate::store::{Conversation, Messages, OwnRoom, ReceivedMessage, RoomMessage, STORED_AT_ONCE};
+use crate::store::{Conversation, Messages, OwnRoom, Reading, ReceivedMessage, RoomMessage, STORED_AT_ONCE};
 
 #[async_trait]
 impl Messages for SqliteStore {
@@ -19,7 +19,7 @@ impl Messages for SqliteStore {
         let id = message.id.0.as_bytes().as_slice();
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(account), Some(sender)], message.occurred_at).await?
+            if is_erased(&mut tx, message.people()).await?
                 || is_withdrawn(&mut tx, &[message.id], message.occurred_at).await?
             {
                 return Ok(false);
@@ -32,13 +32,14 @@ impl Messages for SqliteStore {
                     .fetch_optional(&mut *tx)
                     .await?;
             sqlx::query(
-                "INSERT INTO message (event_id, account, sender, occurred_at, handled) VALUES (?, ?, ?, ?, ?)
+                "INSERT INTO message (event_id, account, sender, occurred_at, authorized_at, handled) VALUES (?, ?, ?, ?, ?, ?)
                 ON CONFLICT (event_id) DO NOTHING",
             )
             .bind(id)
             .bind(account.as_str())
             .bind(sender.as_str())
             .bind(message.occurred_at.as_millisecond())
+            .bind(message.authorized_at.map(Timestamp::as_millisecond))
             .bind(read.is_some())
             .execute(&mut *tx)
             .await?;
@@ -52,23 +53,31 @@ impl Messages for SqliteStore {
         .await
     }
 
-    async fn raise_read(&self, conversation: &Conversation, up_to: EventId, at: Timestamp) -> Result<(), StoreError> {
+    async fn raise_read(
+        &self,
+        conversation: &Conversation,
+        up_to: EventId,
+        reading: Reading,
+    ) -> Result<(), StoreError> {
         let Conversation { account, sender } = conversation;
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(account), Some(sender)], at).await? {
+            let people = [Some((account, reading.authorized_at)), Some((sender, reading.at))];
+            if is_erased(&mut tx, people).await? {
                 return Ok(());
             }
             sqlx::query(
-                "INSERT INTO message_read (account, sender, read_until, read_at) VALUES (?, ?, ?, ?)
+                "INSERT INTO message_read (account, sender, read_until, read_at, authorized_at) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT (account, sender) DO UPDATE SET
                     read_until = MAX(message_read.read_until, excluded.read_until),
-                    read_at = MAX(message_read.read_at, excluded.read_at)",
+                    read_at = MAX(message_read.read_at, excluded.read_at),
+                    authorized_at = MAX(COALESCE(message_read.authorized_at, 0), excluded.authorized_at)",
             )
             .bind(account.as_str())
             .bind(sender.as_str())
             .bind(up_to.0.as_bytes().as_slice())
-            .bind(at.as_millisecond())
+            .bind(reading.at.as_millisecond())
+            .bind(reading.authorized_at.as_millisecond())
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -116,22 +125,24 @@ impl Messages for SqliteStore {
         .await
     }
 
-    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, at: Timestamp) -> Result<(), StoreError> {
+    async fn raise_room_read(&self, room: &OwnRoom, up_to: i64, reading: Reading) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(&room.account), None], at).await? {
+            if is_erased(&mut tx, [Some((&room.account, reading.authorized_at)), None]).await? {
                 return Ok(());
             }
             sqlx::query(
-                "INSERT INTO room_read (room, account, read_until, read_at) VALUES (?, ?, ?, ?)
+                "INSERT INTO room_read (room, account, read_until, read_at, authorized_at) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT (room, account) DO UPDATE SET
                     read_until = MAX(room_read.read_until, excluded.read_until),
-                    read_at = MAX(room_read.read_at, excluded.read_at)",
+                    read_at = MAX(room_read.read_at, excluded.read_at),
+                    authorized_at = MAX(COALESCE(room_read.authorized_at, 0), excluded.authorized_at)",
             )
             .bind(&room.room)
             .bind(room.account.as_str())
             .bind(up_to)
-            .bind(at.as_millisecond())
+            .bind(reading.at.as_millisecond())
+            .bind(reading.authorized_at.as_millisecond())
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -203,13 +214,14 @@ async fn insert_of_room(
         .fetch_all(&mut **tx)
         .await?;
     let mut query = QueryBuilder::<Engine>::new(
-        "INSERT INTO message (event_id, account, sender, occurred_at, handled, room, number) ",
+        "INSERT INTO message (event_id, account, sender, occurred_at, authorized_at, handled, room, number) ",
     );
     query.push_values(receivers, |mut row, (id, account)| {
         row.push_bind(id.0.as_bytes().to_vec())
             .push_bind(account.as_str().to_owned())
             .push_bind(message.sender.as_str().to_owned())
             .push_bind(message.occurred_at.as_millisecond())
+            .push_bind(message.authorized_at.map(Timestamp::as_millisecond))
             .push_bind(readers.iter().any(|reader| reader == account.as_str()))
             .push_bind(message.room.clone())
             .push_bind(message.number);

@@ -14,7 +14,7 @@ use super::inbox::{NEWEST, by_account};
 use super::pushes::event;
 use super::{SqliteStore, marks, push_events};
 use crate::domain::{ABOUT_POSTS, Notice, post_id};
-use crate::store::{Added, Notices, Subject, WITHDRAWN_AT_ONCE, is_about, latest, next_seq, timestamp};
+use crate::store::{Added, Notices, Subject, WITHDRAWN_AT_ONCE, is_about, latest, moments, next_seq, timestamp};
 
 #[derive(sqlx::FromRow)]
 struct Known {
@@ -265,9 +265,10 @@ async fn write(tx: &mut Tx, notices: &[Numbered<'_>]) -> Result<(), StoreError> 
         return Ok(());
     }
     let mut query = QueryBuilder::<Engine>::new(
-        "INSERT INTO notice (event_id, account, seq, actor, topic, data, occurred_at, stored_at) ",
+        "INSERT INTO notice (event_id, account, seq, actor, topic, data, occurred_at, account_at, actor_at, stored_at) ",
     );
     query.push_values(notices, |mut row, Numbered { notice, seq, stored_at }| {
+        let [account_at, actor_at] = moments(notice);
         row.push_bind(notice.event.0.as_bytes().to_vec())
             .push_bind(notice.receiver.as_str().to_owned())
             .push_bind(*seq)
@@ -275,12 +276,15 @@ async fn write(tx: &mut Tx, notices: &[Numbered<'_>]) -> Result<(), StoreError> 
             .push_bind(notice.content.topic().to_owned())
             .push_bind(notice.content.stored())
             .push_bind(notice.occurred_at.as_millisecond())
+            .push_bind(account_at)
+            .push_bind(actor_at)
             .push_bind(stored_at.as_millisecond());
     });
     query.push(
         " ON CONFLICT (event_id) DO UPDATE SET
             seq = excluded.seq, actor = excluded.actor, topic = excluded.topic, data = excluded.data,
-            occurred_at = excluded.occurred_at, stored_at = excluded.stored_at, withdrawn = 0",
+            occurred_at = excluded.occurred_at, account_at = excluded.account_at, actor_at = excluded.actor_at,
+            stored_at = excluded.stored_at, withdrawn = 0",
     );
     query.build().execute(&mut **tx).await?;
     Ok(())
@@ -291,14 +295,19 @@ async fn note_later(tx: &mut Tx, notices: &[&Notice]) -> Result<(), StoreError> 
     if notices.is_empty() {
         return Ok(());
     }
-    let mut query = QueryBuilder::<Engine>::new("WITH later (id, happened_at) AS (");
+    let mut query = QueryBuilder::<Engine>::new("WITH later (id, happened_at, account_at, actor_at) AS (");
     query.push_values(notices, |mut row, notice| {
+        let [account_at, actor_at] = moments(notice);
         row.push_bind(notice.event.0.as_bytes().to_vec())
-            .push_bind(notice.occurred_at.as_millisecond());
+            .push_bind(notice.occurred_at.as_millisecond())
+            .push_bind(account_at)
+            .push_bind(actor_at);
     });
     query.push(
-        ") UPDATE notice SET occurred_at = MAX(occurred_at, later.happened_at) FROM later
-        WHERE event_id = later.id",
+        ") UPDATE notice SET occurred_at = MAX(occurred_at, later.happened_at),
+            account_at = MAX(COALESCE(notice.account_at, later.account_at), later.account_at),
+            actor_at = MAX(COALESCE(notice.actor_at, later.actor_at), later.actor_at)
+        FROM later WHERE event_id = later.id",
     );
     query.build().execute(&mut **tx).await?;
     Ok(())

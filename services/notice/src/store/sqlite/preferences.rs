@@ -28,7 +28,7 @@ impl Choices for SqliteStore {
         let preferences = serde_json::to_string(preferences).expect("preferences are JSON");
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(by.account), None], by.authorized_at).await? {
+            if is_erased(&mut tx, [Some((by.account, by.authorized_at)), None]).await? {
                 return Ok(Saved::Erased);
             }
             // Of a stored version only that one is replaced; version 0 is that of no row.
@@ -56,9 +56,8 @@ impl Choices for SqliteStore {
     async fn mute(&self, by: &Decision<'_>, mute: &Mute, muted: bool) -> Result<bool, StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(by.account), None], by.authorized_at).await?
-                || is_erased(&mut tx, [mute.other(), None], by.at).await?
-            {
+            let other = mute.other().map(|other| (other, by.at));
+            if is_erased(&mut tx, [Some((by.account, by.authorized_at)), other]).await? {
                 return Ok(false);
             }
             let statement = if muted {

@@ -22,6 +22,7 @@ struct Row {
     actor: Option<String>,
     content: String,
     occurred_at: i64,
+    authorized_at: Option<i64>,
     queued_at: i64,
     attempts: i64,
     sent: Option<String>,
@@ -121,7 +122,7 @@ impl Pushes for SqliteStore {
     async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some(account), None], occurred_at).await? {
+            if is_erased(&mut tx, [Some((account, occurred_at)), None]).await? {
                 return Ok(());
             }
             sqlx::query(
@@ -260,7 +261,7 @@ pub(super) async fn settle(tx: &mut Tx, events: &[EventId], now: Timestamp) -> R
 /// Inserts pushes. Those that wait already happened again.
 async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(), StoreError> {
     let mut query = QueryBuilder::<Engine>::new(
-        "INSERT INTO push (event_id, account, token, actor, content, occurred_at, queued_at, due_at, attempts, thread, cause) ",
+        "INSERT INTO push (event_id, account, token, actor, content, occurred_at, authorized_at, queued_at, due_at, attempts, thread, cause) ",
     );
     query.push_values(pushes, |mut row, (push, due)| {
         let (account, token) = columns(&push.target);
@@ -270,6 +271,7 @@ async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(),
             .push_bind(push.actor.as_ref().map(|actor| actor.as_str().to_owned()))
             .push_bind(serde_json::to_string(&push.content).expect("a push is JSON"))
             .push_bind(push.occurred_at.as_millisecond())
+            .push_bind(push.authorized_at.map(Timestamp::as_millisecond))
             .push_bind(push.queued_at.as_millisecond())
             .push_bind(due.as_millisecond())
             .push_bind(push.attempts)
@@ -278,7 +280,9 @@ async fn insert(tx: &mut Tx, pushes: &[(&WaitingPush, Timestamp)]) -> Result<(),
     });
     query.push(
         " ON CONFLICT (event_id) DO UPDATE
-        SET occurred_at = MAX(push.occurred_at, excluded.occurred_at) WHERE push.due_at IS NOT NULL",
+        SET occurred_at = MAX(push.occurred_at, excluded.occurred_at),
+            authorized_at = MAX(COALESCE(push.authorized_at, excluded.authorized_at), excluded.authorized_at)
+        WHERE push.due_at IS NOT NULL",
     );
     query.build().execute(&mut **tx).await?;
     Ok(())
@@ -389,7 +393,7 @@ async fn take_threads(
         .collect::<Result<_, StoreError>>()?;
     let taken = TakenPushes::new(threads, pushes);
     let mut query = QueryBuilder::<Engine>::new(
-        "SELECT event_id, account, token, actor, content, occurred_at, queued_at, attempts, sent, cause FROM push
+        "SELECT event_id, account, token, actor, content, occurred_at, authorized_at, queued_at, attempts, sent, cause FROM push
         WHERE event_id IN (",
     );
     push_events(&mut query, &taken.newest());
@@ -413,6 +417,7 @@ fn waiting(row: Row) -> Result<WaitingPush, StoreError> {
         actor: row.actor.as_deref().map(parse_account).transpose()?,
         content,
         occurred_at: timestamp(row.occurred_at)?,
+        authorized_at: row.authorized_at.map(timestamp).transpose()?,
         queued_at: timestamp(row.queued_at)?,
         attempts: u32::try_from(row.attempts).map_err(|_| broken("a count is not one"))?,
         sent: match row.sent {
