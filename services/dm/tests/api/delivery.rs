@@ -128,6 +128,7 @@ async fn a_message_to_oneself_arrives(bed: Bed) {
 async fn what_a_socket_of_the_receiver_has_shown_is_published(bed: Bed) {
     let dm = Dm::start(&bed).await;
     let (kim, lee) = two(&bed).await;
+    let signed_in = bed.context.clock.now();
     let (mut events, mut receipts) = (sent(&bed).await, receipts(&bed).await);
     let (mut from, mut tablet) = (dm.connect(&kim).await, dm.connect(&kim).await);
     from.send(message("kim", "lee", DATE, "are you there?").to_string())
@@ -137,6 +138,8 @@ async fn what_a_socket_of_the_receiver_has_shown_is_published(bed: Bed) {
     assert_eq!(first.event.recipient, Recipient::Account(lee.account.clone()));
     assert_eq!(first.event.sender_account.as_ref(), Some(&kim.account));
     assert!(!first.event.receiver_online, "notice decides");
+    let authorized_at = first.meta.authorized_at;
+    assert!(authorized_at.is_some_and(|at| at <= signed_in), "{:?}", first.meta);
 
     let mut to = dm.connect(&lee).await;
     from.send(message("kim", "lee", DATE + 1, "now?").to_string()).await;

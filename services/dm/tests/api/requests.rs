@@ -48,8 +48,12 @@ async fn notice(bed: &Bed, who: &Person) -> Value {
     loop {
         let record = tokio::time::timeout(PATIENCE, notices.next()).await;
         let record = record.expect("a notice comes").expect("the bus reads");
-        let notice = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
+        let Envelope { event: notice, meta } = Envelope::<NoticeRaised>::decode(&record).unwrap();
         if notice.receiver == who.account && notice.topic == "request" {
+            assert!(
+                meta.authorized_at.is_some(),
+                "when the access token of who decided was issued"
+            );
             return notice.data;
         }
     }

@@ -37,7 +37,12 @@ async fn next_push(reader: &mut Box<dyn Reader>) -> RoomPush {
     loop {
         let record = tokio::time::timeout(PATIENCE, reader.next()).await;
         let event = Envelope::<RoomMessageSent>::decode(&record.expect("an event comes").expect("the bus reads"));
-        if let Some(push) = event.expect("the event is one").event.push {
+        let Envelope { event, meta } = event.expect("the event is one");
+        if let Some(push) = event.push {
+            assert!(
+                meta.authorized_at.is_some(),
+                "when the sender's access token was issued"
+            );
             return push;
         }
     }
@@ -613,8 +618,12 @@ async fn notice_learns_who_gets_a_push_and_what_was_shown_read_and_left(bed: Bed
     while of_lee.last() != Some(&2) || of_park.is_empty() {
         let record = tokio::time::timeout(PATIENCE, read.next()).await;
         let receipt = Envelope::<MessageReceipt>::decode(&record.expect("a receipt comes").expect("the bus reads"));
-        let receipt = receipt.expect("the event is one").event;
+        let Envelope { event: receipt, meta } = receipt.expect("the event is one");
         if let ReceiptProgress::ReadRoom { room: of, number } = receipt.progress {
+            assert!(
+                meta.authorized_at.is_some(),
+                "when the reader's access token was issued"
+            );
             assert_eq!(of, room.as_str().unwrap());
             let numbers = if receipt.reader == lee.account {
                 &mut of_lee

@@ -44,6 +44,7 @@ async fn bookmarks_are_toggled_notified_to_the_saver_and_read_page_by_page(bed: 
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
+    let signed_in = bed.context.clock.now();
     let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
     let date = |day: i64| 2_023_090_012_000_000 + day * 100_000_000;
     for day in 5..10 {
@@ -70,9 +71,9 @@ async fn bookmarks_are_toggled_notified_to_the_saver_and_read_page_by_page(bed: 
         (9, "bookmarkCanceled"),
     ] {
         let record = timeout(PATIENCE, notices.next()).await;
-        let notice = Envelope::<NoticeRaised>::decode(&record.expect("a notice comes").unwrap())
-            .unwrap()
-            .event;
+        let notice = Envelope::<NoticeRaised>::decode(&record.expect("a notice comes").unwrap());
+        let Envelope { event: notice, meta } = notice.unwrap();
+        assert!(meta.authorized_at.is_some_and(|at| at <= signed_in), "{meta:?}");
         assert_eq!((&notice.receiver, &notice.topic[..]), (&lee.account, topic));
         assert_eq!(notice.data, json!({"nickname": "kim", "date": date(day)}));
     }

@@ -93,6 +93,7 @@ async fn comments_are_read_page_by_page_and_notified_to_the_author(bed: Bed) {
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
     feed.save(&kim, DATE, "3", "sea").await;
+    let signed_in = bed.context.clock.now();
     let mut notices = bed.bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
 
     let own = feed.commented(&kim, &kim, "my own").await;
@@ -103,8 +104,13 @@ async fn comments_are_read_page_by_page_and_notified_to_the_author(bed: Bed) {
         [pair("kim", "my own"), pair("lee", "축하해요"), pair("lee", "second")]
     );
     // One's own comment is no notice: the first one is of the other's first comment.
-    let notice: NoticeRaised = next(&mut notices).await;
+    let record = timeout(PATIENCE, notices.next())
+        .await
+        .expect("a notice comes")
+        .unwrap();
+    let Envelope { event: notice, meta } = Envelope::<NoticeRaised>::decode(&record).unwrap();
     assert_eq!((&notice.receiver, &notice.topic[..]), (&kim.account, "comment"));
+    assert!(meta.authorized_at.is_some_and(|at| at <= signed_in), "{meta:?}");
     let date: i64 = DATE.parse().unwrap();
     assert_eq!(
         notice.data,

@@ -28,6 +28,7 @@ async fn a_like_is_published_and_an_unlike_withdraws_it(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     let lee = bed.person("lee@example.com+google", "lee").await;
+    let signed_in = bed.context.clock.now();
     feed.save(&kim, DATE, "3", "sea").await;
     let mut notices = bed.bus.read(&[Topic::NoticeLike], Start::Earliest).await.unwrap();
 
@@ -52,11 +53,12 @@ async fn a_like_is_published_and_an_unlike_withdraws_it(bed: Bed) {
             .unwrap();
         assert_eq!(record.key_text(), Ok("lee"));
         assert_eq!(record.value_text(), Ok(format!("kim,{DATE}").as_str()));
-        let liked = Envelope::<PostLiked>::decode(&record).unwrap().event;
+        let Envelope { event: liked, meta } = Envelope::<PostLiked>::decode(&record).unwrap();
         assert_eq!(
             (liked.liker_account, liked.author_account),
             (Some(lee.account.clone()), Some(kim.account.clone()))
         );
+        assert!(meta.authorized_at.is_some_and(|at| at <= signed_in), "{meta:?}");
     }
     assert!(
         timeout(Duration::from_millis(700), notices.next()).await.is_err(),

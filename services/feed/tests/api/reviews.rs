@@ -239,15 +239,16 @@ async fn a_comment_with_a_word_is_notified_when_it_is_released(bed: Bed) {
             .await
             .expect("a notice comes")
             .unwrap();
-        let notice = Envelope::<NoticeRaised>::decode(&record).unwrap().event;
-        told.push((notice.receiver, notice.topic));
+        let Envelope { event: notice, meta } = Envelope::<NoticeRaised>::decode(&record).unwrap();
+        told.push((notice.receiver, notice.topic, meta.authorized_at.is_some()));
     }
     told.sort();
+    // The comment is by the writer's access token, not by the moderator's decision.
     assert_eq!(
         told,
         [
-            (kim.account.clone(), "comment".to_owned()),
-            (lee.account.clone(), "moderation".to_owned())
+            (kim.account.clone(), "comment".to_owned(), true),
+            (lee.account.clone(), "moderation".to_owned(), false)
         ]
     );
 }

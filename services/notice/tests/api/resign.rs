@@ -57,7 +57,7 @@ async fn what_an_older_token_did_since_is_neither_shown_nor_pushed(bed: Bed) {
     assert!(of_lee.silent_for(QUIET).await);
     assert_eq!(counted(&notice, "notice_pushes_total", &[("kind", "like")]).await, 0);
 
-    // Whoever signs up again with the address is another person.
+    // The one who signs up again with the address is another person.
     let again = kim(&bed).await;
     let issued_at = bed.context.clock.now();
     let like = Envelope::new(like(&again, &lee, DATE + 1), &bed.context).authorized(issued_at);
