@@ -232,7 +232,7 @@ impl Bed {
         Context::system(service, 0)
     }
 
-    /// Runs a statement directly on the database of auth or feed, for example to corrupt a row. Returns the number of changed rows.
+    /// Runs a statement directly on the database of a service that is one in SQL, for example to corrupt a row. Returns the number of changed rows.
     ///
     /// # Panics
     /// If the statement fails.

@@ -251,7 +251,8 @@ pub trait Notices: Debug + Send + Sync {
     }
 
     /// Withdraws all notices about the post that the author had on the day of that date, in every inbox, as [`Notices::withdraw_all`] does. What
-    /// happens later is about another post, and gets a number and a push of its own.
+    /// happens later is about another post, and gets a number and a push of its own. Of the notices only their numbers are kept: the author may have
+    /// resigned, and a bookmark of the moments after names the author.
     /// It reads the inbox of the author and the notices that name the author, also those that were withdrawn before: their settled pushes are
     /// deleted, too.
     async fn withdraw_post(&self, author: &Account, date: i64, at: Timestamp, now: Timestamp)

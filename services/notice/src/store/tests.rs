@@ -871,6 +871,23 @@ async fn a_withdrawn_notice_keeps_its_number_only(bed: Bed) {
     assert_eq!(bench.due(1_000).await, []);
 }
 
+/// Counts the withdrawn notices that still name an account or have data.
+async fn withdrawn_with_content(bench: &Bench) -> u64 {
+    if bench.bed.set == EngineSet::Embedded {
+        let found = "UPDATE notice SET withdrawn = 1 WHERE withdrawn = 1 AND (actor IS NOT NULL OR data <> '{}')";
+        return bench.bed.sql("notice", found).await;
+    }
+    let client = mongodb::Client::with_uri_str(bench.bed.mongodb_url("notice")).await;
+    let database = client.unwrap().default_database().unwrap();
+    let content = [doc! { "actor": { "$ne": null } }, doc! { "data": { "$ne": "{}" } }];
+    let found = doc! { "withdrawn": true, "$or": content.as_slice() };
+    database
+        .collection::<Document>("notice")
+        .count_documents(found)
+        .await
+        .unwrap()
+}
+
 async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
     const DATE: i64 = 2_023_090_513_248_392;
     let bench = bench(bed).await;
@@ -940,6 +957,7 @@ async fn notices_of_a_deleted_post_are_withdrawn(bed: Bed) {
         }
         bench.queue(&push(&gone[0]), at(100)).await.unwrap();
     }
+    assert_eq!(withdrawn_with_content(&bench).await, 0, "their numbers only are kept");
     let listed = async |who: &Account| {
         let following = bench.after(who, &[], 0, 100).await.unwrap();
         let found: Vec<EventId> = following.notices.iter().map(|notice| notice.id).collect();

@@ -17,12 +17,13 @@ use crate::store::{
     Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, is_about, latest, moments, next_seq, timestamp,
 };
 
-/// The pushes that are deleted with withdrawn notices.
+/// What goes with the withdrawal of notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WithdrawnPushes {
-    Waiting,
-    /// Also the settled ones: what happens later under the same id is another notice, with a push of its own.
-    All,
+enum Withdrawn {
+    /// The pushes that wait.
+    Pushes,
+    /// What the notices say, and all pushes, also the settled ones: what happens later under the same id is another notice, with a push of its own.
+    Everything,
 }
 
 /// Statements of one call that are under way at the same time: others need connections of the pool, too.
@@ -82,7 +83,7 @@ impl Notices for MongoStore {
         let each: Vec<Document> = each.collect();
         // The ids once more, outside of the `$or`: one scan of the index, and not one for each alternative.
         let any = doc! { "_id": { "$in": ids }, "$or": each };
-        self.withdraw_matching(any, WithdrawnPushes::Waiting).await
+        self.withdraw_matching(any, Withdrawn::Pushes).await
     }
 
     /// As above: a notice that is added while the inbox is read finds the mark.
@@ -118,13 +119,13 @@ impl Notices for MongoStore {
         }
         for notices in notices.chunks(WITHDRAWN_AT_ONCE) {
             let up_to = doc! { "_id": { "$in": notices }, "occurred_at": { "$lte": at.as_millisecond() } };
-            self.withdraw_matching(up_to, WithdrawnPushes::All).await?;
+            self.withdraw_matching(up_to, Withdrawn::Everything).await?;
         }
         Ok(())
     }
 }
 
-/// The update that leaves only the number of a notice of a resigned actor.
+/// The update that leaves only the number of a notice.
 pub(super) fn erased() -> Document {
     doc! { "$set": { "withdrawn": true, "data": "{}" }, "$unset": { "actor": "" } }
 }
@@ -146,15 +147,17 @@ impl MongoStore {
 
     /// Withdraws notices, with these of their pushes. The pushes go first: after a crash between the two the repeated event finds the notices, and so
     /// the pushes, again.
-    async fn withdraw_matching(&self, notices: Document, pushes: WithdrawnPushes) -> Result<(), StoreError> {
-        let mut deleted = notices.clone();
-        if pushes == WithdrawnPushes::Waiting {
-            deleted.insert("due_at", doc! { "$exists": true });
-        }
-        self.collection(PUSHES).delete_many(deleted).await?;
-        self.collection(NOTICES)
-            .update_many(notices, doc! { "$set": { "withdrawn": true } })
-            .await?;
+    async fn withdraw_matching(&self, notices: Document, withdrawn: Withdrawn) -> Result<(), StoreError> {
+        let mut pushes = notices.clone();
+        let update = match withdrawn {
+            Withdrawn::Pushes => {
+                pushes.insert("due_at", doc! { "$exists": true });
+                doc! { "$set": { "withdrawn": true } }
+            }
+            Withdrawn::Everything => erased(),
+        };
+        self.collection(PUSHES).delete_many(pushes).await?;
+        self.collection(NOTICES).update_many(notices, update).await?;
         Ok(())
     }
 

@@ -184,11 +184,11 @@ async fn mark_withdrawn(
     Ok(())
 }
 
-/// Withdraws notices about a post that happened up to that moment, with their pushes, also the settled ones: what happens later under the same
-/// id is another notice, with a push of its own.
+/// Withdraws notices about a post that happened up to that moment, with what they say, and their pushes, also the settled ones: what happens later
+/// under the same id is another notice, with a push of its own.
 async fn withdraw_of_post(tx: &mut Tx, notices: &[EventId], at: Timestamp) -> Result<(), StoreError> {
     for statement in [
-        "UPDATE notice SET withdrawn = 1 WHERE occurred_at <= ",
+        "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}' WHERE occurred_at <= ",
         "DELETE FROM push WHERE occurred_at <= ",
     ] {
         let mut query = QueryBuilder::<Engine>::new(statement);
