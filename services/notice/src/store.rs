@@ -782,8 +782,8 @@ impl TakenPushes {
 
 #[async_trait]
 pub trait Store: Notices + Inbox + Messages + Devices + Choices + Pushes + Ping {
-    /// Erases everything that the account caused with access tokens of up to the moment, or received up to it, its devices, preferences and directory entry, and writes the
-    /// receipt. The same event again erases nothing more, and writes the receipt again, which auth may have missed.
+    /// Erases everything that the account caused with access tokens of up to the moment, or received up to it, its devices, preferences and directory
+    /// entry, and writes the receipt. The same event again erases nothing more, and writes the receipt again, which auth may have missed.
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError>;
 
     /// Returns when a replica opened this inbox for the first time.
