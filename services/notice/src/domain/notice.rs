@@ -6,7 +6,7 @@ use serde_json::Value;
 use sosohappy_common::Account;
 use sosohappy_events::EventId;
 
-use super::{Kind, Mute, PushContent, post_id};
+use super::{AccountAt, Kind, Mute, PushContent, post_id};
 
 impl Notice {
     /// Returns the ids by which it may have been withdrawn: its own, and that of the post it is about.
@@ -31,11 +31,6 @@ impl Notice {
         [Some((&self.receiver, account_at)), actor]
     }
 }
-
-/// An account, and the moment with which its resignation is compared: one from then or later erases the notice or push. Of what the account did it
-/// is when its access token was issued, where that is known: other services take a token for some seconds after the resignation, and their clocks
-/// may be behind auth's.
-pub type AccountAt<'a> = (&'a Account, Timestamp);
 
 /// The topics of notices that the receiver caused: of these, [`Content::actor`] is the author of the post.
 const OWN_DOING: [&str; 2] = ["bookmark", "bookmarkCanceled"];

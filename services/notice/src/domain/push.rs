@@ -52,7 +52,7 @@ pub struct WaitingPush {
     pub actor: Option<Account>,
     pub content: PushContent,
     pub occurred_at: Timestamp,
-    /// As of [`Notice`](super::Notice).
+    /// As of a notice.
     pub authorized_at: Option<Timestamp>,
     pub queued_at: Timestamp,
     /// How often it was tried.

@@ -17,7 +17,7 @@ use crate::store::{
     Added, Notices, Pushes as _, Subject, WITHDRAWN_AT_ONCE, is_about, latest, moments, next_seq, timestamp,
 };
 
-/// What goes with the withdrawal of notices.
+/// What is deleted with the withdrawal of notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Withdrawn {
     /// The pushes that wait.
