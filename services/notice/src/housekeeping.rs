@@ -19,6 +19,9 @@ const COUNTED_EVERY: Duration = Duration::from_secs(15);
 /// Longer than any topic keeps a record that could be read again.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
+/// Names that were published this long ago are known.
+const NAMED: Duration = Duration::from_hours(1);
+
 /// Longer than the minute in which pushes are counted.
 const WINDOWS: Duration = Duration::from_hours(1);
 
@@ -33,6 +36,7 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>,
                 memory: before(MEMORY),
                 windows: before(WINDOWS),
                 devices: before(settings.get().push.device_retention),
+                gone: before(NAMED),
             };
             if let Err(error) = store.sweep(horizons).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "deleting old notices failed");

@@ -109,6 +109,19 @@ fn withdrawal_ids(subjects: &[Subject<'_>]) -> HashSet<EventId> {
         .collect()
 }
 
+/// Returns those of the accounts that resigned not long before their moments: it is not known whether what happened is for or of the next account of
+/// the address. `erased`: as of [`Marks`].
+fn unclaimed<'a>(erased: &HashMap<String, i64>, people: impl Iterator<Item = AccountAt<'a>>) -> HashSet<&'a Account> {
+    let is_unclaimed = |(account, at): &AccountAt<'a>| {
+        let until = erased.get(&account.fingerprint());
+        until.is_some_and(|until| (1..=LATE).contains(&(at.as_millisecond() - until)))
+    };
+    people.filter(is_unclaimed).map(|(account, _)| account).collect()
+}
+
+/// Milliseconds: longer than a service takes a token of an account that has resigned.
+const LATE: i64 = 24 * 60 * 60 * 1_000;
+
 /// Returns whether an account is erased up to its moment or later. `erased`: as of [`Marks`].
 fn is_erased(erased: &HashMap<String, i64>, (account, at): AccountAt<'_>) -> bool {
     let until = erased.get(&account.fingerprint());
@@ -124,6 +137,17 @@ struct Marks {
 }
 
 impl Marks {
+    /// Returns the accounts of the subjects that are [`unclaimed`].
+    fn unclaimed<'a>(&self, subjects: &[Subject<'a>]) -> HashSet<&'a Account> {
+        if self.erased.is_empty() {
+            return HashSet::new();
+        }
+        unclaimed(
+            &self.erased,
+            subjects.iter().flat_map(|subject| subject.people).flatten(),
+        )
+    }
+
     /// Returns whether the receiver of the subject resigned since.
     fn is_receiver_erased(&self, subject: &Subject<'_>) -> bool {
         subject.people[0].is_some_and(|receiver| is_erased(&self.erased, receiver))
@@ -221,6 +245,8 @@ pub struct Horizons {
     pub windows: Timestamp,
     /// Devices that were last seen before this are removed.
     pub devices: Timestamp,
+    /// Accounts that resigned before this and have no name again are gone: what others did to them after the resignation is deleted, too.
+    pub gone: Timestamp,
 }
 
 #[async_trait]
@@ -789,7 +815,8 @@ pub trait Store: Notices + Inbox + Messages + Devices + Choices + Pushes + Ping 
     /// Returns when a replica opened this inbox for the first time.
     async fn born(&self, now: Timestamp) -> Result<Timestamp, StoreError>;
 
-    /// Deletes data that is older than its horizon.
+    /// Deletes data that is older than its horizon, and erases again the accounts that are gone and of which the inbox has something later than their
+    /// resignation.
     async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError>;
 }
 

@@ -49,7 +49,8 @@ const READ: &str = "inbox_read";
 const WINDOWS: &str = "push_window";
 /// `_id` (notice, or the id of a post for all notices about it), `withdrawn_until`, `stored_at`.
 const WITHDRAWALS: &str = "withdrawal";
-/// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `devices_listed_at`, `open_sessions` (JSON), `marked_at`.
+/// `_id` (SHA-256 of the account), `erased_until`, `devices_forgotten_until`, `devices_listed_at`, `open_sessions` (JSON), `marked_at`,
+/// `unclaimed` (the account, while there is something of it later than its resignation).
 const MARKS: &str = "account_mark";
 /// `_id` (the event of the resignation), `written_at`, `outbox`.
 const RECEIPTS: &str = "receipt";
@@ -150,6 +151,7 @@ impl MongoStore {
             (MUTES, "mute_account", doc! { "account": 1 }),
             (MUTES, "mute_target", doc! { "target": 1 }),
             (MARKS, "account_mark_marked_at", doc! { "marked_at": 1 }),
+            (MARKS, "account_mark_unclaimed", doc! { "unclaimed": 1 }),
             (RECEIPTS, "receipt_written_at", doc! { "written_at": 1 }),
         ];
         for (collection, name, keys) in indexes {

@@ -8,10 +8,11 @@ mod notices;
 mod preferences;
 mod pushes;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sosohappy_common::Context;
+use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
 use sosohappy_store::sqlite::{Database, Engine, Tx};
@@ -19,7 +20,7 @@ use sqlx::QueryBuilder;
 use sqlx::migrate::Migrator;
 
 use self::pushes::event;
-use super::{Marks, Opened, Subject, fingerprints, withdrawal_ids};
+use super::{Marks, Opened, Subject, fingerprints, unclaimed, withdrawal_ids};
 use crate::domain::AccountAt;
 use crate::settings::InboxSettings;
 
@@ -40,24 +41,35 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
     })
 }
 
-/// Returns whether one of the accounts resigned at its moment or later.
+/// Returns whether one of the accounts resigned at its moment or later. Notes those that are [`unclaimed`].
 async fn is_erased(tx: &mut Tx, people: [Option<AccountAt<'_>>; 2]) -> Result<bool, StoreError> {
-    let [one, other] = people.map(|person| person.map(|(account, at)| (account.fingerprint(), at.as_millisecond())));
-    let ((one, one_at), (other, other_at)) = (one.unzip(), other.unzip());
-    let erased: Option<i64> = sqlx::query_scalar(
-        "SELECT erased_until FROM account_mark
-        WHERE (person = ? AND erased_until >= ?) OR (person = ? AND erased_until >= ?) LIMIT 1",
+    let [one, other] = people.map(|person| person.map(|(account, _)| account.fingerprint()));
+    let erased: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT person, erased_until FROM account_mark WHERE erased_until IS NOT NULL AND person IN (?, ?)",
     )
     .bind(one)
-    .bind(one_at)
     .bind(other)
-    .bind(other_at)
-    .fetch_optional(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(erased.is_some())
+    let erased: HashMap<String, i64> = erased.into_iter().collect();
+    let mut people = people.into_iter().flatten();
+    note_unclaimed(tx, unclaimed(&erased, people.clone())).await?;
+    Ok(people.any(|person| super::is_erased(&erased, person)))
 }
 
-/// Returns the erasures and withdrawals that concern the subjects.
+/// Notes accounts for the sweep.
+async fn note_unclaimed(tx: &mut Tx, accounts: HashSet<&Account>) -> Result<(), StoreError> {
+    for account in accounts {
+        sqlx::query("UPDATE account_mark SET unclaimed = ? WHERE person = ?")
+            .bind(account.as_str())
+            .bind(account.fingerprint())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Returns the erasures and withdrawals that concern the subjects. Notes the accounts that are [`unclaimed`].
 async fn marks(tx: &mut Tx, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
     let mut query = QueryBuilder::<Engine>::new(
         "SELECT person, erased_until FROM account_mark WHERE erased_until IS NOT NULL AND person IN (",
@@ -72,10 +84,12 @@ async fn marks(tx: &mut Tx, subjects: &[Subject<'_>]) -> Result<Marks, StoreErro
     push_events(&mut query, &ids);
     let rows: Vec<(Vec<u8>, i64)> = query.push(")").build_query_as().fetch_all(&mut **tx).await?;
     let withdrawn = rows.into_iter().map(|(id, until)| Ok((event(id)?, until)));
-    Ok(Marks {
+    let marks = Marks {
         erased: erased.into_iter().collect(),
         withdrawn: withdrawn.collect::<Result<_, StoreError>>()?,
-    })
+    };
+    note_unclaimed(tx, marks.unclaimed(subjects)).await?;
+    Ok(marks)
 }
 
 /// Returns whether one of these was withdrawn at that moment or later.

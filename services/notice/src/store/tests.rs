@@ -289,6 +289,7 @@ async fn numbers_never_come_twice(bed: Bed) {
             memory: at(-1_000),
             windows: at(-1_000),
             devices: at(-1_000),
+            gone: at(-1_000),
         })
         .await
         .unwrap();
@@ -535,6 +536,7 @@ async fn only_what_is_old_is_swept(bed: Bed) {
             memory: at(40),
             windows: at(40),
             devices: at(-1_000),
+            gone: at(-1_000),
         })
         .await
         .unwrap();
@@ -768,6 +770,7 @@ async fn unseen_devices_are_removed(bed: Bed) {
         memory: at(40),
         windows: at(40),
         devices: at(40),
+        gone: at(40),
     };
     bench.sweep(horizons).await.unwrap();
     assert_eq!(bench.devices("kim").await, ["watch", "pad"]);
@@ -1402,6 +1405,60 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
     assert_eq!(due, ids(&[&again[0], &again[1], &by_next]));
 }
 
+/// Others write to two accounts in the seconds after their resignations. One address has a next account later.
+async fn what_others_did_after_a_resignation_is_erased_unless_the_address_is_taken_again(bed: Bed) {
+    let bench = bench(bed).await;
+    let gone = async |second| {
+        let horizons = Horizons {
+            notices: at(-1_000),
+            memory: at(-1_000),
+            windows: at(-1_000),
+            devices: at(-1_000),
+            gone: at(second),
+        };
+        bench.sweep(horizons).await.unwrap();
+    };
+    let conversation = |account_of: &str| Conversation {
+        account: account("park"),
+        sender: account(account_of),
+    };
+    let read_of = EventId(uuid::Uuid::from_u128(90));
+    for name in ["kim", "lee"] {
+        // Before the resignation is known here, and after.
+        bench.seq(&bench.like("park", name, 11), 11).await;
+        bench.erase(&bench.erasure(name, 10), at(12)).await.unwrap();
+        bench.seq(&bench.like("park", name, 12), 12).await;
+        let number = if name == "kim" { 1 } else { 2 };
+        assert!(bench.add_message(&message(number, name, "park", 12)).await.unwrap());
+        bench
+            .raise_read(&conversation(name), read_of, reading(12))
+            .await
+            .unwrap();
+    }
+    let directory = &bench.opened.directory;
+    directory
+        .set_nickname(&account("lee"), Some("lee"), at(20))
+        .await
+        .unwrap();
+    gone(9).await;
+    assert!(
+        bench.kept(&account("kim")).await.unwrap().is_some(),
+        "it may be taken again"
+    );
+    for _ in 0..2 {
+        gone(30).await;
+        assert_eq!(bench.kept(&account("kim")).await.unwrap(), None);
+        assert_eq!(bench.unread_messages(&account("kim"), &[], None).await.unwrap(), 0);
+        assert_eq!(bench.after(&account("lee"), &[], 0, 10).await.unwrap().notices.len(), 2);
+        assert_eq!(bench.unread_messages(&account("lee"), &[], None).await.unwrap(), 1);
+    }
+    // Of kim nothing is read any more, of lee everything so far.
+    for (name, number, is_unread) in [("kim", 3, true), ("lee", 4, false)] {
+        let late = message(number, "park", name, 40);
+        assert_eq!(bench.add_message(&late).await.unwrap(), is_unread, "{name}");
+    }
+}
+
 /// As above, of messages and of what was read.
 async fn messages_of_an_older_token_are_erased_in_any_order(bed: Bed) {
     let bench = bench(bed).await;
@@ -1823,6 +1880,7 @@ async fn unread_messages_are_counted_until_they_are_read_or_retracted(bed: Bed) 
             memory: later,
             windows: later,
             devices: later,
+            gone: later,
         })
         .await
         .unwrap();
@@ -2095,6 +2153,7 @@ async fn messages_of_rooms_go_with_their_people_and_with_time(bed: Bed) {
         memory: earlier,
         windows: earlier,
         devices: earlier,
+        gone: earlier,
     };
     for (notices, left) in [(at(10), 1), (at(11), 0)] {
         bench.sweep(horizons(notices)).await.unwrap();
@@ -2155,6 +2214,7 @@ on_both_engines!(
     the_number_of_an_erased_notice_is_not_given_again,
     what_an_older_token_did_after_a_resignation_is_erased_in_any_order,
     messages_of_an_older_token_are_erased_in_any_order,
+    what_others_did_after_a_resignation_is_erased_unless_the_address_is_taken_again,
     a_registered_device_leaves_with_its_session,
     preferences_are_replaced_by_version_and_erased,
     late_lists_of_devices_change_nothing,

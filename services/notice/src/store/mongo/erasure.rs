@@ -1,15 +1,18 @@
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mongodb::bson::{Document, doc};
+use sosohappy_common::Account;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{Ping, StoreError};
 
 use super::{
     BANNERS, BIRTHS, DEVICES, MARKS, MESSAGE_READS, MESSAGES, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ,
-    RECEIPTS, ROOM_READS, WINDOWS, WITHDRAWALS, devices, notices::erased, number, text,
+    RECEIPTS, ROOM_READS, WINDOWS, WITHDRAWALS, devices, notices::only_number, number, text,
 };
-use crate::store::{Erasure, Horizons, Store, broken, timestamp};
+use crate::store::{Erasure, Horizons, Store, broken, parse_account, timestamp};
 
 #[async_trait]
 impl Store for MongoStore {
@@ -18,7 +21,7 @@ impl Store for MongoStore {
     async fn erase(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
         let event = doc! { "_id": erasure.event.to_string() };
         if self.collection(RECEIPTS).find_one(event.clone()).await?.is_none() {
-            self.erase_all(erasure).await?;
+            self.erase_all(&erasure.account, erasure.at).await?;
         }
         // Again too: a resignation is published again when its receipt has not arrived.
         let receipt = doc! {
@@ -89,7 +92,7 @@ impl Store for MongoStore {
         ] {
             self.collection(collection).delete_many(old).await?;
         }
-        Ok(())
+        self.erase_gone(horizons.gone).await
     }
 }
 
@@ -111,9 +114,36 @@ fn up_to_moment(person: &str, account: &str, [first, second]: [&str; 2], at: i64
 }
 
 impl MongoStore {
-    async fn erase_all(&self, erasure: &Erasure) -> Result<(), StoreError> {
-        let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
-        self.mark(&erasure.account, "erased_until", erasure.at).await?;
+    /// Erases accounts that resigned before that moment, have no name again, and of which something later is left.
+    async fn erase_gone(&self, before: Timestamp) -> Result<(), StoreError> {
+        let marks = self.collection(MARKS);
+        let noted = doc! { "unclaimed": { "$gt": "" }, "erased_until": { "$lt": before.as_millisecond() } };
+        let noted: Vec<Document> = marks.find(noted).await?.try_collect().await?;
+        for mark in noted {
+            let account = parse_account(text(&mark, "unclaimed")?)?;
+            let until = timestamp(number(&mark, "erased_until")?)?;
+            let named = self.database.directory().named_since(&account, until).await?;
+            if named.is_some() {
+                self.claim(&account).await?;
+            } else {
+                self.erase_all(&account, before).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of the account is for the sweep any more.
+    async fn claim(&self, account: &Account) -> Result<(), StoreError> {
+        let mark = doc! { "_id": account.fingerprint() };
+        let claimed = doc! { "$unset": { "unclaimed": "" } };
+        self.collection(MARKS).update_one(mark, claimed).await?;
+        Ok(())
+    }
+
+    /// Erases an account up to that moment. It is unclaimed if something later is left.
+    async fn erase_all(&self, erased: &Account, moment: Timestamp) -> Result<(), StoreError> {
+        let (account, at) = (erased.as_str(), moment.as_millisecond());
+        self.mark(erased, "erased_until", moment).await?;
         let up_to = doc! { "$lte": at };
         let received = doc! { "account": account, "occurred_at": up_to.clone() };
         let either = [
@@ -164,10 +194,24 @@ impl MongoStore {
                 .await?;
         }
         // The number stays: the receiver's next notice gets another one.
-        notices.update_many(caused, erased()).await?;
+        notices.update_many(caused, only_number()).await?;
         let mut devices = devices::authorized("$lte", at);
         devices.insert("account", account);
         self.collection(DEVICES).delete_many(devices).await?;
-        self.database.directory().erase(&erasure.account, erasure.at).await
+        self.database.directory().erase(erased, moment).await?;
+        let left = [
+            (NOTICES, doc! { "account": account }),
+            (NOTICES, doc! { "actor": account }),
+            (MESSAGES, doc! { "account": account }),
+            (MESSAGES, doc! { "sender": account }),
+            (MESSAGE_READS, doc! { "sender": account }),
+            (MUTES, doc! { "target": account, "kind": "conversation" }),
+        ];
+        for (collection, later) in left {
+            if self.collection(collection).find_one(later).await?.is_some() {
+                return self.note_unclaimed(HashSet::from([erased])).await;
+            }
+        }
+        self.claim(erased).await
     }
 }

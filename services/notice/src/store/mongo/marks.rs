@@ -1,7 +1,7 @@
 //! Up to when an account is erased. A write of an account's data reads its mark afterwards: either it sees the mark, or the erasure, which
 //! marks first, sees the data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
@@ -13,14 +13,16 @@ use sosohappy_store::StoreError;
 use super::pushes::parse_event;
 use super::{MARKS, MongoStore, WITHDRAWALS, number, text};
 use crate::domain::AccountAt;
-use crate::store::{Marks, Subject, fingerprints, is_erased, withdrawal_ids};
+use crate::store::{Marks, Subject, fingerprints, is_erased, unclaimed, withdrawal_ids};
 
 impl MongoStore {
-    /// Returns the erasures and withdrawals that concern the subjects.
+    /// Returns the erasures and withdrawals that concern the subjects. Notes the accounts that are [`unclaimed`].
     pub(super) async fn marks(&self, subjects: &[Subject<'_>]) -> Result<Marks, StoreError> {
         let people = fingerprints(subjects).into_iter().collect();
         let (erased, withdrawn) = tokio::try_join!(self.erasures(people), self.withdrawals(subjects))?;
-        Ok(Marks { erased, withdrawn })
+        let marks = Marks { erased, withdrawn };
+        self.note_unclaimed(marks.unclaimed(subjects)).await?;
+        Ok(marks)
     }
 
     /// Returns the milliseconds up to which these accounts, by their fingerprints, are erased.
@@ -52,12 +54,23 @@ impl MongoStore {
         Ok(withdrawn)
     }
 
-    /// Returns whether one of the accounts resigned at its moment or later.
+    /// Returns whether one of the accounts resigned at its moment or later. Notes those that are [`unclaimed`].
     pub(super) async fn is_erased(&self, people: [Option<AccountAt<'_>>; 2]) -> Result<bool, StoreError> {
         let mut people = people.into_iter().flatten();
         let fingerprints = people.clone().map(|(account, _)| account.fingerprint());
         let erased = self.erasures(fingerprints.collect()).await?;
+        self.note_unclaimed(unclaimed(&erased, people.clone())).await?;
         Ok(people.any(|person| is_erased(&erased, person)))
+    }
+
+    /// Notes accounts for the sweep.
+    pub(super) async fn note_unclaimed(&self, accounts: HashSet<&Account>) -> Result<(), StoreError> {
+        for account in accounts {
+            let mark = doc! { "_id": account.fingerprint() };
+            let noted = doc! { "$set": { "unclaimed": account.as_str() } };
+            self.collection(MARKS).update_one(mark, noted).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn are_devices_forgotten(&self, account: &Account, at: Timestamp) -> Result<bool, StoreError> {

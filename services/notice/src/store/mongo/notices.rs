@@ -56,7 +56,7 @@ impl Notices for MongoStore {
                 continue;
             }
             let update = match excluded {
-                Added::Erased => erased(),
+                Added::Erased => only_number(),
                 Added::Kept { .. } | Added::Withdrawn => doc! { "$set": { "withdrawn": true } },
             };
             self.collection(NOTICES).update_one(up_to, update).await?;
@@ -126,7 +126,7 @@ impl Notices for MongoStore {
 }
 
 /// The update that leaves only the number of a notice.
-pub(super) fn erased() -> Document {
+pub(super) fn only_number() -> Document {
     doc! { "$set": { "withdrawn": true, "data": "{}" }, "$unset": { "actor": "" } }
 }
 
@@ -154,7 +154,7 @@ impl MongoStore {
                 pushes.insert("due_at", doc! { "$exists": true });
                 doc! { "$set": { "withdrawn": true } }
             }
-            Withdrawn::Everything => erased(),
+            Withdrawn::Everything => only_number(),
         };
         self.collection(PUSHES).delete_many(pushes).await?;
         self.collection(NOTICES).update_many(notices, update).await?;

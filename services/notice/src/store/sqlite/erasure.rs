@@ -1,10 +1,11 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sosohappy_common::Account;
 use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time, note_erasure};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::SqliteStore;
-use crate::store::{Erasure, Horizons, Store, timestamp};
+use crate::store::{Erasure, Horizons, Store, parse_account, timestamp};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -68,7 +69,7 @@ impl Store for SqliteStore {
             })
             .await?;
         }
-        Ok(())
+        self.erase_gone(horizons.gone).await
     }
 }
 
@@ -80,10 +81,43 @@ impl Ping for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Erases accounts that resigned before that moment, have no name again, and of which something later is left.
+    async fn erase_gone(&self, before: Timestamp) -> Result<(), StoreError> {
+        let noted: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT unclaimed, erased_until FROM account_mark WHERE unclaimed IS NOT NULL AND erased_until < ?",
+        )
+        .bind(before.as_millisecond())
+        .fetch_all(self.database.reader())
+        .await?;
+        for (account, until) in noted {
+            let account = parse_account(&account)?;
+            let named = self
+                .database
+                .directory()
+                .named_since(&account, timestamp(until)?)
+                .await?;
+            retrying(|| async {
+                let mut tx = self.database.begin().await?;
+                if named.is_some() {
+                    sqlx::query("UPDATE account_mark SET unclaimed = NULL WHERE person = ?")
+                        .bind(account.fingerprint())
+                        .execute(&mut *tx)
+                        .await?;
+                } else {
+                    erase(&mut tx, &account, before).await?;
+                    note_erasure(&mut tx, before).await?;
+                }
+                Ok::<_, StoreError>(tx.commit().await?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn erase_once(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
         if first_time(&mut tx, "resign", erasure.event, now).await? {
-            erase(&mut tx, erasure).await?;
+            erase(&mut tx, &erasure.account, erasure.at).await?;
             note_erasure(&mut tx, now).await?;
         }
         // Again too: a resignation is published again when its receipt has not arrived.
@@ -92,15 +126,16 @@ impl SqliteStore {
     }
 }
 
-async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
-    let (account, at) = (erasure.account.as_str(), erasure.at.as_millisecond());
+/// Erases an account up to that moment. It is unclaimed if something later is left.
+async fn erase(tx: &mut Tx, erased: &Account, moment: Timestamp) -> Result<(), StoreError> {
+    let (account, at) = (erased.as_str(), moment.as_millisecond());
     sqlx::query(
         "INSERT INTO account_mark (person, erased_until, marked_at) VALUES (?, ?, ?)
             ON CONFLICT (person) DO UPDATE SET
                 erased_until = MAX(COALESCE(account_mark.erased_until, excluded.erased_until), excluded.erased_until),
                 marked_at = MAX(account_mark.marked_at, excluded.marked_at)",
     )
-    .bind(erasure.account.fingerprint())
+    .bind(erased.fingerprint())
     .bind(at)
     .bind(at)
     .execute(&mut **tx)
@@ -129,5 +164,17 @@ async fn erase(tx: &mut Tx, erasure: &Erasure) -> Result<(), StoreError> {
     ] {
         sqlx::query(statement).bind(account).bind(at).execute(&mut **tx).await?;
     }
-    directory::erase(tx, &erasure.account, erasure.at).await
+    sqlx::query(
+        "UPDATE account_mark SET unclaimed = CASE WHEN
+            EXISTS (SELECT 1 FROM notice WHERE account = ?1) OR EXISTS (SELECT 1 FROM notice WHERE actor = ?1)
+            OR EXISTS (SELECT 1 FROM message WHERE account = ?1) OR EXISTS (SELECT 1 FROM message WHERE sender = ?1)
+            OR EXISTS (SELECT 1 FROM message_read WHERE sender = ?1)
+            OR EXISTS (SELECT 1 FROM mute WHERE kind = 'conversation' AND target = ?1)
+        THEN ?1 END WHERE person = ?2",
+    )
+    .bind(account)
+    .bind(erased.fingerprint())
+    .execute(&mut **tx)
+    .await?;
+    directory::erase(tx, erased, moment).await
 }
