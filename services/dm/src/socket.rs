@@ -4,7 +4,6 @@ mod frame;
 mod rooms;
 mod typed;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -490,15 +489,15 @@ impl DmProtocol {
     async fn frames_after(&self, account: &Account, after: i64) -> Result<Page, Error> {
         let mut found = self.store.frames_after(account, after, stream::PAGE).await?;
         let mut people = Vec::new();
-        let mut rooms = HashMap::new();
+        let mut rooms = Vec::new();
         for framed in &found.content {
             match &framed.content {
                 FrameContent::Message(stored) | FrameContent::Change(stored, _) => {
                     people.extend(stored.message.people().cloned());
                 }
                 FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
-                    if !rooms.contains_key(&message.room) {
-                        rooms.insert(message.room.clone(), self.store.room(&message.room).await?);
+                    if !rooms.contains(&message.room) {
+                        rooms.push(message.room.clone());
                     }
                     people.extend(message.people().cloned());
                 }
@@ -507,6 +506,8 @@ impl DmProtocol {
                 people.push(change.by.clone());
             }
         }
+        // Not the rooms with all their members: each of up to a hundred members has a page of its own.
+        let joined_after = self.store.joined_after(account, &rooms).await?;
         let blocked = if rooms.is_empty() {
             Vec::new()
         } else {
@@ -519,9 +520,9 @@ impl DmProtocol {
         }
         let is_visible = |framed: &&Framed| match &framed.content {
             FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) => {
-                let room = rooms.get(&message.room).and_then(Option::as_ref);
                 let is_others = |change: &Changed| blocked.contains(&change.by);
-                room.is_some_and(|room| room.viewers(message.number).any(|viewer| viewer == account))
+                let joined = joined_after.get(&message.room);
+                joined.is_some_and(|joined| *joined < message.number)
                     && !blocked.contains(&message.sender.account)
                     && !matches!(&framed.content, FrameContent::RoomChange(_, change) if is_others(change))
             }

@@ -399,6 +399,9 @@ pub trait Rooms: Send + Sync {
     /// The rooms of an account, the oldest first.
     async fn rooms_of(&self, account: &Account) -> Result<Vec<Room>, StoreError>;
 
+    /// Returns the number of the message after which an account sees messages, of each of these rooms that it is in.
+    async fn joined_after(&self, account: &Account, rooms: &[String]) -> Result<HashMap<String, i64>, StoreError>;
+
     /// Adds a member to a room; checks the resignations of both people as [`Store::keep`] does.
     async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError>;
 

@@ -577,6 +577,22 @@ impl Rooms for MongoStore {
         rooms.collect()
     }
 
+    async fn joined_after(&self, account: &Account, rooms: &[String]) -> Result<HashMap<String, i64>, StoreError> {
+        if rooms.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let own = doc! { "_id": { "$in": rooms }, PERSONS: account.fingerprint() };
+        let found: Vec<Document> = self.collection(ROOMS).find(own).await?.try_collect().await?;
+        let mut joined = HashMap::new();
+        for document in &found {
+            let room = room_from(document, 0)?;
+            if let Some(member) = room.member(account) {
+                joined.insert(room.id.clone(), member.joined_after);
+            }
+        }
+        Ok(joined)
+    }
+
     async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {
         let still_here = || self.still_here(joining.by, joining.account, joining.authorized_at);
         still_here().await?;

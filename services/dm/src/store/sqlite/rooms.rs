@@ -74,6 +74,23 @@ impl Rooms for SqliteStore {
         self.rooms_with(&ids).await
     }
 
+    async fn joined_after(&self, account: &Account, rooms: &[String]) -> Result<HashMap<String, i64>, StoreError> {
+        if rooms.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut query = QueryBuilder::<Engine>::new("SELECT room, joined_after FROM room_member WHERE account = ");
+        query.push_bind(account.as_str()).push(" AND room IN (");
+        let mut list = query.separated(", ");
+        for room in rooms {
+            list.push_bind(room);
+        }
+        query.push(")");
+        let rows = query.build().fetch_all(self.database.reader()).await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("room")?, row.try_get("joined_after")?)))
+            .collect()
+    }
+
     async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {
         retrying(async || {
             let mut tx = self.database.begin().await?;
