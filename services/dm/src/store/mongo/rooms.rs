@@ -581,16 +581,21 @@ impl Rooms for MongoStore {
         if rooms.is_empty() {
             return Ok(HashMap::new());
         }
-        let own = doc! { "_id": { "$in": rooms }, PERSONS: account.fingerprint() };
-        let found: Vec<Document> = self.collection(ROOMS).find(own).await?.try_collect().await?;
-        let mut joined = HashMap::new();
-        for document in &found {
-            let room = room_from(document, 0)?;
-            if let Some(member) = room.member(account) {
-                joined.insert(room.id.clone(), member.joined_after);
-            }
-        }
-        Ok(joined)
+        let person = account.fingerprint();
+        let own = doc! { "_id": { "$in": rooms }, PERSONS: &person };
+        // Of up to a hundred members the one alone.
+        let member = doc! { "members": { "$elemMatch": { "person": &person } } };
+        let found = self.collection(ROOMS).find(own).projection(member).await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let read = |room: &Document| -> anyhow::Result<(String, i64)> {
+            let member = room.get_array("members")?.first().and_then(Bson::as_document);
+            let member = member.context("a room lacks its member")?;
+            Ok((room.get_str("_id")?.to_owned(), number(member, "joinedAfter")?))
+        };
+        found
+            .iter()
+            .map(|room| read(room).map_err(StoreError::Corrupt))
+            .collect()
     }
 
     async fn join_room(&self, joining: &Joining<'_>) -> Result<JoinOutcome, WriteError> {

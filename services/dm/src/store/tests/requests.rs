@@ -42,6 +42,7 @@ on_both_engines!(
     a_message_of_a_room_that_cannot_be_decoded_stops_no_stream,
     numbers_of_a_room_are_not_given_again_after_a_resignation,
     unread_messages_of_a_room_are_those_that_a_member_can_open,
+    a_member_sees_a_room_from_its_joining_until_it_leaves,
     many_rooms_are_listed_by_as_many_statements_as_one,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
@@ -1195,6 +1196,41 @@ async fn unread_messages_of_a_room_are_those_that_a_member_can_open(bed: Bed) {
     assert_eq!((unread("lee", Some("park")).await, unread("lee", None).await), (0, 3));
     kept.erase("park", 20, EventId::new(&kept.context)).await;
     assert_eq!((unread("lee", None).await, unread("kim", None).await), (0, 0));
+}
+
+async fn a_member_sees_a_room_from_its_joining_until_it_leaves(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let (room, other) = (room(&kept, &["kim", "lee"]).await, room(&kept, &["lee"]).await);
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    for text in ["one", "two"] {
+        let message = post(&kept, &room, "kim", text, at(1));
+        let posted = kept.store.post(&message, &always(&event)).await.unwrap();
+        assert_eq!(posted, Posted::Stored);
+    }
+    join(&kept, &room.id, "park", 3).await.unwrap();
+    let asked = [room.id.clone(), other.id.clone(), "nowhere".to_owned()];
+    let joined = async |name: &str| {
+        let joined = kept.store.joined_after(&account(name), &asked).await.unwrap();
+        let mut joined: Vec<(String, i64)> = joined.into_iter().collect();
+        joined.sort_unstable();
+        joined
+    };
+    let here = |number: i64| (room.id.clone(), number);
+    assert_eq!(joined("kim").await, [here(0)]);
+    assert_eq!(joined("park").await, [here(2)]);
+    let mut both = vec![here(0), (other.id.clone(), 0)];
+    both.sort_unstable();
+    assert_eq!(joined("lee").await, both);
+    assert!(joined("choi").await.is_empty());
+    let of_no_room = kept.store.joined_after(&account("kim"), &[]).await.unwrap();
+    assert!(of_no_room.is_empty());
+    let event_of = |_: i64| event.clone();
+    let left = kept
+        .store
+        .leave_room(&room.id, &account("park"), at(4), &event_of)
+        .await;
+    assert!(left.unwrap());
+    assert!(joined("park").await.is_empty());
 }
 
 /// `commands_of_a_list_of_rooms_are_counted` counts the commands of MongoDB.
