@@ -418,10 +418,15 @@ impl Hub {
     /// Makes the version 2 sockets of the account here read the store for frames after those that they have written. Their writing is part of the
     /// trace of the current request or event.
     pub fn signal(&self, account: &Account) {
+        let cause = correlation();
         let connections = self.0.connections.read();
-        let sockets = connections.accounts.get(account).into_iter().flatten();
-        for socket in sockets.filter(|socket| socket.version == Version::Two) {
-            socket.mailbox.signal(Signal::Stored, correlation());
+        let Some(sockets) = connections.accounts.get(account) else {
+            return;
+        };
+        // Once: they share their reads, and the first may read before the last has its signal.
+        let begun = sockets.first().map_or(0, |socket| socket.reads.begun());
+        for socket in sockets.iter().filter(|socket| socket.version == Version::Two) {
+            socket.mailbox.signal(Signal::Stored(begun), cause.clone());
         }
     }
 

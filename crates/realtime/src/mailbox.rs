@@ -45,8 +45,8 @@ pub(crate) enum Pushed {
 pub(crate) enum Signal {
     /// A time has come: there is probably nothing new.
     Look,
-    /// Frames were stored.
-    Stored,
+    /// Frames were stored. So many reads of the account had begun then ([`crate::page_reads::PageReads::begun`]).
+    Stored(u64),
 }
 
 #[derive(Debug, Clone)]
@@ -143,9 +143,10 @@ mod tests {
         match mailbox.take() {
             Next::Ping => "ping".to_owned(),
             Next::Frame(queued) => queued.frame.to_string(),
-            Next::Signal(Signal::Stored, cause) => {
-                cause.map_or_else(|| "stored".to_owned(), |cause| format!("stored by {}", cause.id))
-            }
+            Next::Signal(Signal::Stored(begun), cause) => cause.map_or_else(
+                || format!("stored after {begun}"),
+                |cause| format!("stored by {}", cause.id),
+            ),
             Next::Signal(Signal::Look, _) => "look".to_owned(),
             Next::Close(reason) => reason.label().to_owned(),
             Next::Nothing => "nothing".to_owned(),
@@ -195,12 +196,13 @@ mod tests {
 
     #[test]
     fn a_look_does_not_replace_the_signal_of_a_stored_frame() {
-        for signals in [[Signal::Stored, Signal::Look], [Signal::Look, Signal::Stored]] {
+        let (look, stored) = (Signal::Look, Signal::Stored(7));
+        for signals in [[stored, look], [look, stored], [stored, Signal::Stored(5)]] {
             let mailbox = Mailbox::default();
             for signal in signals {
                 mailbox.signal(signal, None);
             }
-            assert_eq!(taken(&mailbox), "stored");
+            assert_eq!(taken(&mailbox), "stored after 7");
             assert_eq!(taken(&mailbox), "nothing");
         }
     }
@@ -212,11 +214,11 @@ mod tests {
             traceparent: None,
         };
         let mailbox = Mailbox::default();
-        mailbox.signal(Signal::Stored, Some(cause("r-1")));
-        mailbox.signal(Signal::Stored, Some(cause("r-2")));
+        mailbox.signal(Signal::Stored(0), Some(cause("r-1")));
+        mailbox.signal(Signal::Stored(0), Some(cause("r-2")));
         mailbox.signal(Signal::Look, None);
         assert_eq!(taken(&mailbox), "stored by r-2");
-        mailbox.signal(Signal::Stored, None);
-        assert_eq!(taken(&mailbox), "stored");
+        mailbox.signal(Signal::Stored(0), None);
+        assert_eq!(taken(&mailbox), "stored after 0");
     }
 }

@@ -197,6 +197,8 @@ struct Reading {
     signal: Option<Signal>,
     /// The request or event that caused the signal.
     cause: Option<Correlation>,
+    /// How many reads of the account had begun when the signal of the last page was given.
+    begun: u64,
 }
 
 impl From<Stream> for Reading {
@@ -206,6 +208,7 @@ impl From<Stream> for Reading {
             greeting: stream.greeting(),
             signal: Some(Signal::Look),
             cause: None,
+            begun: 0,
         }
     }
 }
@@ -340,8 +343,13 @@ impl<'a, P: Protocol> Session<'a, P> {
         let reading = span.clone();
         let (protocol, socket, after) = (self.protocol, self.known, stream.after);
         let entropy = &self.hub.0.context.entropy;
+        let begun = match signal {
+            Signal::Stored(begun) => begun,
+            Signal::Look => socket.reads.begun(),
+        };
+        stream.begun = begun;
         let shared = move || {
-            socket.reads.get(after, || {
+            socket.reads.get(after, begun, || {
                 let (protocol, caller) = (protocol.clone(), socket.caller.clone());
                 async move { protocol.page(&caller, after).await }
             })
@@ -351,7 +359,7 @@ impl<'a, P: Protocol> Session<'a, P> {
             loop {
                 let page = match signal {
                     Signal::Look => protocol.look(&socket.caller, after).await.map(Arc::new),
-                    Signal::Stored => shared().await,
+                    Signal::Stored(_) => shared().await,
                 };
                 match page {
                     Ok(page) => return (page, span),
@@ -380,7 +388,7 @@ impl<'a, P: Protocol> Session<'a, P> {
         if let Some(stream) = &mut self.stream {
             stream.after = stream.after.max(page.until);
             if page.more {
-                stream.signal = Some(Signal::Stored);
+                stream.signal = stream.signal.max(Some(Signal::Stored(stream.begun)));
             }
         }
         self.flush(written).await

@@ -56,7 +56,7 @@ async fn sockets_of_an_account_share_the_pages_of_a_signal() {
             frames(client, [seq]).await;
         }
         let pages = *fleet.notes.pages.lock() - before;
-        assert!(pages <= 2, "{pages} pages for {SOCKETS} sockets");
+        assert_eq!(pages, 1, "of {SOCKETS} sockets");
     }
 }
 
