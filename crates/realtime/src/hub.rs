@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::frame_limit::FrameLimit;
-use crate::mailbox::{Mailbox, Pushed, Queued, Signal};
+use crate::mailbox::{Mailbox, Pushed, Queued, Ready, Signal};
 use crate::metrics::SocketMetrics;
 use crate::page_reads::PageReads;
-use crate::{Close, OnShown, Version};
+use crate::{Close, Numbered, OnShown, Version};
 
 pub use revocations::spawn_revalidation;
 
@@ -418,6 +418,16 @@ impl Hub {
     /// Makes the version 2 sockets of the account here read the store for frames after those that they have written. Their writing is part of the
     /// trace of the current request or event.
     pub fn signal(&self, account: &Account) {
+        self.signal_sockets(account, None);
+    }
+
+    /// [`Hub::signal`] with the frame that was stored, as [`crate::Protocol::page`] returns it for the account. A socket that has written the one
+    /// before it writes it without reading the store, and outside of the trace.
+    pub fn signal_with(&self, account: &Account, frame: Numbered) {
+        self.signal_sockets(account, Some(&Ready::new(frame)));
+    }
+
+    fn signal_sockets(&self, account: &Account, ready: Option<&Ready>) {
         let cause = correlation();
         let connections = self.0.connections.read();
         let Some(sockets) = connections.accounts.get(account) else {
@@ -426,7 +436,8 @@ impl Hub {
         // Once: they share their reads, and the first may read before the last has its signal.
         let begun = sockets.first().map_or(0, |socket| socket.reads.begun());
         for socket in sockets.iter().filter(|socket| socket.version == Version::Two) {
-            socket.mailbox.signal(Signal::Stored(begun), cause.clone());
+            let signal = Signal::Stored(begun);
+            socket.mailbox.signal(signal, cause.clone(), ready.cloned());
         }
     }
 

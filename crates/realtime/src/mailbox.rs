@@ -1,13 +1,16 @@
 //! Queue of frames for one socket's task.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use sosohappy_common::correlation::Correlation;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::{Close, OnShown};
+use crate::{Close, Numbered, OnShown};
 
 /// A bounded queue of frames, a ping that overtakes them, a signal that the store has numbered frames, and a closing. Holds no buffer while it is empty.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ struct State {
     signal: Option<Signal>,
     /// Of the newest signal that has one.
     cause: Option<Correlation>,
+    /// Of the one signal that waits: of two the store has both frames.
+    ready: Option<Ready>,
     closing: Option<Close>,
 }
 
@@ -31,6 +36,29 @@ struct State {
 pub(crate) struct Queued {
     pub frame: Utf8Bytes,
     pub on_shown: Option<OnShown>,
+}
+
+/// A numbered frame that comes with the signal that it was stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    pub frame: Arc<Numbered>,
+    made_at: Instant,
+}
+
+impl Ready {
+    /// After it the account may no longer see the frame: the store is read.
+    const VALID: Duration = Duration::from_secs(1);
+
+    pub fn new(frame: Numbered) -> Self {
+        Self {
+            frame: Arc::new(frame),
+            made_at: Instant::now(),
+        }
+    }
+
+    pub fn is_valid(&self) -> bool {
+        self.made_at.elapsed() <= Self::VALID
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +81,8 @@ pub(crate) enum Signal {
 pub(crate) enum Next {
     Ping,
     Frame(Queued),
-    /// With the request or event that caused it.
-    Signal(Signal, Option<Correlation>),
+    /// With the request or event that caused it, and the frame that came with it.
+    Signal(Signal, Option<Correlation>, Option<Ready>),
     Close(Close),
     Nothing,
 }
@@ -79,10 +107,11 @@ impl Mailbox {
         self.changed.notify_one();
     }
 
-    /// The store may have numbered frames that were not written.
-    pub fn signal(&self, signal: Signal, cause: Option<Correlation>) {
+    /// The store may have numbered frames that were not written, of which `ready` is one.
+    pub fn signal(&self, signal: Signal, cause: Option<Correlation>, ready: Option<Ready>) {
         {
             let mut state = self.state.lock();
+            state.ready = ready.filter(|_| state.signal.is_none());
             state.signal = state.signal.max(Some(signal));
             state.cause = cause.or_else(|| state.cause.take());
         }
@@ -116,7 +145,7 @@ impl Mailbox {
         if let Some(signal) = state.signal.take()
             && state.closing.is_none()
         {
-            return Next::Signal(signal, state.cause.take());
+            return Next::Signal(signal, state.cause.take(), state.ready.take());
         }
         state.closing.map_or(Next::Nothing, Next::Close)
     }
@@ -143,11 +172,12 @@ mod tests {
         match mailbox.take() {
             Next::Ping => "ping".to_owned(),
             Next::Frame(queued) => queued.frame.to_string(),
-            Next::Signal(Signal::Stored(begun), cause) => cause.map_or_else(
+            Next::Signal(Signal::Stored(_), _, Some(ready)) => format!("frame {}", ready.frame.seq),
+            Next::Signal(Signal::Stored(begun), cause, None) => cause.map_or_else(
                 || format!("stored after {begun}"),
                 |cause| format!("stored by {}", cause.id),
             ),
-            Next::Signal(Signal::Look, _) => "look".to_owned(),
+            Next::Signal(Signal::Look, ..) => "look".to_owned(),
             Next::Close(reason) => reason.label().to_owned(),
             Next::Nothing => "nothing".to_owned(),
         }
@@ -186,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn changes_before_the_wait_are_returned() {
         let mailbox = Mailbox::default();
-        mailbox.signal(Signal::Look, None);
+        mailbox.signal(Signal::Look, None, None);
         mailbox.ping();
         mailbox.changed().await;
         assert_eq!(taken(&mailbox), "ping");
@@ -200,7 +230,7 @@ mod tests {
         for signals in [[stored, look], [look, stored], [stored, Signal::Stored(5)]] {
             let mailbox = Mailbox::default();
             for signal in signals {
-                mailbox.signal(signal, None);
+                mailbox.signal(signal, None, None);
             }
             assert_eq!(taken(&mailbox), "stored after 7");
             assert_eq!(taken(&mailbox), "nothing");
@@ -214,11 +244,44 @@ mod tests {
             traceparent: None,
         };
         let mailbox = Mailbox::default();
-        mailbox.signal(Signal::Stored(0), Some(cause("r-1")));
-        mailbox.signal(Signal::Stored(0), Some(cause("r-2")));
-        mailbox.signal(Signal::Look, None);
+        mailbox.signal(Signal::Stored(0), Some(cause("r-1")), None);
+        mailbox.signal(Signal::Stored(0), Some(cause("r-2")), None);
+        mailbox.signal(Signal::Look, None, None);
         assert_eq!(taken(&mailbox), "stored by r-2");
-        mailbox.signal(Signal::Stored(0), None);
+        mailbox.signal(Signal::Stored(0), None, None);
         assert_eq!(taken(&mailbox), "stored after 0");
+    }
+
+    fn ready(seq: i64) -> Ready {
+        Ready::new(Numbered {
+            seq,
+            frame: Utf8Bytes::from_static("a"),
+            on_shown: OnShown::new(|| ()),
+        })
+    }
+
+    #[tokio::test]
+    async fn of_two_signals_the_store_has_both_frames() {
+        let (mailbox, stored) = (Mailbox::default(), Signal::Stored(0));
+        for seq in [1, 2] {
+            mailbox.signal(stored, None, Some(ready(seq)));
+            assert_eq!(taken(&mailbox), format!("frame {seq}"));
+        }
+        for (first, second) in [(Some(3), Some(4)), (Some(5), None), (None, Some(6))] {
+            for seq in [first, second] {
+                mailbox.signal(stored, None, seq.map(ready));
+            }
+            assert_eq!(taken(&mailbox), "stored after 0", "{first:?} {second:?}");
+            assert_eq!(taken(&mailbox), "nothing");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_is_valid_for_a_second() {
+        let ready = ready(1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(ready.is_valid());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!ready.is_valid());
     }
 }

@@ -16,10 +16,10 @@ use tracing::{Instrument as _, Span};
 
 use crate::frame_limit::Verdict;
 use crate::hub::{Origin, Registration, Socket};
-use crate::mailbox::{Next, Signal};
+use crate::mailbox::{Next, Ready, Signal};
 use crate::shown::Confirmations;
 use crate::stream::{self, Incoming, InvalidFrame};
-use crate::{Close, Hub, Page, Stream, Version};
+use crate::{Close, Hub, Numbered, Page, Stream, Version};
 
 /// Handles the frames of a service's sockets.
 pub trait Protocol: Send + Sync + 'static {
@@ -199,6 +199,8 @@ struct Reading {
     cause: Option<Correlation>,
     /// How many reads of the account had begun when the signal of the last page was given.
     begun: u64,
+    /// The frame that came with the signal, of which there was one.
+    ready: Option<Ready>,
 }
 
 impl From<Stream> for Reading {
@@ -209,6 +211,7 @@ impl From<Stream> for Reading {
             signal: Some(Signal::Look),
             cause: None,
             begun: 0,
+            ready: None,
         }
     }
 }
@@ -277,6 +280,11 @@ impl<'a, P: Protocol> Session<'a, P> {
                 Err(end) => return end,
             };
             if pull.is_none() {
+                if let Some(frame) = self.take_ready()
+                    && let Err(end) = self.write_ready(&frame).await
+                {
+                    return end;
+                }
                 pull = self.pull();
             }
             tokio::select! {
@@ -334,6 +342,34 @@ impl<'a, P: Protocol> Session<'a, P> {
         })
     }
 
+    /// Takes the frame that came with the signal, if it is the next one. If it is a later one, or too old, the store is read.
+    fn take_ready(&mut self) -> Option<Arc<Numbered>> {
+        let stream = self.stream.as_mut()?;
+        let ready = stream.ready.take()?;
+        if ready.frame.seq > stream.after + 1 || !ready.is_valid() {
+            return None;
+        }
+        stream.signal = None;
+        stream.cause = None;
+        (ready.frame.seq == stream.after + 1).then_some(ready.frame)
+    }
+
+    async fn write_ready(&mut self, frame: &Numbered) -> Result<(), End> {
+        self.feed_numbered(frame).await?;
+        if let Some(stream) = &mut self.stream {
+            stream.after = frame.seq;
+        }
+        self.flush(1).await
+    }
+
+    async fn feed_numbered(&mut self, numbered: &Numbered) -> Result<(), End> {
+        self.hub.0.metrics.frames_out.inc();
+        self.confirmations
+            .wrote_numbered(numbered.seq, numbered.on_shown.clone());
+        let frame = Message::Text(numbered.frame.clone());
+        in_time(self.known.limits.write_timeout, self.connection.feed(frame)).await
+    }
+
     /// Starts to read the store, if there was a signal.
     fn pull(&mut self) -> Option<Pull<'a>> {
         let stream = self.stream.as_mut()?;
@@ -375,19 +411,16 @@ impl<'a, P: Protocol> Session<'a, P> {
     }
 
     async fn write_page(&mut self, page: Arc<Page>, span: &Span) -> Result<(), End> {
-        let within = self.known.limits.write_timeout;
         let written = page.frames.len();
         span.record("frames", written);
         for numbered in &page.frames {
-            self.hub.0.metrics.frames_out.inc();
-            self.confirmations
-                .wrote_numbered(numbered.seq, numbered.on_shown.clone());
-            let frame = Message::Text(numbered.frame.clone());
-            in_time(within, self.connection.feed(frame)).await?;
+            self.feed_numbered(numbered).await?;
         }
         if let Some(stream) = &mut self.stream {
             stream.after = stream.after.max(page.until);
             if page.more {
+                // There may be others behind it.
+                stream.ready = None;
                 stream.signal = stream.signal.max(Some(Signal::Stored(stream.begun)));
             }
         }
@@ -501,8 +534,9 @@ impl<'a, P: Protocol> Session<'a, P> {
                     Message::Text(queued.frame)
                 }
                 Next::Ping => Message::Ping(self.confirmations.ping()),
-                Next::Signal(signal, cause) => {
+                Next::Signal(signal, cause, ready) => {
                     if let Some(stream) = &mut self.stream {
+                        stream.ready = ready.filter(|_| stream.signal.is_none());
                         stream.signal = stream.signal.max(Some(signal));
                         stream.cause = cause.or_else(|| stream.cause.take());
                     }

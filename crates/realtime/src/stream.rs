@@ -1,8 +1,9 @@
 //! Version 2 of the socket protocol (`docs/sockets.md`): typed frames with sequence numbers, and acknowledgements.
 //!
 //! The frames of a version 2 socket are read from the store, after the number that was written last, page by page at the speed of its
-//! client. A record of the bus is a signal to look only ([`crate::Hub::signal`]). So they come in the order of their numbers and without
-//! a gap, whichever replica stored them, and a record that is delivered again shows nothing twice.
+//! client. A record of the bus is a signal to look ([`crate::Hub::signal`]), or brings the stored frame with it, which is written if it has the next
+//! number ([`crate::Hub::signal_with`]). So they come in the order of their numbers and without a gap, whichever replica stored them, and a record
+//! that is delivered again shows nothing twice.
 
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, Serialize};

@@ -39,7 +39,7 @@ fn sweep(hub: &Hub) {
                 continue;
             }
             if socket.looks(tick) {
-                socket.mailbox.signal(Signal::Look, None);
+                socket.mailbox.signal(Signal::Look, None, None);
             }
             if socket.next_ping.load(Ordering::Relaxed) <= tick {
                 socket

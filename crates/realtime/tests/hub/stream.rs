@@ -61,6 +61,43 @@ async fn sockets_of_an_account_share_the_pages_of_a_signal() {
 }
 
 #[tokio::test]
+async fn a_frame_that_comes_with_its_signal_is_not_read() {
+    let fleet = Fleet::start(limits()).await;
+    let (kim, notes) = (account("kim"), fleet.notes.clone());
+    let with_frame = |seq: i64| fleet.hub.signal_with(&kim, notes.numbered(seq));
+    notes.stored.lock().push(1);
+    let mut client = fleet.connect("name=kim&v=2&since=0").await;
+    // From here on the socket has no signal of its own.
+    frames(&mut client, [1]).await;
+    let pages = || *notes.pages.lock();
+    for seq in 2..=4 {
+        with_frame(seq);
+        frames(&mut client, [seq]).await;
+    }
+    assert_eq!(pages(), 0, "the store has none of them");
+    client.send(r#"{"topic":"ack","seq":3}"#).await;
+    until("they are shown", || *notes.shown.lock() == [1, 2, 3]).await;
+
+    // Behind one that the socket lacks, and two at once: the store has them in order.
+    notes.stored.lock().extend(2..=6);
+    with_frame(6);
+    frames(&mut client, [5, 6]).await;
+    assert_eq!(pages(), 1);
+    notes.stored.lock().extend(7..=8);
+    with_frame(8);
+    with_frame(7);
+    frames(&mut client, [7, 8]).await;
+    assert_eq!(pages(), 2);
+    // The record of a frame that was written is delivered again.
+    with_frame(8);
+    client.send(r#"{"topic":"ack","seq":8}"#).await;
+    until("all are shown", || notes.shown.lock().len() == 8).await;
+    with_frame(9);
+    frames(&mut client, [9]).await;
+    assert_eq!(pages(), 2);
+}
+
+#[tokio::test]
 async fn frames_are_shown_when_the_client_acknowledged_them() {
     let fleet = Fleet::start(limits()).await;
     fleet.notes.stored.lock().extend(1..=5);

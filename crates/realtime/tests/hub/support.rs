@@ -125,7 +125,8 @@ impl Notes {
         })
     }
 
-    fn numbered(&self, seq: i64) -> Numbered {
+    /// The frame of a number, as it is in a page.
+    pub fn numbered(&self, seq: i64) -> Numbered {
         let shown = self.shown.clone();
         Numbered {
             seq,
