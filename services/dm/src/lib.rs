@@ -62,7 +62,6 @@ use crate::requests::Requests;
 pub use crate::settings::Settings;
 use crate::settling::Settling;
 use crate::socket::DmProtocol;
-use crate::store::Store;
 use crate::unnumbered::Unnumbered;
 
 pub const SERVICE: &str = "dm-service";
@@ -112,7 +111,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         &context,
         metrics.clone(),
     );
-    spawn_socket_readers(&context, &bus, sent, &hub, &opened.store);
     let requests = Requests {
         settings: settings.clone(),
         context: context.clone(),
@@ -130,8 +128,6 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         relay: relay.clone(),
     };
     spawn_consumers(&context, &bus, resigned, unnumbered.clone(), requests.clone());
-    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
-
     requests.spawn();
     let protocol = DmProtocol {
         requests,
@@ -150,6 +146,8 @@ pub async fn build(settings: Live<Settings>, context: Context, bus: Arc<dyn Bus>
         metrics: metrics.clone(),
     };
     let protocol = Arc::new(protocol);
+    spawn_socket_readers(&context, &bus, sent, &hub, &protocol);
+    spawn_refresh(&context, bus, settings.part(|settings| settings.config.poll));
     scheduled::spawn(&context, protocol.clone(), metrics);
     let app = App {
         settings,
@@ -189,18 +187,18 @@ fn spawn_consumers(
 }
 
 /// Reads the records that the sockets of this replica show.
-fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: &Hub, store: &Arc<dyn Store>) {
+fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: &Hub, protocol: &Arc<DmProtocol>) {
     spawn_reader::<MessageRequestChanged>(context, bus.clone(), Start::Latest, MessageRequests::new(&sent));
     spawn_reader::<DirectMessageSent>(context, bus.clone(), Start::Latest, sent.clone());
     spawn_reader::<SocketMessageSent>(context, bus.clone(), Start::Latest, sent);
     let changes = MessageChanges {
         hub: hub.clone(),
-        store: store.clone(),
+        store: protocol.store.clone(),
     };
     spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
     let room_messages = RoomMessages {
         hub: hub.clone(),
-        store: store.clone(),
+        protocol: protocol.clone(),
     };
     spawn_reader::<RoomMessageSent>(context, bus.clone(), Start::Latest, room_messages);
     spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));

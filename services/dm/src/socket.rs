@@ -532,7 +532,7 @@ impl DmProtocol {
         let frames = found.content.iter().filter(is_visible).map(|framed| Numbered {
             seq: framed.seq,
             frame: typed::framed(framed, &names).into(),
-            on_shown: self.on_shown(account, framed),
+            on_shown: self.on_shown(account, &framed.content),
         });
         Ok(Page {
             frames: frames.collect(),
@@ -542,8 +542,8 @@ impl DmProtocol {
     }
 
     /// An acknowledgement of the receiver marks the message as delivered; one of a member of a room settles the push there.
-    fn on_shown(&self, account: &Account, framed: &Framed) -> OnShown {
-        let (message, is_in_room) = match &framed.content {
+    fn on_shown(&self, account: &Account, content: &FrameContent) -> OnShown {
+        let (message, is_in_room) = match content {
             FrameContent::Message(stored) if stored.message.receiver.account == *account => (&stored.message.id, false),
             FrameContent::RoomMessage(message) if message.sender.account != *account => (&message.id, true),
             _ => return OnShown::new(|| ()),

@@ -427,6 +427,10 @@ pub trait Rooms: Send + Sync {
         members: &[Account],
     ) -> Result<Vec<Account>, StoreError>;
 
+    /// The number of a message in the stream of each member who sees it, by one statement. Empty on `MongoDB`, which numbers a stream when it is
+    /// read.
+    async fn room_frames(&self, message: &MessageId) -> Result<HashMap<Account, i64>, StoreError>;
+
     /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError>;
 

@@ -1,9 +1,12 @@
 //! Frames of version 2 to rooms.
 
+use std::collections::{HashMap, HashSet};
+
 use sosohappy_access::Caller;
 use sosohappy_common::Account;
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{RoomMessageSent, RoomPush};
+use sosohappy_realtime::Numbered;
 use sosohappy_realtime::stream::Incoming;
 
 use super::typed::{self, MessageData};
@@ -11,8 +14,10 @@ use super::{DmProtocol, existing};
 use crate::domain::{
     ClientKey, MessageDate, MessageId, MessageState, MessageText, NewRoomMessage, Party, Room, RoomMessage, RoomName,
 };
+use crate::error::Error;
+use crate::names::PresentNames;
 use crate::refusal::{NotTaken, Refusal};
-use crate::store::Posted;
+use crate::store::{FrameContent, Posted};
 
 impl DmProtocol {
     /// Returns a room of which the account is a member.
@@ -110,6 +115,43 @@ impl DmProtocol {
             }
             Posted::NoMember => Err(Refusal::RoomUnknown.into()),
         }
+    }
+
+    /// Returns the frame of a message in the stream of each of these members who sees it, as a page of that stream has it.
+    /// The message, who sees it, the blocks of its sender and its data are read and made once, and not for each member. Empty where each member
+    /// has to read its own stream.
+    pub async fn room_frames(
+        &self,
+        message: &MessageId,
+        members: &HashSet<&Account>,
+    ) -> Result<HashMap<Account, Numbered>, Error> {
+        let numbers = self.store.room_frames(message).await?;
+        if numbers.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let Some(message) = self.store.room_message(message).await? else {
+            return Ok(HashMap::new());
+        };
+        // Not everybody sees all of them.
+        if !message.state.reactions.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let blocked = self.directory.blocked_with(&message.sender.account).await?;
+        let names = PresentNames::of_people(&*self.names, message.people().cloned()).await?;
+        let (id, data) = (message.id.clone(), typed::room_message_data(&message, &names));
+        let content = FrameContent::RoomMessage(Box::new(message));
+        let seen = numbers
+            .into_iter()
+            .filter(|(member, _)| members.contains(member) && !blocked.contains(member));
+        let frames = seen.map(|(member, seq)| {
+            let frame = Numbered {
+                seq,
+                frame: typed::room_message(seq, &id, &data).into(),
+                on_shown: self.on_shown(&member, &content),
+            };
+            (member, frame)
+        });
+        Ok(frames.collect())
     }
 
     /// Tells the other members' devices that the caller is writing; nothing is kept.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use sosohappy_realtime::stream::{self, Incoming};
 use utoipa::ToSchema;
 
@@ -125,16 +125,23 @@ pub fn framed(Framed { seq, content }: &Framed, names: &PresentNames) -> String 
             let data = json!(SentMessage::new(stored, names));
             stream::frame("message", Some(stored.message.id.as_str()), Some(*seq), &data)
         }
-        FrameContent::RoomMessage(message) => {
-            let data = json!(SentRoomMessage::new(message, names));
-            stream::frame("message", Some(message.id.as_str()), Some(*seq), &data)
-        }
+        FrameContent::RoomMessage(message) => room_message(*seq, &message.id, &room_message_data(message, names)),
         FrameContent::Change(stored, change) => {
             let message = &stored.message;
             changed(*seq, &message.id, &message.text, change, names)
         }
         FrameContent::RoomChange(message, change) => changed(*seq, &message.id, &message.text, change, names),
     }
+}
+
+/// The data of the frames of a message of a room, which are the same for all members who see it and its reactions.
+pub fn room_message_data(message: &RoomMessage, names: &PresentNames) -> Value {
+    json!(SentRoomMessage::new(message, names))
+}
+
+/// The frame of a message of a room in the stream of a member.
+pub fn room_message(seq: i64, message: &MessageId, data: &Value) -> String {
+    stream::frame("message", Some(message.as_str()), Some(seq), data)
 }
 
 fn changed(seq: i64, message: &MessageId, text: &MessageText, change: &Changed, names: &PresentNames) -> String {

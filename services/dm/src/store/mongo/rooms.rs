@@ -712,6 +712,10 @@ impl Rooms for MongoStore {
         Ok(late)
     }
 
+    async fn room_frames(&self, _message: &MessageId) -> Result<HashMap<Account, i64>, StoreError> {
+        Ok(HashMap::new())
+    }
+
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
         let young = doc! { "$gt": (now - ClientKey::WINDOW).as_millisecond() };
         let known = doc! { CLIENT_KEY: key.as_str(), "storedAt": young };

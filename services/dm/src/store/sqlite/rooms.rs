@@ -207,6 +207,21 @@ impl Rooms for SqliteStore {
         Ok(late.unwrap_or_default())
     }
 
+    async fn room_frames(&self, message: &MessageId) -> Result<HashMap<Account, i64>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT stream_frame.account AS account, seq FROM stream_frame \
+             JOIN room_message ON room_message.id = stream_frame.message \
+             JOIN room_member ON room_member.room = room_message.room AND room_member.account = stream_frame.account \
+             AND joined_after < number WHERE stream_frame.message = ? AND stream_frame.revision = 0",
+        )
+        .bind(message.as_str())
+        .fetch_all(self.database.reader())
+        .await?;
+        rows.iter()
+            .map(|row| Ok((account_of(row, "account")?, row.try_get("seq")?)))
+            .collect()
+    }
+
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {
         let row = sqlx::query(concat!(
             "SELECT ",

@@ -1216,6 +1216,21 @@ async fn a_member_sees_a_room_from_its_joining_until_it_leaves(bed: Bed) {
         joined
     };
     let here = |number: i64| (room.id.clone(), number);
+    // On MongoDB each member reads its stream.
+    let frames = async || {
+        let newest = kept.store.room_page(&room.id, 0, None, 1).await.unwrap();
+        let frames = kept.store.room_frames(&newest[0].id).await.unwrap();
+        let mut frames: Vec<(Account, i64)> = frames.into_iter().collect();
+        frames.sort_unstable();
+        frames
+    };
+    let seen_by = |names: &[&str], seq: i64| -> Vec<(Account, i64)> {
+        match bed.set {
+            EngineSet::Embedded => names.iter().map(|name| (account(name), seq)).collect(),
+            EngineSet::Real => Vec::new(),
+        }
+    };
+    assert_eq!(frames().await, seen_by(&["kim", "lee"], 2), "park joined after it");
     assert_eq!(joined("kim").await, [here(0)]);
     assert_eq!(joined("park").await, [here(2)]);
     let mut both = vec![here(0), (other.id.clone(), 0)];
@@ -1231,6 +1246,9 @@ async fn a_member_sees_a_room_from_its_joining_until_it_leaves(bed: Bed) {
         .await;
     assert!(left.unwrap());
     assert!(joined("park").await.is_empty());
+    let left = kept.store.leave_room(&room.id, &account("lee"), at(5), &event_of).await;
+    assert!(left.unwrap());
+    assert_eq!(frames().await, seen_by(&["kim"], 2), "lee has left");
 }
 
 /// `commands_of_a_list_of_rooms_are_counted` counts the commands of MongoDB.
