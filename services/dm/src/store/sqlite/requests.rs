@@ -10,7 +10,7 @@ use sosohappy_store::{StoreError, retrying};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::stream::add_frame;
+use super::stream::add_frames;
 use super::{SqliteStore, account_of, begin_conversation, stored_of, timestamp};
 use crate::domain::{ConversationId, Decision, Erasure, NewMessage, Party, Position, Request, RequestState, Stored};
 use crate::store::{RequestPage, Requests, Unfinished, WriteError, is_full, push_held};
@@ -195,7 +195,8 @@ impl Requests for SqliteStore {
                 return Ok(still.is_none());
             }
             begin_conversation(&mut tx, &message.receiver.account, &message.conversation()).await?;
-            add_frame(&mut tx, &message.receiver.account, &message.id, 0, self.frames).await?;
+            let receiver = std::iter::once(&message.receiver.account);
+            add_frames(&mut tx, receiver, &message.id, 0, self.frames).await?;
             enqueue(&mut tx, event, now).await?;
             tx.commit().await?;
             Ok(true)

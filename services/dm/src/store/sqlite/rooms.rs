@@ -13,7 +13,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::changes::{self, Table};
-use super::stream::{add_frame, add_frames, delete_frames};
+use super::stream::{add_frames, delete_frames};
 use super::{BATCH, SqliteStore, account_of, state_of, timestamp};
 use crate::domain::{
     Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
@@ -184,9 +184,7 @@ impl Rooms for SqliteStore {
                 .iter()
                 .map(|row| account_of(row, "account"))
                 .collect::<Result<_, _>>()?;
-            for member in &members {
-                add_frame(&mut tx, member, &message.id, 0, self.frames).await?;
-            }
+            add_frames(&mut tx, members.iter(), &message.id, 0, self.frames).await?;
             enqueue(&mut tx, &event_of(&members, number), message.stored_at).await?;
             tx.commit().await.map_err(StoreError::from)?;
             Ok(Posted::Stored)

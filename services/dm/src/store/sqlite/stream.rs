@@ -131,7 +131,8 @@ pub(super) fn kept_frames(frames: i64) -> i64 {
 /// Older frames are deleted when an account gets a frame with a number that this divides.
 const TRIMMED: i64 = 100;
 
-/// Gives a message, or a change of it, its frame in the stream of each of the accounts.
+/// Gives a message, or a change of it, its frame in the stream of each of the accounts, by one statement, and deletes frames beyond those that are
+/// kept.
 pub(super) async fn add_frames(
     tx: &mut Tx,
     accounts: impl Iterator<Item = &Account>,
@@ -139,35 +140,27 @@ pub(super) async fn add_frames(
     revision: i64,
     kept: i64,
 ) -> Result<(), StoreError> {
-    for account in accounts {
-        add_frame(tx, account, message, revision, kept).await?;
-    }
-    Ok(())
-}
-
-/// Gives a message, or a change of it, its frame in the stream of an account, and deletes frames beyond those that are kept.
-pub(super) async fn add_frame(
-    tx: &mut Tx,
-    account: &Account,
-    message: &MessageId,
-    revision: i64,
-    kept: i64,
-) -> Result<(), StoreError> {
-    let seq: i64 = sqlx::query_scalar(
+    let accounts: Vec<&str> = accounts.map(Account::as_str).collect();
+    let accounts = serde_json::to_string(&accounts).expect("texts are JSON");
+    let added: Vec<(String, i64)> = sqlx::query_as(
         "INSERT INTO stream_frame (account, seq, message, revision) \
-         SELECT ?1, COALESCE(MAX(seq), 0) + 1, ?2, ?3 FROM stream_frame WHERE account = ?1 RETURNING seq",
+         SELECT people.value, \
+         COALESCE((SELECT MAX(own.seq) FROM stream_frame AS own WHERE own.account = people.value), 0) + 1, ?2, ?3 \
+         FROM json_each(?1) AS people RETURNING account, seq",
     )
-    .bind(account.as_str())
+    .bind(accounts)
     .bind(message.as_str())
     .bind(revision)
-    .fetch_one(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    if seq % TRIMMED == 0 {
-        sqlx::query("DELETE FROM stream_frame WHERE account = ? AND seq <= ?")
-            .bind(account.as_str())
-            .bind(seq - kept)
-            .execute(&mut **tx)
-            .await?;
+    for (account, seq) in added {
+        if seq % TRIMMED == 0 {
+            sqlx::query("DELETE FROM stream_frame WHERE account = ? AND seq <= ?")
+                .bind(account)
+                .bind(seq - kept)
+                .execute(&mut **tx)
+                .await?;
+        }
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ on_both_engines!(
     a_waiting_message_that_cannot_be_decoded_blocks_no_other,
     a_resignation_takes_requests_of_both_sides,
     messages_of_a_room_are_numbered_without_a_gap_for_all_senders,
+    a_message_of_a_room_is_stored_by_as_many_statements_for_a_hundred_as_for_one,
     changes_of_a_message_in_a_room_reach_those_who_see_it,
     members_react_to_a_message_of_a_room_once_each,
     moderators_see_hide_and_restore_a_message_of_a_room,
@@ -567,6 +568,38 @@ async fn messages_of_a_room_are_numbered_without_a_gap_for_all_senders(bed: Bed)
         assert_eq!(joined, JoinOutcome::Joined);
     }
     assert_eq!(join(kept, &room.id, "late", 4).await.unwrap(), JoinOutcome::Full);
+}
+
+/// On MongoDB each member's stream is numbered when it is read.
+async fn a_message_of_a_room_is_stored_by_as_many_statements_for_a_hundred_as_for_one(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let names: Vec<String> = (0..100).map(|number| format!("p{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut costs = Vec::new();
+    for members in [&names[..1], &names[..]] {
+        let room = room(&kept, members).await;
+        let message = post(&kept, &room, "p0", &room.id, at(1));
+        let event_of = always(&event);
+        let (cost, posted) = cost_of("post", &bed, kept.store.post(&message, &event_of)).await;
+        assert_eq!(posted.unwrap(), Posted::Stored);
+        let change = change_in_room(&kept, &message.message.id, "p0", Change::Retract);
+        let (changed, retracted) = cost_of("retract", &bed, change).await;
+        assert!(retracted.unwrap().is_some());
+        costs.push((cost, changed));
+        for (name, expected) in [(members[0], 2), (members[members.len() - 1], 2)] {
+            let page = kept.store.frames_after(&account(name), 0, 100).await.unwrap();
+            let of_room = page.content.iter().filter(|framed| match &framed.content {
+                FrameContent::RoomMessage(found) | FrameContent::RoomChange(found, _) => found.room == room.id,
+                FrameContent::Message(_) | FrameContent::Change(..) => false,
+            });
+            assert_eq!(of_room.count(), expected, "{name}");
+        }
+    }
+    if bed.set == EngineSet::Embedded {
+        assert_eq!(costs[0], costs[1]);
+        assert!(costs[0].0.writes > 0, "{costs:?}");
+    }
 }
 
 async fn change_in_room(
