@@ -868,9 +868,11 @@ mod tests {
     use super::stream::numbered;
     use super::*;
     use crate::SERVICE;
-    use crate::domain::{Member, MessageDate, MessageIds, Party, Room, RoomName};
+    use crate::domain::{
+        Member, MessageDate, MessageIds, MessageState, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    };
     use crate::events;
-    use crate::store::{Receipts, RoomOutcome, Rooms as _, Streams as _};
+    use crate::store::{Posted, Receipts, RoomOutcome, Rooms as _, Streams as _};
 
     /// A store whose commands are observed.
     async fn observed(bed: &Bed, context: &Context) -> (MongoStore, Commands) {
@@ -968,8 +970,8 @@ mod tests {
             assert_eq!(seq.unwrap(), Some(number));
             // The message without a frame, the last frame; the frame, and that it is there.
             assert_eq!(spent, cost(2, 2));
-            // Three side by side: what has no frame. The last frame, the new ones and their messages; as above.
-            for (reader, expected) in [(&lee, cost(6, 2)), (&kim, cost(5, 0))] {
+            // Three side by side: what has no frame. Then the frames, behind which its own is inserted; as above. The frames and their messages.
+            for (reader, expected) in [(&lee, cost(4, 2)), (&kim, cost(5, 0))] {
                 let page = store.frames_after(reader, number - 1, 64);
                 let (spent, page) = commands.cost_of("page", page).await;
                 assert_eq!(page.unwrap().until, Some(number));
@@ -979,6 +981,62 @@ mod tests {
             let (spent, outcome) = commands.cost_of("settle", store.settle(&conversation)).await;
             outcome.unwrap();
             assert_eq!(spent, settled);
+        }
+    }
+
+    /// The page of a member with a message of a room that has no frame yet, as above.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commands_of_a_message_of_a_room_are_counted() {
+        if !EngineSet::real_is_there() {
+            return;
+        }
+        let bed = Bed::new(EngineSet::Real).await;
+        let context = bed.context(SERVICE);
+        let (store, commands) = observed(&bed, &context).await;
+        store.make_indexes().await.unwrap();
+        let (lee, now, ids) = (account("lee"), context.clock.now(), MessageIds::new(&context));
+        let (message, event) = new_message(&context, &ids, None);
+        let member = |name: &str| Member {
+            account: account(name),
+            joined_at: now,
+            joined_after: 0,
+            read: 0,
+        };
+        let room = Room {
+            id: "room".to_owned(),
+            name: RoomName::stored("room".to_owned()),
+            creator: account("kim"),
+            created_at: now,
+            members: vec![member("kim"), member("lee")],
+            last_number: 0,
+        };
+        assert_eq!(store.create_room(&room, now).await.unwrap(), RoomOutcome::Created);
+        for number in 1..=2_i64 {
+            let message = RoomMessage {
+                id: ids.next(),
+                sender: message.message.sender.clone(),
+                room: room.id.clone(),
+                date: message.message.date,
+                text: message.message.text.clone(),
+                number: 0,
+                stored_at: now,
+                reply_to: None,
+                state: MessageState::default(),
+            };
+            let new = NewRoomMessage {
+                message,
+                client_key: ClientKey::of(&account("kim"), &number.to_string()),
+                authorized_at: now,
+            };
+            let posted = store.post(&new, &|_: &[Account], _: i64| event.clone()).await;
+            assert_eq!(posted.unwrap(), Posted::Stored);
+            for expected in [Cost { reads: 4, writes: 2 }, Cost { reads: 6, writes: 0 }] {
+                let page = store.frames_after(&lee, number - 1, 64);
+                let (spent, page) = commands.cost_of("page", page).await;
+                let page = page.unwrap();
+                let (found, until) = (page.content.len(), page.until);
+                assert_eq!((found, until, spent), (1, Some(number), expected));
+            }
         }
     }
 

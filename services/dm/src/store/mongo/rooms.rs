@@ -273,20 +273,14 @@ impl MongoStore {
         &self,
         ids: Vec<String>,
     ) -> Result<HashMap<MessageId, Option<RoomMessage>>, StoreError> {
-        let mut messages = HashMap::new();
         if ids.is_empty() {
-            return Ok(messages);
+            return Ok(HashMap::new());
         }
         let wanted = doc! { "_id": { "$in": ids } };
         let collection = self.collection(ROOM_MESSAGES);
         let found = collection.find(wanted).projection(doc! { OUTBOX: 0 }).await?;
         let found: Vec<Document> = found.try_collect().await?;
-        for document in &found {
-            let id = id_of(document).map_err(StoreError::Corrupt)?;
-            let message = decoded(&id, message_of(document));
-            messages.insert(id, message);
-        }
-        Ok(messages)
+        room_messages_of(&found)
     }
 
     /// Frees the keys of messages that are older than [`ClientKey::WINDOW`].
@@ -830,6 +824,16 @@ impl Rooms for MongoStore {
             .await?;
         found.iter().map(message_of).collect()
     }
+}
+
+/// Decodes messages of rooms, as [`MongoStore::room_messages`] returns them.
+pub(super) fn room_messages_of(documents: &[Document]) -> Result<HashMap<MessageId, Option<RoomMessage>>, StoreError> {
+    let read = |document: &Document| {
+        let id = id_of(document).map_err(StoreError::Corrupt)?;
+        let message = decoded(&id, message_of(document));
+        Ok((id, message))
+    };
+    documents.iter().map(read).collect()
 }
 
 /// Returns the condition on the `_id`s of those who have left a room.

@@ -51,7 +51,7 @@ impl MongoStore {
     pub(super) async fn settle_named(&self, conversation: &str) -> Result<(), StoreError> {
         for person in self.flag_newest(conversation).await? {
             let numbered = self.number_frames(&person).await?;
-            self.take_out(&person, numbered).await?;
+            self.take_out(MESSAGES, &person, numbered).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The numbered frames of each account: documents of their own, which name the message.
 //!
-//! A message is stored with [`UNNUMBERED`], the people whose streams lack it. [`MongoStore::number_frames`] inserts the frames and takes the
-//! people out of the field. Its steps can be repeated by any replica, in parallel too:
+//! A message is stored with [`UNNUMBERED`], the people whose streams lack it. [`MongoStore::number_messages`] inserts the frames, and
+//! [`MongoStore::take_out`] takes the people out of the field. Its steps can be repeated by any replica, in parallel too:
 //!
 //! * a number is the `_id` of a frame, and is taken only when the frame below it can be seen, so that a reader who has seen a number has
 //!   seen all below it;
@@ -16,14 +16,15 @@ use futures::TryStreamExt as _;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
-use sosohappy_store::mongo::ID_INDEX;
+use sosohappy_store::mongo::{ID_INDEX, OUTBOX};
 
 use super::MongoStore;
 use super::changes::changed_of;
 use super::documents::{id_of, ids_of, stored_of};
 use super::fields::{CHANGES, HELD, MESSAGE_ID, MESSAGES, NUMBER, PLACE, POSITION, ROOM, ROOM_MESSAGES, UNNUMBERED};
 use super::indexes::{sparse, unique};
-use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position};
+use super::rooms::room_messages_of;
+use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position, RoomMessage};
 #[cfg(doc)]
 use crate::store::WriteError;
 use crate::store::{FrameContent, Frames, Streams, is_full};
@@ -38,6 +39,8 @@ pub(super) const PLACE_INDEX: &str = "message_place";
 
 /// Messages that are numbered at once.
 const BATCH: i64 = 500;
+/// So many messages, or more, are numbered before a page is read, and fewer are part of it at once. Fewer in unit tests.
+const FEW: i64 = if cfg!(test) { 3 } else { 16 };
 /// Messages of a conversation that are looked at at first; then twice as many each time, up to [`BATCH`]. Fewer in unit tests.
 const AT_ONCE: i64 = if cfg!(test) { 5 } else { 50 };
 
@@ -75,12 +78,19 @@ fn missing(frames: &[Frame], messages: &HashMap<MessageId, Document>) -> Vec<Str
     missing.map(|frame| frame.message.as_str().to_owned()).collect()
 }
 
+/// Returns messages by their ids.
+fn by_id(documents: Vec<Document>) -> Result<HashMap<MessageId, Document>, StoreError> {
+    let with_id = |document: Document| Ok((id_of(&document).map_err(StoreError::Corrupt)?, document));
+    documents.into_iter().map(with_id).collect()
+}
+
 /// Whether no more than these documents were there when they were read. One that was stored since has a signal of its own.
 fn is_last(found: &[Document]) -> bool {
     i64::try_from(found.len()).is_ok_and(|found| found < BATCH)
 }
 
 /// A frame as it is stored.
+#[derive(Clone)]
 struct Frame {
     seq: i64,
     message: MessageId,
@@ -95,6 +105,35 @@ pub(super) struct Numbered {
     ids: Vec<Bson>,
     /// The numbers of the frames that were just inserted; the others were there.
     numbers: HashMap<MessageId, i64>,
+}
+
+impl Numbered {
+    /// Whether all of the frames were just inserted.
+    fn is_all(&self) -> bool {
+        self.numbers.len() == self.ids.len()
+    }
+
+    /// The number of the last frame that was just inserted.
+    fn last(&self) -> Option<i64> {
+        self.numbers.values().copied().max()
+    }
+
+    /// The frames that were just inserted.
+    fn frames(&self) -> impl Iterator<Item = Frame> {
+        self.numbers.iter().map(|(message, seq)| Frame {
+            seq: *seq,
+            message: message.clone(),
+            change: None,
+        })
+    }
+}
+
+/// Frames of a person, and those of their messages that were read before.
+#[derive(Default)]
+struct NumberedPage {
+    frames: Vec<Frame>,
+    messages: HashMap<MessageId, Document>,
+    in_rooms: HashMap<MessageId, Option<RoomMessage>>,
 }
 
 /// The last numbered message of a conversation.
@@ -139,49 +178,134 @@ impl MongoStore {
     /// ([`MongoStore::take_out`]).
     pub(super) async fn number_frames(&self, person: &str) -> Result<Numbered, StoreError> {
         // Most often there is nothing, or one message.
-        let (messages, changes, in_rooms) = futures::try_join!(
-            self.unnumbered(MESSAGES, person, BATCH),
-            self.unnumbered(CHANGES, person, 1),
-            self.unnumbered(ROOM_MESSAGES, person, 1),
+        let (mut messages, changes, in_rooms) = futures::try_join!(
+            self.unnumbered(MESSAGES, person, BATCH, names()),
+            self.unnumbered(CHANGES, person, 1, names()),
+            self.unnumbered(ROOM_MESSAGES, person, 1, names()),
         )?;
-        let is_all = is_last(&messages);
-        let numbered = self.number_messages(person, messages).await?;
-        if !is_all || !changes.is_empty() {
-            self.take_out(person, numbered).await?;
+        let numbered = self.number_messages(person, &mut messages, POSITION, None).await?;
+        if !is_last(&messages) || !changes.is_empty() {
+            self.take_out(MESSAGES, person, numbered).await?;
             self.number_all(person).await?;
             return Ok(Numbered::default());
         }
         if !in_rooms.is_empty() {
             self.number_room_messages(person).await?;
         }
-        if numbered.numbers.len() < numbered.ids.len() {
+        if !numbered.is_all() {
             // Another replica has inserted a frame, which a reader sees once it is on a majority of the servers: this write waits for it.
-            self.take_out(person, numbered).await?;
+            self.take_out(MESSAGES, person, numbered).await?;
             return Ok(Numbered::default());
         }
         Ok(numbered)
     }
 
+    /// Numbers the frames of a person, and returns at most `limit` of them after a number.
+    async fn page(&self, person: &str, seq: i64, limit: i64) -> Result<NumberedPage, StoreError> {
+        let whole = || doc! { OUTBOX: 0 };
+        let (messages, changes, in_rooms) = futures::try_join!(
+            self.unnumbered(MESSAGES, person, FEW, whole()),
+            self.unnumbered(CHANGES, person, 1, names()),
+            self.unnumbered(ROOM_MESSAGES, person, FEW, whole()),
+        )?;
+        let is_few = |found: &[Document]| i64::try_from(found.len()).is_ok_and(|found| found < FEW);
+        if !changes.is_empty() || !is_few(&messages) || !is_few(&in_rooms) {
+            self.number_all(person).await?;
+        } else if !messages.is_empty() || !in_rooms.is_empty() {
+            let page = self.number_page(person, seq, limit, messages, in_rooms).await?;
+            if let Some(page) = page {
+                return Ok(page);
+            }
+        }
+        // After it is known that no frame is lacking: another replica may have inserted one meanwhile.
+        Ok(NumberedPage {
+            frames: self.frames(person, seq, limit).await?,
+            ..NumberedPage::default()
+        })
+    }
+
+    /// Numbers the frames of these messages and returns the page that ends with them; `None` if another replica has numbered some, or others
+    /// between them.
+    async fn number_page(
+        &self,
+        person: &str,
+        seq: i64,
+        limit: i64,
+        mut messages: Vec<Document>,
+        mut in_rooms: Vec<Document>,
+    ) -> Result<Option<NumberedPage>, StoreError> {
+        // With the frame of that number, which is the last one if none is after it.
+        let mut frames = self.frames(person, (seq - 1).max(0), limit + 1).await?;
+        let is_whole = i64::try_from(frames.len()).is_ok_and(|found| found <= limit);
+        let newest = match frames.last() {
+            None if seq == 0 => Some(0),
+            last => last.map(|last| last.seq),
+        };
+        let last = newest.filter(|_| is_whole);
+        let of_people = self.number_messages(person, &mut messages, POSITION, last).await?;
+        let before_rooms = of_people.last().or(last);
+        let of_rooms = self.number_messages(person, &mut in_rooms, PLACE, before_rooms).await?;
+        let mut added: Vec<Frame> = of_people.frames().chain(of_rooms.frames()).collect();
+        added.sort_unstable_by_key(|frame| frame.seq);
+        let is_all = of_people.is_all() && of_rooms.is_all();
+        // A reader sees a frame of another replica once it is on a majority of the servers: these writes wait for it.
+        futures::try_join!(
+            self.take_out(MESSAGES, person, of_people),
+            self.take_out(ROOM_MESSAGES, person, of_rooms),
+        )?;
+        let Some(last) = last.filter(|_| is_all) else {
+            return Ok(None);
+        };
+        if !added.iter().zip(last + 1..).all(|(frame, next)| frame.seq == next) {
+            return Ok(None);
+        }
+        frames.retain(|frame| frame.seq > seq);
+        frames.extend(added);
+        frames.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(Some(NumberedPage {
+            frames,
+            messages: by_id(messages)?,
+            in_rooms: room_messages_of(&in_rooms)?,
+        }))
+    }
+
     /// Returns documents whose frames a person lacks.
-    async fn unnumbered(&self, collection: &str, person: &str, limit: i64) -> Result<Vec<Document>, StoreError> {
+    async fn unnumbered(
+        &self,
+        collection: &str,
+        person: &str,
+        limit: i64,
+        projection: Document,
+    ) -> Result<Vec<Document>, StoreError> {
         let found = self
             .collection(collection)
             .find(doc! { UNNUMBERED: person })
             .limit(limit)
-            .projection(doc! { MESSAGE_ID: 1, POSITION: 1 })
+            .projection(projection)
             .await?;
         Ok(found.try_collect().await?)
     }
 
-    /// Numbers the frames of these messages, of which none is missing that comes before another of them in its conversation.
-    async fn number_messages(&self, person: &str, mut found: Vec<Document>) -> Result<Numbered, StoreError> {
+    /// Numbers the frames of these messages, of which none is missing that comes before another of them in its conversation, in the order of a
+    /// field. `last`: the number of the person's last frame, if it is known.
+    async fn number_messages(
+        &self,
+        person: &str,
+        found: &mut [Document],
+        order: &str,
+        last: Option<i64>,
+    ) -> Result<Numbered, StoreError> {
         let mut numbered = Numbered::default();
         if found.is_empty() {
             return Ok(numbered);
         }
-        found.sort_by(|one, other| one.get_str(POSITION).ok().cmp(&other.get_str(POSITION).ok()));
-        let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
-        for document in &found {
+        found.sort_by(|one, other| one.get_str(order).ok().cmp(&other.get_str(order).ok()));
+        let last = match last {
+            Some(last) => last,
+            None => self.end_of(person, -1).await?.unwrap_or_default(),
+        };
+        let mut next = last + 1;
+        for document in found.iter() {
             let message = id_of(document).map_err(StoreError::Corrupt)?;
             if let Some(number) = self.insert_frame(person, &message, None, next).await? {
                 next = number + 1;
@@ -193,11 +317,11 @@ impl MongoStore {
     }
 
     /// Ends the numbering of messages: their frames are there.
-    pub(super) async fn take_out(&self, person: &str, numbered: Numbered) -> Result<(), StoreError> {
+    pub(super) async fn take_out(&self, collection: &str, person: &str, numbered: Numbered) -> Result<(), StoreError> {
         if !numbered.ids.is_empty() {
             let messages = doc! { "_id": { "$in": numbered.ids } };
             let taken_out = doc! { "$pull": { UNNUMBERED: person } };
-            self.collection(MESSAGES).update_many(messages, taken_out).await?;
+            self.collection(collection).update_many(messages, taken_out).await?;
         }
         Ok(())
     }
@@ -205,14 +329,14 @@ impl MongoStore {
     /// Numbers the frames of a person to the last one.
     async fn number_all(&self, person: &str) -> Result<(), StoreError> {
         loop {
-            let found = self.unnumbered(MESSAGES, person, BATCH).await?;
+            let mut found = self.unnumbered(MESSAGES, person, BATCH, names()).await?;
             if found.is_empty() {
                 // After the messages that they are about.
                 futures::try_join!(self.number_changes(person), self.number_room_messages(person))?;
                 return Ok(());
             }
-            let numbered = self.number_messages(person, found).await?;
-            self.take_out(person, numbered).await?;
+            let numbered = self.number_messages(person, &mut found, POSITION, None).await?;
+            self.take_out(MESSAGES, person, numbered).await?;
         }
     }
 
@@ -221,29 +345,19 @@ impl MongoStore {
         let messages = self.collection(ROOM_MESSAGES);
         loop {
             // In the order of each room.
-            let found: Vec<Document> = messages
+            let mut found: Vec<Document> = messages
                 .find(doc! { UNNUMBERED: person })
                 .sort(doc! { PLACE: 1 })
                 .limit(BATCH)
-                .projection(doc! { "_id": 1 })
+                .projection(doc! { PLACE: 1 })
                 .await?
                 .try_collect()
                 .await?;
             if found.is_empty() {
                 return Ok(());
             }
-            let mut next = self.end_of(person, -1).await?.unwrap_or_default() + 1;
-            for document in &found {
-                let message = id_of(document).map_err(StoreError::Corrupt)?;
-                let number = self.insert_frame(person, &message, None, next).await?;
-                next = number.map_or(next, |number| number + 1);
-            }
-            let ids: Vec<Bson> = found
-                .iter()
-                .filter_map(|document| document.get("_id").cloned())
-                .collect();
-            let taken_out = doc! { "$pull": { UNNUMBERED: person } };
-            messages.update_many(doc! { "_id": { "$in": ids } }, taken_out).await?;
+            let numbered = self.number_messages(person, &mut found, PLACE, None).await?;
+            self.take_out(ROOM_MESSAGES, person, numbered).await?;
             if is_last(&found) {
                 return Ok(());
             }
@@ -473,13 +587,13 @@ impl MongoStore {
     async fn messages_of(&self, frames: &[Frame]) -> Result<HashMap<MessageId, Document>, StoreError> {
         let ids = ids_of(frames.iter().map(|frame| &frame.message));
         let found = self.collection(MESSAGES).find(doc! { "_id": ids }).await?;
-        let found: Vec<Document> = found.try_collect().await?;
-        let mut messages = HashMap::with_capacity(found.len());
-        for document in found {
-            messages.insert(id_of(&document).map_err(StoreError::Corrupt)?, document);
-        }
-        Ok(messages)
+        by_id(found.try_collect().await?)
     }
+}
+
+/// The projection of documents to their ids and positions.
+fn names() -> Document {
+    doc! { MESSAGE_ID: 1, POSITION: 1 }
 }
 
 #[async_trait]
@@ -498,26 +612,30 @@ impl Streams for MongoStore {
         let (oldest, newest, ()) = futures::try_join!(
             self.end_of(&person, 1),
             self.end_of(&person, -1),
-            self.take_out(&person, numbered),
+            self.take_out(MESSAGES, &person, numbered),
         )?;
         Ok(oldest.zip(newest))
     }
 
     async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError> {
         let person = account.fingerprint();
-        let numbered = self.number_frames(&person).await?;
-        let found = async {
-            let found = self.frames(&person, seq, limit.into()).await?;
-            let messages = self.messages_of(&found).await?;
-            Ok::<_, StoreError>((found, messages))
-        };
-        let ((found, messages), ()) = futures::try_join!(found, self.take_out(&person, numbered))?;
+        let NumberedPage {
+            frames: found,
+            mut messages,
+            mut in_rooms,
+        } = self.page(&person, seq, limit.into()).await?;
+        let is_unread =
+            |frame: &&Frame| !messages.contains_key(&frame.message) && !in_rooms.contains_key(&frame.message);
+        let unread: Vec<Frame> = found.iter().filter(is_unread).cloned().collect();
+        if !unread.is_empty() {
+            messages.extend(self.messages_of(&unread).await?);
+            in_rooms.extend(self.room_messages(missing(&unread, &messages)).await?);
+        }
         let mut frames = Frames {
             more: is_full(found.len(), limit),
             ..Frames::default()
         };
         let changes_by_id = self.changes_of(&found).await?;
-        let in_rooms = self.room_messages(missing(&found, &messages)).await?;
         for Frame { seq, message, change } in found {
             frames.until = Some(seq);
             let changed = match change {
@@ -554,11 +672,11 @@ impl Streams for MongoStore {
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
         let person = account.fingerprint();
         // A direct message waits for no change and no message of a room.
-        let found = self.unnumbered(MESSAGES, &person, BATCH).await?;
-        let numbered = self.number_messages(&person, found).await?;
+        let mut found = self.unnumbered(MESSAGES, &person, BATCH, names()).await?;
+        let numbered = self.number_messages(&person, &mut found, POSITION, None).await?;
         let number = numbered.numbers.get(message).copied();
         // Before the frame of another replica is looked for, as in [`MongoStore::number_frames`].
-        self.take_out(&person, numbered).await?;
+        self.take_out(MESSAGES, &person, numbered).await?;
         if number.is_some() {
             return Ok(number);
         }
