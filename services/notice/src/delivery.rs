@@ -283,14 +283,9 @@ impl Delivery {
 
     /// Returns whether the receiver wants frames of such notices, and of the post that this one is about.
     async fn is_wanted(&self, notice: &Notice) -> Result<bool, HandleError> {
-        let is_muted = async {
-            match notice.content.mute() {
-                Some(mute) => self.store.is_muted(&notice.receiver, &mute).await,
-                None => Ok(false),
-            }
-        };
-        let (stored, is_muted) = tokio::try_join!(self.store.preferences(&notice.receiver), is_muted)?;
-        Ok(!is_muted && stored.preferences.shows(notice.content.topic()))
+        let mute = notice.content.mute();
+        let choice = self.store.choice(&notice.receiver, mute.as_ref()).await?;
+        Ok(!choice.is_muted && choice.preferences.shows(notice.content.topic()))
     }
 
     /// Remembers a withdrawal. Every replica does.

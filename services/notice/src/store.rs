@@ -593,9 +593,20 @@ pub struct VersionedPreferences {
 
 impl VersionedPreferences {
     fn parse(preferences: &str, version: i64) -> Result<Self, StoreError> {
-        let preferences = serde_json::from_str(preferences).map_err(|_| broken("preferences are invalid"))?;
+        let preferences = parse_preferences(preferences)?;
         Ok(Self { preferences, version })
     }
+}
+
+fn parse_preferences(stored: &str) -> Result<Preferences, StoreError> {
+    serde_json::from_str(stored).map_err(|_| broken("preferences are invalid"))
+}
+
+/// What an account wants of notices that one mute silences.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    pub preferences: Preferences,
+    pub is_muted: bool,
 }
 
 /// An account that reads its inbox or changes its preferences, and when.
@@ -635,7 +646,8 @@ pub trait Choices: Debug + Send + Sync {
     /// Returns the mutes of an account, in a stable order.
     async fn mutes(&self, account: &Account) -> Result<Vec<Mute>, StoreError>;
 
-    async fn is_muted(&self, account: &Account, mute: &Mute) -> Result<bool, StoreError>;
+    /// Returns the preferences of an account, and whether it has set a mute, by one statement: a frame waits for it.
+    async fn choice(&self, account: &Account, mute: Option<&Mute>) -> Result<Choice, StoreError>;
 }
 
 /// The queue of pushes that wait for their time.

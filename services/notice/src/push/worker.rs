@@ -259,17 +259,11 @@ impl Worker {
         let (Target::Account(account), Some(kind)) = (&push.target, push.content.kind()) else {
             return Ok(Gate::Send);
         };
-        let is_muted = async {
-            match push.mute() {
-                Some(mute) => self.store.is_muted(account, &mute).await,
-                None => Ok(false),
-            }
-        };
-        let (is_muted, stored) = tokio::try_join!(is_muted, self.store.preferences(account))?;
-        if is_muted {
+        let choice = self.store.choice(account, push.mute().as_ref()).await?;
+        if choice.is_muted {
             return Ok(Gate::Refuse);
         }
-        Ok(stored.preferences.gate(kind, now))
+        Ok(choice.preferences.gate(kind, now))
     }
 
     /// Returns in which thread a group has to wait, and until when, if it is over a limit:

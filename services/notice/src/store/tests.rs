@@ -730,9 +730,20 @@ async fn preferences_are_replaced_by_version_and_erased(bed: Bed) {
         assert!(bench.mute(&by(&kim, 3), mute, true).await.unwrap());
     }
     assert_eq!(bench.mutes(&kim).await.unwrap(), [conversation.clone(), post.clone()]);
-    assert!(bench.is_muted(&kim, &post).await.unwrap());
-    assert!(!bench.is_muted(&kim, &Mute::Post(8)).await.unwrap());
-    assert!(!bench.is_muted(&lee, &post).await.unwrap());
+    let choice = async |who: &Account, mute: Option<&Mute>| {
+        let (cost, choice) = bench.cost_of("choice", bench.choice(who, mute)).await;
+        assert_eq!(cost, Cost { reads: 1, writes: 0 });
+        let choice = choice.unwrap();
+        (choice.preferences, choice.is_muted)
+    };
+    let (of_kim, of_lee) = (quiet.clone(), Preferences::default());
+    assert_eq!(choice(&kim, Some(&post)).await, (of_kim.clone(), true));
+    assert_eq!(choice(&kim, Some(&Mute::Post(8))).await, (of_kim.clone(), false));
+    assert_eq!(choice(&kim, None).await, (of_kim, false));
+    assert_eq!(choice(&lee, Some(&post)).await, (of_lee, false));
+    let of_post = by(&lee, 3);
+    assert!(bench.mute(&of_post, &post, true).await.unwrap());
+    assert_eq!(choice(&lee, Some(&post)).await, (Preferences::default(), true));
     assert!(bench.mute(&by(&kim, 3), &post, false).await.unwrap());
     assert_eq!(bench.mutes(&kim).await.unwrap(), std::slice::from_ref(&conversation));
 

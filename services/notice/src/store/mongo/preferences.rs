@@ -6,7 +6,7 @@ use sosohappy_store::StoreError;
 
 use super::{MUTES, MongoStore, PREFERENCES, number, text};
 use crate::domain::{Mute, Preferences};
-use crate::store::{Choices, Decision, Saved, VersionedPreferences, broken};
+use crate::store::{Choice, Choices, Decision, Saved, VersionedPreferences, broken, parse_preferences};
 
 #[async_trait]
 impl Choices for MongoStore {
@@ -82,8 +82,22 @@ impl Choices for MongoStore {
         Ok(mutes)
     }
 
-    async fn is_muted(&self, account: &Account, mute: &Mute) -> Result<bool, StoreError> {
-        Ok(self.collection(MUTES).find_one(id_of(account, mute)).await?.is_some())
+    async fn choice(&self, account: &Account, mute: Option<&Mute>) -> Result<Choice, StoreError> {
+        let mut pipeline = vec![doc! { "$match": { "_id": account.as_str() } }];
+        if let Some(mute) = mute {
+            let set = vec![doc! { "$match": id_of(account, mute) }];
+            pipeline.push(doc! { "$unionWith": { "coll": MUTES, "pipeline": set } });
+        }
+        let mut found = self.collection(PREFERENCES).aggregate(pipeline).await?;
+        let mut choice = Choice::default();
+        while let Some(document) = found.try_next().await? {
+            if document.contains_key("target") {
+                choice.is_muted = true;
+            } else {
+                choice.preferences = parse_preferences(text(&document, "preferences")?)?;
+            }
+        }
+        Ok(choice)
     }
 }
 

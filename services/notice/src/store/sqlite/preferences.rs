@@ -4,7 +4,7 @@ use sosohappy_store::{StoreError, retrying};
 
 use super::{SqliteStore, is_erased};
 use crate::domain::{Mute, Preferences};
-use crate::store::{Choices, Decision, Saved, VersionedPreferences, broken};
+use crate::store::{Choice, Choices, Decision, Saved, VersionedPreferences, broken, parse_preferences};
 
 #[async_trait]
 impl Choices for SqliteStore {
@@ -96,13 +96,21 @@ impl Choices for SqliteStore {
         rows.iter().map(mute).collect()
     }
 
-    async fn is_muted(&self, account: &Account, mute: &Mute) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM mute WHERE account = ? AND kind = ? AND target = ?")
-            .bind(account.as_str())
-            .bind(mute.kind())
-            .bind(mute.target())
-            .fetch_optional(self.database.reader())
-            .await?;
-        Ok(found.is_some())
+    async fn choice(&self, account: &Account, mute: Option<&Mute>) -> Result<Choice, StoreError> {
+        let (preferences, muted): (Option<String>, Option<i64>) = sqlx::query_as(
+            "SELECT (SELECT preferences FROM preference WHERE account = ?1), \
+             (SELECT 1 FROM mute WHERE account = ?1 AND kind = ?2 AND target = ?3)",
+        )
+        .bind(account.as_str())
+        .bind(mute.map(Mute::kind))
+        .bind(mute.map(Mute::target))
+        .fetch_one(self.database.reader())
+        .await?;
+        Ok(Choice {
+            preferences: preferences
+                .as_deref()
+                .map_or(Ok(Preferences::default()), parse_preferences)?,
+            is_muted: muted.is_some(),
+        })
     }
 }
