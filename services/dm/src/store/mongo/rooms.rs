@@ -151,6 +151,14 @@ impl MongoStore {
         self.number_of_each_room(newest, NUMBER).await
     }
 
+    /// Writes the numbers of [`MongoStore::newest_numbers`] to the rooms: those messages are not read for the next list.
+    async fn keep_numbers(&self, newest: &HashMap<String, i64>) -> Result<(), StoreError> {
+        let updates = newest.iter().map(|(room, number)| {
+            doc! { "q": { "_id": room }, "u": { "$max": { LAST_NUMBER: *number } } }
+        });
+        self.database.update_each(ROOMS, updates.collect()).await
+    }
+
     /// Reads a number for each room that an aggregation of messages finds.
     async fn number_of_each_room(
         &self,
@@ -564,6 +572,13 @@ impl Rooms for MongoStore {
             .try_collect()
             .await?;
         let newest = self.newest_numbers(&found).await?;
+        if let Err(error) = self.keep_numbers(&newest).await {
+            // The next list finds them again.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "numbers not written to their rooms"
+            );
+        }
         let rooms = found.iter().map(|document| {
             let newest = document.get_str("_id").ok().and_then(|id| newest.get(id));
             room_from(document, newest.copied().unwrap_or_default())
