@@ -16,6 +16,7 @@ use super::{Dm, next_shown, receipts, two};
 
 on_both_engines!(
     a_message_reaches_every_member_in_one_order,
+    devices_get_messages_of_rooms_and_people_once_in_one_order,
     a_member_sees_what_was_sent_since_joining,
     people_in_a_block_do_not_see_each_others_messages,
     a_message_of_a_room_is_edited_and_retracted_for_every_member,
@@ -205,6 +206,57 @@ async fn a_message_reaches_every_member_in_one_order(bed: Bed) {
         (unread(&lee).await == json!(0)).then_some(())
     })
     .await;
+}
+
+/// Frames of rooms come with their signal where several members have sockets, and those of direct messages are read.
+async fn devices_get_messages_of_rooms_and_people_once_in_one_order(bed: Bed) {
+    let dm = Dm::start(&bed).await;
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&dm, &kim, "lee,park").await["roomId"].clone();
+    let mut from = open(&dm, &kim, "").await;
+    let mut leaving = open(&dm, &park, "").await;
+    let mut devices = vec![(1, open(&dm, &lee, "&since=0").await)];
+    for number in 0..10 {
+        from.send(to_room(&format!("r{number}"), &room, &format!("room {number}")))
+            .await;
+        from.send(typed(&format!("d{number}"), "lee", &format!("lee {number}")))
+            .await;
+        for _ in 0..2 {
+            accepted(&mut from).await;
+        }
+        if number == 4 {
+            devices.push((4, open(&dm, &lee, "&since=3").await));
+        }
+    }
+    let mut shown = Vec::new();
+    for (first, device) in &mut devices {
+        let mut texts = Vec::new();
+        for number in *first..=20 {
+            let message = frame(device, "message").await;
+            assert_eq!(seq(&message), number);
+            texts.push(message["data"]["text"].as_str().unwrap().to_owned());
+        }
+        shown.push(texts);
+    }
+    assert_eq!(shown[0][3..], shown[1]);
+    let of_room: Vec<&String> = shown[0].iter().filter(|text| text.starts_with("room")).collect();
+    let in_order: Vec<String> = (0..10).map(|number| format!("room {number}")).collect();
+    assert_eq!(of_room, in_order.iter().collect::<Vec<_>>());
+
+    for text in &in_order {
+        assert_eq!(frame(&mut leaving, "message").await["data"]["text"], *text);
+    }
+    let left = [("roomId", room.as_str().unwrap())];
+    assert_eq!(dm.post(&park, "leaveRoom", &left).await.0, StatusCode::OK);
+    from.send(to_room("after", &room, "after")).await;
+    accepted(&mut from).await;
+    from.send(typed("bye", "park", "bye")).await;
+    let next = frame(&mut leaving, "message").await;
+    assert_eq!((seq(&next), &next["data"]["text"]), (11, &json!("bye")));
+    for (_, device) in &mut devices {
+        let last = frame(device, "message").await;
+        assert_eq!((seq(&last), &last["data"]["text"]), (21, &json!("after")));
+    }
 }
 
 async fn a_member_sees_what_was_sent_since_joining(bed: Bed) {
