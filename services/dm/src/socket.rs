@@ -507,12 +507,15 @@ impl DmProtocol {
             }
         }
         // Not the rooms with all their members: each of up to a hundred members has a page of its own.
-        let joined_after = self.store.joined_after(account, &rooms).await?;
-        let blocked = if rooms.is_empty() {
-            Vec::new()
-        } else {
-            self.directory.blocked_with(account).await?
+        let joined_after = async { Ok::<_, Error>(self.store.joined_after(account, &rooms).await?) };
+        let blocked = async {
+            if rooms.is_empty() {
+                return Ok(Vec::new());
+            }
+            Ok::<_, Error>(self.directory.blocked_with(account).await?)
         };
+        let names = async { Ok::<_, Error>(PresentNames::of_people(&*self.names, people.into_iter()).await?) };
+        let (joined_after, blocked, names) = tokio::try_join!(joined_after, blocked, names)?;
         for framed in &mut found.content {
             if let FrameContent::RoomMessage(message) | FrameContent::RoomChange(message, _) = &mut framed.content {
                 message.hide_reactions_of(&blocked);
@@ -528,7 +531,6 @@ impl DmProtocol {
             }
             FrameContent::Message(_) | FrameContent::Change(..) => true,
         };
-        let names = PresentNames::of_people(&*self.names, people.into_iter()).await?;
         let frames = found.content.iter().filter(is_visible).map(|framed| Numbered {
             seq: framed.seq,
             frame: typed::framed(framed, &names).into(),

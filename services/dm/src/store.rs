@@ -133,8 +133,11 @@ pub trait Streams: Send + Sync {
     /// At most `limit` frames after a number.
     async fn frames_after(&self, account: &Account, seq: i64, limit: u32) -> Result<Frames, StoreError>;
 
-    /// The number of a message's frame.
+    /// The number of a direct message's frame.
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
+
+    /// As [`Streams::seq_of`], of a message of a room.
+    async fn seq_in_room(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError>;
 
     /// The position of the newest message of a conversation whose frame comes at or before a number in the account's stream, or is older than
     /// those that are kept.

@@ -50,7 +50,7 @@ impl DmProtocol {
                 }
             }
         };
-        let seq = self.store.seq_of(&caller.account, &stored.id).await?;
+        let seq = self.store.seq_in_room(&caller.account, &stored.id).await?;
         Ok(typed::accepted(id, &stored.id, stored.date, seq))
     }
 

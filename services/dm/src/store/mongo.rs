@@ -984,7 +984,7 @@ mod tests {
         }
     }
 
-    /// The page of a member with a message of a room that has no frame yet, as above.
+    /// The commands of a message of a room, and of the page of a member with it, as above.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn commands_of_a_message_of_a_room_are_counted() {
         if !EngineSet::real_is_there() {
@@ -1028,8 +1028,15 @@ mod tests {
                 client_key: ClientKey::of(&account("kim"), &number.to_string()),
                 authorized_at: now,
             };
-            let posted = store.post(&new, &|_: &[Account], _: i64| event.clone()).await;
-            assert_eq!(posted.unwrap(), Posted::Stored);
+            // Whether the sender has resigned, the room and its newest message, and both but the last once more; the message, and its number at the
+            // room with the sender's mark.
+            let event_of = |_: &[Account], _: i64| event.clone();
+            let (spent, posted) = commands.cost_of("post", store.post(&new, &event_of)).await;
+            assert_eq!((posted.unwrap(), spent), (Posted::Stored, Cost { reads: 5, writes: 2 }));
+            // As of a direct message.
+            let seq = store.seq_in_room(&account("kim"), &new.message.id);
+            let (spent, seq) = commands.cost_of("seq", seq).await;
+            assert_eq!((seq.unwrap(), spent), (Some(number), Cost { reads: 2, writes: 2 }));
             for expected in [Cost { reads: 4, writes: 2 }, Cost { reads: 6, writes: 0 }] {
                 let page = store.frames_after(&lee, number - 1, 64);
                 let (spent, page) = commands.cost_of("page", page).await;

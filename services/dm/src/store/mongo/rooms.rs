@@ -176,6 +176,12 @@ impl MongoStore {
             .collect()
     }
 
+    /// Returns the document of a room with members: one without a member is being deleted.
+    async fn room_document(&self, id: &str) -> Result<Option<Document>, StoreError> {
+        let there = doc! { "_id": id, "members.0": { "$exists": true } };
+        Ok(self.collection(ROOMS).find_one(there).await?)
+    }
+
     async fn room_of(&self, document: &Document) -> Result<Room, StoreError> {
         let id = document
             .get_str("_id")
@@ -440,18 +446,18 @@ impl MongoStore {
         self.delete_numbered(&sent).await
     }
 
-    /// Inserts a message under the next number of its room, above `last`; `None` if its key is known.
+    /// Inserts a message under the next number of its room, whose greatest number was `last` when it was read; `None` if its key is known.
     async fn insert_room_message(
         &self,
         mut document: Document,
         new: &NewRoomMessage,
-        last: i64,
+        mut last: i64,
         event_of: impl Fn(i64) -> Outgoing,
     ) -> Result<Option<i64>, StoreError> {
         let messages = self.collection(ROOM_MESSAGES);
         let message = &new.message;
         loop {
-            let number = self.newest_number(&message.room).await?.max(last) + 1;
+            let number = last + 1;
             document.insert(NUMBER, number);
             document.insert(PLACE, numbered(&message.room, number));
             document.insert(OUTBOX, outbox_field(&event_of(number)));
@@ -477,7 +483,9 @@ impl MongoStore {
                     }
                 }
                 // Another message took the number.
-                Err(StoreError::Conflict(rule)) if rule == ROOM_PLACE_INDEX => {}
+                Err(StoreError::Conflict(rule)) if rule == ROOM_PLACE_INDEX => {
+                    last = self.newest_number(&message.room).await?.max(last);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -498,10 +506,11 @@ impl MongoStore {
             self.delete_numbered(&ours).await?;
             return Err(refused);
         }
-        let Some(room) = self.room(&message.room).await? else {
+        let Some(found) = self.room_document(&message.room).await? else {
             self.delete_messages(ROOM_MESSAGES, &ours).await?;
             return Ok(Posted::NoMember);
         };
+        let room = room_from(&found, 0)?;
         let late: Vec<String> = room
             .members
             .iter()
@@ -555,9 +564,7 @@ impl Rooms for MongoStore {
     }
 
     async fn room(&self, id: &str) -> Result<Option<Room>, StoreError> {
-        // One without a member is being deleted.
-        let there = doc! { "_id": id, "members.0": { "$exists": true } };
-        match self.collection(ROOMS).find_one(there).await? {
+        match self.room_document(id).await? {
             Some(document) => Ok(Some(self.room_of(&document).await?)),
             None => Ok(None),
         }
@@ -703,8 +710,7 @@ impl Rooms for MongoStore {
         message: &MessageId,
         members: &[Account],
     ) -> Result<Vec<Account>, StoreError> {
-        let there = doc! { "_id": room, "members.0": { "$exists": true } };
-        let Some(document) = self.collection(ROOMS).find_one(there).await? else {
+        let Some(document) = self.room_document(room).await? else {
             return Ok(Vec::new());
         };
         let room = room_from(&document, 0)?;

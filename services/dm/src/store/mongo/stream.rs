@@ -436,6 +436,35 @@ impl MongoStore {
         }
     }
 
+    /// Returns the number of a message in an account's stream, after those of the same collection that lack one.
+    async fn number_of_message(
+        &self,
+        collection: &str,
+        order: &str,
+        account: &Account,
+        message: &MessageId,
+    ) -> Result<Option<i64>, StoreError> {
+        let person = account.fingerprint();
+        let mut found = self.unnumbered(collection, &person, BATCH, names()).await?;
+        if !is_last(&found) {
+            self.number_all(&person).await?;
+            return self.number_in_stream(&person, message).await;
+        }
+        let numbered = self.number_messages(&person, &mut found, order, None).await?;
+        let number = numbered.numbers.get(message).copied();
+        // Before the frame of another replica is looked for, as in [`MongoStore::number_frames`].
+        self.take_out(collection, &person, numbered).await?;
+        if number.is_some() {
+            return Ok(number);
+        }
+        // Another replica has numbered it.
+        if let Some(number) = self.number_in_stream(&person, message).await? {
+            return Ok(Some(number));
+        }
+        self.number_all(&person).await?;
+        self.number_in_stream(&person, message).await
+    }
+
     async fn number_in_stream(&self, person: &str, message: &MessageId) -> Result<Option<i64>, StoreError> {
         let frame = doc! { FRAME: format!("{person}:{message}") };
         let found = self.collection(FRAMES).find_one(frame).await?;
@@ -591,9 +620,9 @@ impl MongoStore {
     }
 }
 
-/// The projection of documents to their ids and positions.
+/// The projection of documents to their ids and to what orders them.
 fn names() -> Document {
-    doc! { MESSAGE_ID: 1, POSITION: 1 }
+    doc! { MESSAGE_ID: 1, POSITION: 1, PLACE: 1 }
 }
 
 #[async_trait]
@@ -670,22 +699,12 @@ impl Streams for MongoStore {
     }
 
     async fn seq_of(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
-        let person = account.fingerprint();
         // A direct message waits for no change and no message of a room.
-        let mut found = self.unnumbered(MESSAGES, &person, BATCH, names()).await?;
-        let numbered = self.number_messages(&person, &mut found, POSITION, None).await?;
-        let number = numbered.numbers.get(message).copied();
-        // Before the frame of another replica is looked for, as in [`MongoStore::number_frames`].
-        self.take_out(MESSAGES, &person, numbered).await?;
-        if number.is_some() {
-            return Ok(number);
-        }
-        // Another replica has numbered it, or it is one of a room.
-        if let Some(number) = self.number_in_stream(&person, message).await? {
-            return Ok(Some(number));
-        }
-        self.number_all(&person).await?;
-        self.number_in_stream(&person, message).await
+        self.number_of_message(MESSAGES, POSITION, account, message).await
+    }
+
+    async fn seq_in_room(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
+        self.number_of_message(ROOM_MESSAGES, PLACE, account, message).await
     }
 
     async fn last_seen(

@@ -79,6 +79,10 @@ impl Streams for SqliteStore {
         Ok(seq)
     }
 
+    async fn seq_in_room(&self, account: &Account, message: &MessageId) -> Result<Option<i64>, StoreError> {
+        self.seq_of(account, message).await
+    }
+
     async fn last_seen(
         &self,
         account: &Account,
