@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | none | none | due after `push.delivery-timeout` |
 //! | version 1 | likes, written by every replica that has one, each once; of other kinds none | the same, unless a socket has shown it by then |
-//! | version 2 | read from the inbox under its number, for which the record is a signal only | the same |
+//! | version 2 | written under its number in the inbox, or read from there by a socket that lacks the one before | the same |
 //!
 //! No replica knows whose sockets the others have: what decides about a push is that a socket has shown the notice. A push without a socket
 //! waits as long, and a like `push.like-delay` if that is longer.
@@ -40,7 +40,7 @@ use crate::domain::{Content, Notice, PushContent, Target, WaitingPush};
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::settings::Settings;
 use crate::shown::ShownReports;
-use crate::store::{Added, OwnRoom, Reading, Store};
+use crate::store::{Added, OwnRoom, Reading, Store, StoredNotice};
 
 /// Notices that were stored longer ago than this count as delivered.
 const FRESH: Duration = Duration::from_secs(30);
@@ -111,9 +111,9 @@ impl Delivery {
         // The published app knows the frames of likes only.
         let shows_old_frame =
             matches!(notice.content, Content::Like { .. }) && self.hub.has(&notice.receiver, Version::One);
+        let shows_new_frame = self.hub.has(&notice.receiver, Version::Two);
         let is_wanted = async {
-            // Version 2 asks when it reads the inbox.
-            if shows_old_frame {
+            if shows_old_frame || shows_new_frame {
                 self.is_wanted(notice).await
             } else {
                 Ok(true)
@@ -131,13 +131,22 @@ impl Delivery {
             self.metrics.notice(Outcome::Nobody);
             return Ok(());
         }
+        let is_wanted = is_wanted?;
         // Version 2 comes first: when the inbox is unavailable, the record is handled again, and no version 1 socket may have shown it.
         if self.hub.has(&notice.receiver, Version::Two) {
-            self.put(notice, self.now()).await?;
-            self.hub.signal(&notice.receiver);
+            let kept = self.put(notice, self.now()).await?;
+            // One that the receiver does not want has a number only.
+            let frame = kept.filter(|_| shows_new_frame && is_wanted).and_then(|kept| {
+                self.shown
+                    .numbered(&StoredNotice::of(notice, kept.seq)?, name.as_deref())
+            });
+            match frame {
+                Some(frame) => self.hub.signal_with(&notice.receiver, frame),
+                None => self.hub.signal(&notice.receiver),
+            }
         }
         if shows_old_frame {
-            if let Some(outcome) = self.decide(notice, is_wanted?, verdict).await?.outcome() {
+            if let Some(outcome) = self.decide(notice, is_wanted, verdict).await?.outcome() {
                 self.metrics.notice(outcome);
             } else {
                 let frame = notice.content.frame(name.as_deref());
@@ -173,7 +182,7 @@ impl Delivery {
             return Ok(Decision::Show);
         }
         let now = self.now();
-        let Some(stored_at) = self.put(notice, now).await? else {
+        let Some(Kept { stored_at, .. }) = self.put(notice, now).await? else {
             return Ok(Decision::Over);
         };
         // Read late, after an outage: another replica may have stored it long ago, and these sockets have not shown it. A like that was taken back
@@ -392,14 +401,14 @@ impl Delivery {
         Ok(*actor != notice.receiver && !self.blocked(actor, &notice.receiver).await?)
     }
 
-    /// Stores a notice if it is not in the inbox yet. Returns when it was stored; `None` when the inbox does not keep it.
-    async fn put(&self, notice: &Notice, now: Timestamp) -> Result<Option<Timestamp>, HandleError> {
+    /// Stores a notice if it is not in the inbox yet; `None` when the inbox does not keep it.
+    async fn put(&self, notice: &Notice, now: Timestamp) -> Result<Option<Kept>, HandleError> {
         // The inbox deletes notices of that age: it could not recognise a duplicate.
         if is_older(notice.occurred_at, self.settings.get().inbox.retention, now) {
             return Ok(None);
         }
         match self.store.add(notice, now).await? {
-            Added::Kept { stored_at, .. } => Ok(Some(stored_at)),
+            Added::Kept { seq, stored_at } => Ok(Some(Kept { seq, stored_at })),
             Added::Erased | Added::Withdrawn => Ok(None),
         }
     }
@@ -420,6 +429,13 @@ impl Delivery {
         let names = self.names.nicknames_of(std::slice::from_ref(actor)).await;
         names.ok()?.into_iter().next()?
     }
+}
+
+/// The number of a notice in the inbox, and since when it is there.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    seq: i64,
+    stored_at: Timestamp,
 }
 
 /// A notice or message that is withdrawn as far as it happened up to that time.

@@ -11,11 +11,11 @@ use sosohappy_bus::delivery::Hop;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context, crash_point};
 use sosohappy_events::EventId;
-use sosohappy_realtime::{Marks, OnShown};
+use sosohappy_realtime::{Marks, Numbered, OnShown, stream};
 use sosohappy_store::StoreError;
 
 use crate::metrics::{NoticeMetrics, Outcome};
-use crate::store::{Store, View};
+use crate::store::{Store, StoredNotice, View};
 
 /// The delivery of a notice that is older when its frame is queued is not measured: its client was offline.
 const MEASURED: Duration = Duration::from_secs(30);
@@ -71,9 +71,15 @@ impl ShownReports {
         self.report(notice, occurred_at, move || reports.viewed(&account, None))
     }
 
-    /// Returns the report for a frame of version 2 that is being queued.
-    pub fn queued(&self, notice: EventId, occurred_at: Timestamp) -> OnShown {
-        self.report(notice, occurred_at, || ())
+    /// Returns the frame of a notice for version 2, whose acknowledgement settles its push. `actor`: the present nickname of who caused it, without
+    /// which a like and a follow have none.
+    pub fn numbered(&self, notice: &StoredNotice, actor: Option<&str>) -> Option<Numbered> {
+        let data = notice.shown_data(actor)?;
+        Some(Numbered {
+            seq: notice.seq,
+            frame: stream::frame(&notice.topic, Some(&notice.id.to_string()), Some(notice.seq), &data).into(),
+            on_shown: self.report(notice.id, notice.occurred_at, || ()),
+        })
     }
 
     fn report(&self, notice: EventId, occurred_at: Timestamp, shown: impl FnOnce() + Send + 'static) -> OnShown {

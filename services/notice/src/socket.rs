@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use sosohappy_access::{Caller, Denied, Names};
 use sosohappy_common::{Account, NicknameKey, Problem};
 use sosohappy_realtime::stream::{self, Incoming};
-use sosohappy_realtime::{Close, Numbered, Origin, Page, Protocol, SharedReads, Stream, Version};
+use sosohappy_realtime::{Close, Origin, Page, Protocol, SharedReads, Stream, Version};
 use sosohappy_store::{Directory, StoreError};
 
 use crate::domain::{Mute, muted_post};
@@ -158,22 +158,12 @@ impl NoticeProtocol {
         let wanted = following.notices.iter().filter(|notice| is_wanted(notice));
         let frames = wanted.filter_map(|notice| {
             let name = notice.actor.as_ref().and_then(|actor| names.get(actor));
-            self.numbered(notice, name.map(String::as_str))
+            self.shown.numbered(notice, name.map(String::as_str))
         });
         Ok(Page {
             frames: frames.collect(),
             until: following.until.unwrap_or(after),
             more: following.more,
-        })
-    }
-
-    /// Returns the frame of a notice, whose acknowledgement settles its push.
-    fn numbered(&self, notice: &StoredNotice, actor: Option<&str>) -> Option<Numbered> {
-        let data = notice.shown_data(actor)?;
-        Some(Numbered {
-            seq: notice.seq,
-            frame: stream::frame(&notice.topic, Some(&notice.id.to_string()), Some(notice.seq), &data).into(),
-            on_shown: self.shown.queued(notice.id, notice.occurred_at),
         })
     }
 }

@@ -298,6 +298,18 @@ pub struct StoredNotice {
 }
 
 impl StoredNotice {
+    /// Returns a notice as the inbox has it under a number.
+    pub fn of(notice: &Notice, seq: i64) -> Option<Self> {
+        Some(Self {
+            id: notice.event,
+            seq,
+            actor: notice.content.actor().cloned(),
+            topic: notice.content.topic().to_owned(),
+            data: serde_json::from_str(&notice.content.stored()).ok()?,
+            occurred_at: notice.occurred_at,
+        })
+    }
+
     /// Returns the date of the post, if the notice is a like.
     pub fn like_date(&self) -> Option<i64> {
         (self.topic == LIKE).then(|| self.data["date"].as_i64()).flatten()
