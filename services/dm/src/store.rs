@@ -430,9 +430,10 @@ pub trait Rooms: Send + Sync {
         members: &[Account],
     ) -> Result<Vec<Account>, StoreError>;
 
-    /// The number of a message in the stream of each member who sees it, by one statement. Empty on `MongoDB`, which numbers a stream when it is
-    /// read.
-    async fn room_frames(&self, message: &MessageId) -> Result<HashMap<Account, i64>, StoreError>;
+    /// The number of a message in the stream of each of these members who sees it. On `MongoDB` it is numbered in them together; members whose
+    /// streams lack other frames, too, or have it already, are left out: they read their streams.
+    async fn room_frames(&self, message: &MessageId, members: &[&Account])
+    -> Result<HashMap<Account, i64>, StoreError>;
 
     /// The message of that key, if it is not older than [`ClientKey::WINDOW`].
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError>;

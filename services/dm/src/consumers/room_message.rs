@@ -1,7 +1,7 @@
 //! `roomMessage`: every replica completes a message or a change, and makes the version 2 sockets that it holds of the members read their
 //! streams. The frame of a message comes with the signal where several members have sockets: it is read once for all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,7 +49,7 @@ impl RoomMessages {
     /// Returns the frames of a message for the members with sockets here, if there are several. Without them each reads its stream.
     async fn frames(&self, message: &MessageId, members: &[&Account]) -> HashMap<Account, Numbered> {
         let here = members.iter().copied();
-        let here: HashSet<&Account> = here.filter(|member| self.hub.has(member, Version::Two)).collect();
+        let here: Vec<&Account> = here.filter(|member| self.hub.has(member, Version::Two)).collect();
         if here.len() < 2 {
             return HashMap::new();
         }

@@ -1,6 +1,6 @@
 //! Frames of version 2 to rooms.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sosohappy_access::Caller;
 use sosohappy_common::Account;
@@ -118,14 +118,14 @@ impl DmProtocol {
     }
 
     /// Returns the frame of a message in the stream of each of these members who sees it, as a page of that stream has it.
-    /// The message, who sees it, the blocks of its sender and its data are read and made once, and not for each member. Empty where each member
-    /// has to read its own stream.
+    /// The message, who sees it, the blocks of its sender and its data are read and made once, and not for each member. Without members who have to
+    /// read their streams.
     pub async fn room_frames(
         &self,
         message: &MessageId,
-        members: &HashSet<&Account>,
+        members: &[&Account],
     ) -> Result<HashMap<Account, Numbered>, Error> {
-        let numbers = self.store.room_frames(message).await?;
+        let numbers = self.store.room_frames(message, members).await?;
         if numbers.is_empty() {
             return Ok(HashMap::new());
         }
@@ -140,9 +140,7 @@ impl DmProtocol {
         let names = PresentNames::of_people(&*self.names, message.people().cloned()).await?;
         let (id, data) = (message.id.clone(), typed::room_message_data(&message, &names));
         let content = FrameContent::RoomMessage(Box::new(message));
-        let seen = numbers
-            .into_iter()
-            .filter(|(member, _)| members.contains(member) && !blocked.contains(member));
+        let seen = numbers.into_iter().filter(|(member, _)| !blocked.contains(member));
         let frames = seen.map(|(member, seq)| {
             let frame = Numbered {
                 seq,

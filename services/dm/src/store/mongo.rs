@@ -1011,6 +1011,7 @@ mod tests {
             last_number: 0,
         };
         assert_eq!(store.create_room(&room, now).await.unwrap(), RoomOutcome::Created);
+        let mut last = None;
         for number in 1..=2_i64 {
             let message = RoomMessage {
                 id: ids.next(),
@@ -1044,7 +1045,26 @@ mod tests {
                 let (found, until) = (page.content.len(), page.until);
                 assert_eq!((found, until, spent), (1, Some(number), expected));
             }
+            last = Some(new);
         }
+        // In many streams at once: what they lack (three side by side), the last frame of each, the message and its room; the frames, and that they
+        // are there.
+        let mut new = last.expect("a message");
+        new.message.id = ids.next();
+        new.client_key = ClientKey::of(&account("kim"), "3");
+        let event_of = |_: &[Account], _: i64| event.clone();
+        assert_eq!(store.post(&new, &event_of).await.unwrap(), Posted::Stored);
+        let (kim, people) = (account("kim"), 2);
+        let numbers = store.room_frames(&new.message.id, &[&kim, &lee]);
+        let (spent, numbers) = commands.cost_of("many streams", numbers).await;
+        assert_eq!(numbers.unwrap(), HashMap::from([(kim.clone(), 3), (lee.clone(), 3)]));
+        assert_eq!(
+            spent,
+            Cost {
+                reads: 5 + people,
+                writes: 2
+            }
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

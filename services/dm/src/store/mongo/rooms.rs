@@ -727,8 +727,34 @@ impl Rooms for MongoStore {
         Ok(late)
     }
 
-    async fn room_frames(&self, _message: &MessageId) -> Result<HashMap<Account, i64>, StoreError> {
-        Ok(HashMap::new())
+    async fn room_frames(
+        &self,
+        message: &MessageId,
+        members: &[&Account],
+    ) -> Result<HashMap<Account, i64>, StoreError> {
+        let people: Vec<String> = members.iter().map(|member| member.fingerprint()).collect();
+        let numbers = self.number_together(message, &people).await?;
+        let mut seen = HashMap::with_capacity(numbers.len());
+        if numbers.is_empty() {
+            return Ok(seen);
+        }
+        let Some(message) = self.room_message(message).await? else {
+            return Ok(seen);
+        };
+        let Some(room) = self.room_document(&message.room).await? else {
+            return Ok(seen);
+        };
+        // One of them may have left since.
+        let room = room_from(&room, 0)?;
+        let viewers: Vec<&Account> = room.viewers(message.number).collect();
+        for (member, person) in members.iter().zip(&people) {
+            if let Some(number) = numbers.get(person)
+                && viewers.contains(member)
+            {
+                seen.insert((*member).clone(), *number);
+            }
+        }
+        Ok(seen)
     }
 
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {

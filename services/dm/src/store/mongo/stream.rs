@@ -13,7 +13,9 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
+use futures::future::try_join_all;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::ErrorKind;
 use sosohappy_common::Account;
 use sosohappy_store::StoreError;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX};
@@ -39,6 +41,10 @@ pub(super) const PLACE_INDEX: &str = "message_place";
 
 /// Messages that are numbered at once.
 const BATCH: i64 = 500;
+/// The code of the server's error.
+const DUPLICATE_KEY: i32 = 11_000;
+/// Statements of one call that are under way at the same time.
+const SIDE_BY_SIDE: usize = 16;
 /// So many messages, or more, are numbered before a page is read, and fewer are part of it at once. Fewer in unit tests.
 const FEW: i64 = if cfg!(test) { 3 } else { 16 };
 /// Messages of a conversation that are looked at at first; then twice as many each time, up to [`BATCH`]. Fewer in unit tests.
@@ -87,6 +93,42 @@ fn by_id(documents: Vec<Document>) -> Result<HashMap<MessageId, Document>, Store
 /// Whether no more than these documents were there when they were read. One that was stored since has a signal of its own.
 fn is_last(found: &[Document]) -> bool {
     i64::try_from(found.len()).is_ok_and(|found| found < BATCH)
+}
+
+/// Whether these are all documents that a read of at most [`FEW`] looked for.
+fn is_few(found: &[Document]) -> bool {
+    i64::try_from(found.len()).is_ok_and(|found| found < FEW)
+}
+
+/// Returns the people whose streams lack a document.
+fn unnumbered_of(document: &Document) -> impl Iterator<Item = &str> {
+    let people = document.get_array(UNNUMBERED).into_iter().flatten();
+    people.filter_map(Bson::as_str)
+}
+
+/// Returns which of many frames were not inserted, because their numbers are taken or their messages have frames already.
+fn taken(error: mongodb::error::Error) -> Result<HashSet<usize>, StoreError> {
+    if let ErrorKind::InsertMany(failed) = error.kind.as_ref()
+        && failed.write_concern_error.is_none()
+        && let Some(errors) = &failed.write_errors
+        && errors.iter().all(|error| error.code == DUPLICATE_KEY)
+    {
+        return Ok(errors.iter().map(|error| error.index).collect());
+    }
+    Err(error.into())
+}
+
+/// Returns the document of a frame of a message, or of a change of it.
+fn frame_document(person: &str, message: &MessageId, change: Option<&str>, number: i64) -> Document {
+    let mut frame = doc! {
+        "_id": numbered(person, number),
+        FRAME: format!("{person}:{}", change.unwrap_or(message.as_str())),
+        "message": message.as_str(),
+    };
+    if let Some(change) = change {
+        frame.insert("change", change);
+    }
+    frame
 }
 
 /// A frame as it is stored.
@@ -208,7 +250,6 @@ impl MongoStore {
             self.unnumbered(CHANGES, person, 1, names()),
             self.unnumbered(ROOM_MESSAGES, person, FEW, whole()),
         )?;
-        let is_few = |found: &[Document]| i64::try_from(found.len()).is_ok_and(|found| found < FEW);
         if !changes.is_empty() || !is_few(&messages) || !is_few(&in_rooms) {
             self.number_all(person).await?;
         } else if !messages.is_empty() || !in_rooms.is_empty() {
@@ -267,6 +308,75 @@ impl MongoStore {
             messages: by_id(messages)?,
             in_rooms: room_messages_of(&in_rooms)?,
         }))
+    }
+
+    /// Numbers a message of a room in the streams of several people (SHA-256 of their accounts) that lack nothing else. Returns their numbers.
+    pub(super) async fn number_together(
+        &self,
+        message: &MessageId,
+        people: &[String],
+    ) -> Result<HashMap<String, i64>, StoreError> {
+        let (in_rooms, messages, changes) = futures::try_join!(
+            self.lacking(ROOM_MESSAGES, people),
+            self.lacking(MESSAGES, people),
+            self.lacking(CHANGES, people),
+        )?;
+        if ![&in_rooms, &messages, &changes].into_iter().all(|found| is_few(found)) {
+            return Ok(HashMap::new());
+        }
+        let is_it = |document: &Document| document.get_str("_id").is_ok_and(|id| id == message.as_str());
+        let (itself, others): (Vec<Document>, Vec<Document>) = in_rooms.into_iter().partition(is_it);
+        let Some(itself) = itself.first() else {
+            return Ok(HashMap::new());
+        };
+        let lacking: HashSet<&str> = unnumbered_of(itself).collect();
+        let more: HashSet<&str> = [&others, &messages, &changes]
+            .into_iter()
+            .flatten()
+            .flat_map(unnumbered_of)
+            .collect();
+        let is_alone = |person: &&String| lacking.contains(person.as_str()) && !more.contains(person.as_str());
+        let alone: Vec<&String> = people.iter().filter(is_alone).collect();
+        if alone.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut numbers = Vec::with_capacity(alone.len());
+        for people in alone.chunks(SIDE_BY_SIDE) {
+            let ends = try_join_all(people.iter().map(|person| self.end_of(person, -1))).await?;
+            let next = ends.into_iter().map(|end| end.unwrap_or_default() + 1);
+            numbers.extend(people.iter().map(|person| (*person).clone()).zip(next));
+        }
+        let frames = numbers
+            .iter()
+            .map(|(person, number)| frame_document(person, message, None, *number));
+        let frames: Vec<Document> = frames.collect();
+        let inserted = self.collection(FRAMES).insert_many(frames).ordered(false).await;
+        let refused = inserted.map_or_else(taken, |_| Ok(HashSet::new()))?;
+        let inserted = numbers.into_iter().enumerate();
+        let inserted = inserted.filter(|(place, _)| !refused.contains(place));
+        let numbers: Vec<(String, i64)> = inserted.map(|(_, number)| number).collect();
+        if numbers.is_empty() {
+            return Ok(HashMap::new());
+        }
+        for (person, number) in &numbers {
+            self.trim(person, *number).await?;
+        }
+        let numbered: Vec<&str> = numbers.iter().map(|(person, _)| person.as_str()).collect();
+        let taken_out = doc! { "$pull": { UNNUMBERED: { "$in": numbered } } };
+        let messages = self.collection(ROOM_MESSAGES);
+        messages.update_one(doc! { "_id": message.as_str() }, taken_out).await?;
+        Ok(numbers.into_iter().collect())
+    }
+
+    /// Returns the people whose streams lack a document, of each of a few documents that some of these people lack.
+    async fn lacking(&self, collection: &str, people: &[String]) -> Result<Vec<Document>, StoreError> {
+        let found = self
+            .collection(collection)
+            .find(doc! { UNNUMBERED: { "$in": people } })
+            .limit(FEW)
+            .projection(doc! { UNNUMBERED: 1 })
+            .await?;
+        Ok(found.try_collect().await?)
     }
 
     /// Returns documents whose frames a person lacks.
@@ -412,14 +522,7 @@ impl MongoStore {
     ) -> Result<Option<i64>, StoreError> {
         let frames = self.collection(FRAMES);
         loop {
-            let mut frame = doc! {
-                "_id": numbered(person, number),
-                FRAME: format!("{person}:{}", change.unwrap_or(message.as_str())),
-                "message": message.as_str(),
-            };
-            if let Some(change) = change {
-                frame.insert("change", change);
-            }
+            let frame = frame_document(person, message, change, number);
             match frames.insert_one(frame).await.map_err(StoreError::from) {
                 Ok(_) => {
                     self.trim(person, number).await?;

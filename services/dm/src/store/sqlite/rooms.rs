@@ -205,7 +205,11 @@ impl Rooms for SqliteStore {
         Ok(late.unwrap_or_default())
     }
 
-    async fn room_frames(&self, message: &MessageId) -> Result<HashMap<Account, i64>, StoreError> {
+    async fn room_frames(
+        &self,
+        message: &MessageId,
+        members: &[&Account],
+    ) -> Result<HashMap<Account, i64>, StoreError> {
         let rows = sqlx::query(
             "SELECT stream_frame.account AS account, seq FROM stream_frame \
              JOIN room_message ON room_message.id = stream_frame.message \
@@ -215,9 +219,14 @@ impl Rooms for SqliteStore {
         .bind(message.as_str())
         .fetch_all(self.database.reader())
         .await?;
-        rows.iter()
-            .map(|row| Ok((account_of(row, "account")?, row.try_get("seq")?)))
-            .collect()
+        let mut numbers = HashMap::with_capacity(members.len());
+        for row in &rows {
+            let member = account_of(row, "account")?;
+            if members.contains(&&member) {
+                numbers.insert(member, row.try_get("seq")?);
+            }
+        }
+        Ok(numbers)
     }
 
     async fn room_message_with_key(&self, key: &ClientKey, now: Timestamp) -> Result<Option<RoomMessage>, StoreError> {

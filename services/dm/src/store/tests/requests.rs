@@ -44,6 +44,7 @@ on_both_engines!(
     numbers_of_a_room_are_not_given_again_after_a_resignation,
     unread_messages_of_a_room_are_those_that_a_member_can_open,
     a_member_sees_a_room_from_its_joining_until_it_leaves,
+    a_message_of_a_room_is_numbered_in_many_streams_at_once,
     many_rooms_are_listed_by_as_many_statements_as_one,
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
@@ -1249,21 +1250,6 @@ async fn a_member_sees_a_room_from_its_joining_until_it_leaves(bed: Bed) {
         joined
     };
     let here = |number: i64| (room.id.clone(), number);
-    // On MongoDB each member reads its stream.
-    let frames = async || {
-        let newest = kept.store.room_page(&room.id, 0, None, 1).await.unwrap();
-        let frames = kept.store.room_frames(&newest[0].id).await.unwrap();
-        let mut frames: Vec<(Account, i64)> = frames.into_iter().collect();
-        frames.sort_unstable();
-        frames
-    };
-    let seen_by = |names: &[&str], seq: i64| -> Vec<(Account, i64)> {
-        match bed.set {
-            EngineSet::Embedded => names.iter().map(|name| (account(name), seq)).collect(),
-            EngineSet::Real => Vec::new(),
-        }
-    };
-    assert_eq!(frames().await, seen_by(&["kim", "lee"], 2), "park joined after it");
     assert_eq!(joined("kim").await, [here(0)]);
     assert_eq!(joined("park").await, [here(2)]);
     let mut both = vec![here(0), (other.id.clone(), 0)];
@@ -1279,9 +1265,70 @@ async fn a_member_sees_a_room_from_its_joining_until_it_leaves(bed: Bed) {
         .await;
     assert!(left.unwrap());
     assert!(joined("park").await.is_empty());
-    let left = kept.store.leave_room(&room.id, &account("lee"), at(5), &event_of).await;
+}
+
+async fn a_message_of_a_room_is_numbered_in_many_streams_at_once(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let names = ["kim", "lee", "park"];
+    let room = room(&kept, &names).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let people = names.map(account);
+    let send = async |text: &str| {
+        let message = post(&kept, &room, "kim", text, at(1));
+        let posted = kept.store.post(&message, &always(&event)).await.unwrap();
+        assert_eq!(posted, Posted::Stored);
+        message.message.id
+    };
+    let numbers = async |id: &MessageId, people: &[&Account]| {
+        let numbers = kept.store.room_frames(id, people).await.unwrap();
+        let mut numbers: Vec<(Account, i64)> = numbers.into_iter().collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let expected = |numbers: &[(&str, i64)]| -> Vec<(Account, i64)> {
+        numbers.iter().map(|(name, seq)| (account(name), *seq)).collect()
+    };
+    // Each stream has its frames in order, however they were numbered.
+    let streams = async |last: [i64; 3]| {
+        for (person, last) in people.iter().zip(last) {
+            let page = kept.store.frames_after(person, 0, 100).await.unwrap();
+            let found: Vec<i64> = page.content.iter().map(|framed| framed.seq).collect();
+            assert_eq!(found, (1..=last).collect::<Vec<_>>(), "{person:?}");
+        }
+    };
+    let [kim, lee, park] = &people;
+    let choi = account("choi");
+    let first = send("one").await;
+    assert_eq!(
+        numbers(&first, &[kim, lee, &choi]).await,
+        expected(&[("kim", 1), ("lee", 1)])
+    );
+    streams([1, 1, 1]).await;
+    let again = numbers(&first, &[kim, lee]).await;
+    match bed.set {
+        EngineSet::Embedded => assert_eq!(again, expected(&[("kim", 1), ("lee", 1)])),
+        EngineSet::Real => assert!(again.is_empty(), "each reads its stream"),
+    }
+
+    kept.say("kim", "lee", 5, 5).await;
+    let second = send("two").await;
+    let found = numbers(&second, &[kim, lee, park]).await;
+    match bed.set {
+        EngineSet::Embedded => assert_eq!(found, expected(&[("kim", 3), ("lee", 3), ("park", 2)])),
+        // The streams of the other two lack the direct message, too.
+        EngineSet::Real => assert_eq!(found, expected(&[("park", 2)])),
+    }
+    streams([3, 3, 2]).await;
+
+    let third = send("three").await;
+    let event_of = |_: i64| event.clone();
+    let left = kept.store.leave_room(&room.id, lee, at(6), &event_of).await;
     assert!(left.unwrap());
-    assert_eq!(frames().await, seen_by(&["kim"], 2), "lee has left");
+    assert_eq!(
+        numbers(&third, &[kim, lee, park]).await,
+        expected(&[("kim", 4), ("park", 3)])
+    );
+    streams([4, 4, 3]).await;
 }
 
 /// `commands_of_a_list_of_rooms_are_counted` counts the commands of MongoDB.
