@@ -503,7 +503,7 @@ mod tests {
         let choi = party("choi");
         let to_choi = on.request(&kim, &choi);
         assert!(on.store.ask(&to_choi).await.unwrap());
-        assert!(on.decide(&to_choi, false).await.unwrap());
+        assert!(on.decide(&to_choi, false, later(0)).await.unwrap());
         assert_eq!(befriended(&to_choi, later(60)).await, RequestState::Refused);
     }
 

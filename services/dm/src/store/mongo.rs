@@ -1035,7 +1035,8 @@ mod tests {
             let (spent, posted) = commands.cost_of("post", store.post(&new, &event_of)).await;
             assert_eq!((posted.unwrap(), spent), (Posted::Stored, Cost { reads: 5, writes: 2 }));
             // As of a direct message.
-            let seq = store.seq_in_room(&account("kim"), &new.message.id);
+            let kim = account("kim");
+            let seq = store.seq_in_room(&kim, &new.message.id);
             let (spent, seq) = commands.cost_of("seq", seq).await;
             assert_eq!((seq.unwrap(), spent), (Some(number), Cost { reads: 2, writes: 2 }));
             for expected in [Cost { reads: 4, writes: 2 }, Cost { reads: 6, writes: 0 }] {
@@ -1055,7 +1056,8 @@ mod tests {
         let event_of = |_: &[Account], _: i64| event.clone();
         assert_eq!(store.post(&new, &event_of).await.unwrap(), Posted::Stored);
         let (kim, people) = (account("kim"), 2);
-        let numbers = store.room_frames(&new.message.id, &[&kim, &lee]);
+        let members = [&kim, &lee];
+        let numbers = store.room_frames(&new.message.id, &members);
         let (spent, numbers) = commands.cost_of("many streams", numbers).await;
         assert_eq!(numbers.unwrap(), HashMap::from([(kim.clone(), 3), (lee.clone(), 3)]));
         assert_eq!(
