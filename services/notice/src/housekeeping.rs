@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sosohappy_common::Context;
+use sosohappy_common::lifecycle::Lifecycle;
 use sosohappy_common::settings::Live;
 
 use crate::metrics::NoticeMetrics;
@@ -28,6 +29,7 @@ const WINDOWS: Duration = Duration::from_hours(1);
 pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>, metrics: NoticeMetrics) {
     spawn_queue_gauges(context, store.clone(), metrics);
     let (clock, mut rounds) = (context.clock.clone(), context.lifecycle.rounds(EVERY));
+    let lifecycle = context.lifecycle.clone();
     context.lifecycle.spawn("notice-housekeeping", async move {
         while rounds.next().await {
             let before = |age: Duration| clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
@@ -36,7 +38,7 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>,
                 memory: before(MEMORY),
                 windows: before(WINDOWS),
                 devices: before(settings.get().push.device_retention),
-                gone: before(NAMED),
+                gone: gone(&lifecycle, before(NAMED)),
             };
             if let Err(error) = store.sweep(horizons).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "deleting old notices failed");
@@ -44,6 +46,15 @@ pub fn spawn(context: &Context, settings: Live<Settings>, store: Arc<dyn Store>,
         }
         Ok(())
     });
+}
+
+/// Returns the moment, or none of the past while this replica has not read the names that were published before it started.
+fn gone(lifecycle: &Lifecycle, before: Timestamp) -> Timestamp {
+    if lifecycle.readiness().waiting_for.is_empty() {
+        before
+    } else {
+        Timestamp::MIN
+    }
 }
 
 fn spawn_queue_gauges(context: &Context, store: Arc<dyn Store>, metrics: NoticeMetrics) {
@@ -80,6 +91,15 @@ mod tests {
     use crate::store::{self, DeviceChange};
 
     const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn nobody_is_gone_until_the_names_are_read() {
+        let (lifecycle, now) = (Lifecycle::new("test"), Timestamp::UNIX_EPOCH);
+        let gate = lifecycle.gate("names");
+        assert_eq!(gone(&lifecycle, now), Timestamp::MIN);
+        gate.open();
+        assert_eq!(gone(&lifecycle, now), now);
+    }
 
     /// The notice and the device of 11 days ago: the retention of devices is longer. With the defaults all would stay.
     #[tokio::test]

@@ -119,8 +119,8 @@ fn unclaimed<'a>(erased: &HashMap<String, i64>, people: impl Iterator<Item = Acc
     people.filter(is_unclaimed).map(|(account, _)| account).collect()
 }
 
-/// Milliseconds: longer than a service takes a token of an account that has resigned.
-const LATE: i64 = 24 * 60 * 60 * 1_000;
+/// Milliseconds: longer than other services show an account that has resigned.
+const LATE: i64 = 60 * 60 * 1_000;
 
 /// Returns whether an account is erased up to its moment or later. `erased`: as of [`Marks`].
 fn is_erased(erased: &HashMap<String, i64>, (account, at): AccountAt<'_>) -> bool {
@@ -245,7 +245,7 @@ pub struct Horizons {
     pub windows: Timestamp,
     /// Devices that were last seen before this are removed.
     pub devices: Timestamp,
-    /// Accounts that resigned before this and have no name again are gone: what others did to them after the resignation is deleted, too.
+    /// Of accounts that resigned before this and have no name again, what others did to them in the hour after the resignation is deleted.
     pub gone: Timestamp,
 }
 
@@ -839,8 +839,8 @@ pub trait Store: Notices + Inbox + Messages + Devices + Choices + Pushes + Ping 
     /// Returns when a replica opened this inbox for the first time.
     async fn born(&self, now: Timestamp) -> Result<Timestamp, StoreError>;
 
-    /// Deletes data that is older than its horizon, and erases again the accounts that are gone and of which the inbox has something later than their
-    /// resignation.
+    /// Deletes data that is older than its horizon, and what others did to accounts in the hour after their resignation. What an account did with
+    /// newer access tokens stays, as do its devices, preferences and name: a next one may not be known by name yet.
     async fn sweep(&self, horizons: Horizons) -> Result<(), StoreError>;
 }
 

@@ -33,7 +33,7 @@ impl Notice {
 }
 
 /// The topics of notices that the receiver caused: of these, [`Content::actor`] is the author of the post.
-const OWN_DOING: [&str; 2] = ["bookmark", "bookmarkCanceled"];
+pub const OWN_DOING: [&str; 2] = ["bookmark", "bookmarkCanceled"];
 
 /// The topic of a like's frame.
 pub const LIKE: &str = "like";

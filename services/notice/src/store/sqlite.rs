@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use sosohappy_common::clock::Clock;
 use sosohappy_common::{Account, Context};
 use sosohappy_events::EventId;
 use sosohappy_store::StoreError;
@@ -29,6 +30,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 #[derive(Debug)]
 struct SqliteStore {
     database: Database,
+    clock: Arc<dyn Clock>,
 }
 
 pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<Opened, StoreError> {
@@ -37,7 +39,10 @@ pub(super) async fn open(settings: &InboxSettings, context: &Context) -> Result<
     Ok(Opened {
         outbox: database.outbox(),
         directory: database.directory(),
-        store: Arc::new(SqliteStore { database }),
+        store: Arc::new(SqliteStore {
+            database,
+            clock: context.clock.clone(),
+        }),
     })
 }
 

@@ -149,6 +149,18 @@ impl Bench {
         self.read_state(account).await.unwrap().viewed_at
     }
 
+    /// Sweeps what others did to accounts that resigned before that second.
+    async fn sweep_gone(&self, second: i64) {
+        let horizons = Horizons {
+            notices: at(-1_000),
+            memory: at(-1_000),
+            windows: at(-1_000),
+            devices: at(-1_000),
+            gone: at(second),
+        };
+        self.sweep(horizons).await.unwrap();
+    }
+
     async fn push_groups(&self, second: i64) -> Vec<PushGroup> {
         self.take_due(at(second), at(second + 60), 100).await.unwrap()
     }
@@ -1419,16 +1431,6 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
 /// Others write to two accounts in the seconds after their resignations. One address has a next account later.
 async fn what_others_did_after_a_resignation_is_erased_unless_the_address_is_taken_again(bed: Bed) {
     let bench = bench(bed).await;
-    let gone = async |second| {
-        let horizons = Horizons {
-            notices: at(-1_000),
-            memory: at(-1_000),
-            windows: at(-1_000),
-            devices: at(-1_000),
-            gone: at(second),
-        };
-        bench.sweep(horizons).await.unwrap();
-    };
     let conversation = |account_of: &str| Conversation {
         account: account("park"),
         sender: account(account_of),
@@ -1451,13 +1453,13 @@ async fn what_others_did_after_a_resignation_is_erased_unless_the_address_is_tak
         .set_nickname(&account("lee"), Some("lee"), at(20))
         .await
         .unwrap();
-    gone(9).await;
+    bench.sweep_gone(9).await;
     assert!(
         bench.kept(&account("kim")).await.unwrap().is_some(),
         "it may be taken again"
     );
     for _ in 0..2 {
-        gone(30).await;
+        bench.sweep_gone(30).await;
         assert_eq!(bench.kept(&account("kim")).await.unwrap(), None);
         assert_eq!(bench.unread_messages(&account("kim"), &[], None).await.unwrap(), 0);
         assert_eq!(bench.after(&account("lee"), &[], 0, 10).await.unwrap().notices.len(), 2);
@@ -1468,6 +1470,46 @@ async fn what_others_did_after_a_resignation_is_erased_unless_the_address_is_tak
         let late = message(number, "park", name, 40);
         assert_eq!(bench.add_message(&late).await.unwrap(), is_unread, "{name}");
     }
+}
+
+/// Kim resigned at second 10, and another person has the address since second 20: for long its name does not come.
+async fn a_next_account_without_a_name_keeps_what_is_its_own(bed: Bed) {
+    let bench = bench(bed).await;
+    let (kim, lee, park) = (account("kim"), account("lee"), account("park"));
+    bench.erase(&bench.erasure("kim", 10), at(12)).await.unwrap();
+    bench.seq(&bench.like("park", "kim", 12), 12).await;
+    // Lee's own doing, about a post of the one who has resigned.
+    let bookmark = Notice {
+        content: Content::Other {
+            topic: "bookmark".to_owned(),
+            data: json!({ "nickname": "kim", "date": 12 }),
+            about: Some(kim.clone()),
+        },
+        ..bench.like("kim", "lee", 12)
+    };
+    bench.seq(&bookmark, 12).await;
+    bench.device("kim", Some(1), Some("phone"), 20).await;
+    let (of_kim, for_kim) = (bench.like("kim", "park", 20), bench.like("park", "kim", 10_000));
+    bench.seq(&of_kim, 20).await;
+    bench.seq(&for_kim, 10_000).await;
+    bench.sweep_gone(20_000).await;
+
+    let shown = async |account: &Account| {
+        let shown = bench.after(account, &[], 0, 100).await.unwrap().notices;
+        shown.into_iter().map(|notice| notice.id).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&kim).await, [for_kim.event]);
+    assert_eq!(shown(&park).await, [of_kim.event]);
+    assert_eq!(shown(&lee).await, []);
+    assert_eq!(bench.devices("kim").await, ["phone"]);
+    // What is read later of the next account is not older than a resignation.
+    bench.seq(&bench.like("kim", "park", 30), 20_000).await;
+    let directory = &bench.opened.directory;
+    directory.set_nickname(&kim, Some("kimchi"), at(20)).await.unwrap();
+    assert_eq!(
+        directory.nicknames_of(&[kim]).await.unwrap(),
+        [Some("kimchi".to_owned())]
+    );
 }
 
 /// As above, of messages and of what was read.
@@ -2226,6 +2268,7 @@ on_both_engines!(
     what_an_older_token_did_after_a_resignation_is_erased_in_any_order,
     messages_of_an_older_token_are_erased_in_any_order,
     what_others_did_after_a_resignation_is_erased_unless_the_address_is_taken_again,
+    a_next_account_without_a_name_keeps_what_is_its_own,
     a_registered_device_leaves_with_its_session,
     preferences_are_replaced_by_version_and_erased,
     late_lists_of_devices_change_nothing,

@@ -12,7 +12,8 @@ use super::{
     BANNERS, BIRTHS, DEVICES, MARKS, MESSAGE_READS, MESSAGES, MUTES, MongoStore, NOTICES, PREFERENCES, PUSHES, READ,
     RECEIPTS, ROOM_READS, WINDOWS, WITHDRAWALS, devices, notices::only_number, number, text,
 };
-use crate::store::{Erasure, Horizons, Store, broken, parse_account, timestamp};
+use crate::domain::OWN_DOING;
+use crate::store::{Erasure, Horizons, LATE, Store, broken, parse_account, timestamp};
 
 #[async_trait]
 impl Store for MongoStore {
@@ -114,29 +115,48 @@ fn up_to_moment(person: &str, account: &str, [first, second]: [&str; 2], at: i64
 }
 
 impl MongoStore {
-    /// Erases accounts that resigned before that moment, have no name again, and of which something later is left.
+    /// Deletes what others did in the hour after the resignation to accounts that resigned before that moment and have no name again.
     async fn erase_gone(&self, before: Timestamp) -> Result<(), StoreError> {
         let marks = self.collection(MARKS);
         let noted = doc! { "unclaimed": { "$gt": "" }, "erased_until": { "$lt": before.as_millisecond() } };
         let noted: Vec<Document> = marks.find(noted).await?.try_collect().await?;
         for mark in noted {
             let account = parse_account(text(&mark, "unclaimed")?)?;
-            let until = timestamp(number(&mark, "erased_until")?)?;
-            let named = self.database.directory().named_since(&account, until).await?;
-            if named.is_some() {
-                self.claim(&account).await?;
-            } else {
-                self.erase_all(&account, before).await?;
+            let until = number(&mark, "erased_until")?;
+            let directory = self.database.directory();
+            if directory.named_since(&account, timestamp(until)?).await?.is_none() {
+                self.erase_late(&account, until).await?;
             }
+            // Not after another resignation meanwhile.
+            let noted = doc! { "_id": account.fingerprint(), "erased_until": until };
+            let swept = doc! { "$unset": { "unclaimed": "" } };
+            marks.update_one(noted, swept).await?;
         }
         Ok(())
     }
 
-    /// Nothing of the account is for the sweep any more.
-    async fn claim(&self, account: &Account) -> Result<(), StoreError> {
-        let mark = doc! { "_id": account.fingerprint() };
-        let claimed = doc! { "$unset": { "unclaimed": "" } };
-        self.collection(MARKS).update_one(mark, claimed).await?;
+    async fn erase_late(&self, account: &Account, until: i64) -> Result<(), StoreError> {
+        let account = account.as_str();
+        let late = doc! { "$gt": until, "$lte": until + LATE };
+        for (collection, of_others) in [
+            (PUSHES, doc! { "account": account, "occurred_at": late.clone() }),
+            (BANNERS, doc! { "account": account, "occurred_at": late.clone() }),
+            (MESSAGES, doc! { "account": account, "occurred_at": late.clone() }),
+            (MESSAGE_READS, doc! { "sender": account, "read_at": late.clone() }),
+            (
+                MUTES,
+                doc! { "target": account, "kind": "conversation", "muted_at": late.clone() },
+            ),
+            (NOTICES, doc! { "account": account, "occurred_at": late.clone() }),
+        ] {
+            self.collection(collection).delete_many(of_others).await?;
+        }
+        let about = doc! {
+            "actor": account,
+            "topic": { "$in": OWN_DOING.as_slice() },
+            "occurred_at": late,
+        };
+        self.collection(NOTICES).update_many(about, only_number()).await?;
         Ok(())
     }
 
@@ -212,6 +232,6 @@ impl MongoStore {
                 return self.note_unclaimed(HashSet::from([erased])).await;
             }
         }
-        self.claim(erased).await
+        Ok(())
     }
 }

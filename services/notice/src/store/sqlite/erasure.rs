@@ -5,7 +5,8 @@ use sosohappy_store::sqlite::{Tx, directory, enqueue, first_time, note_erasure};
 use sosohappy_store::{Ping, StoreError, retrying};
 
 use super::SqliteStore;
-use crate::store::{Erasure, Horizons, Store, parse_account, timestamp};
+use crate::domain::OWN_DOING;
+use crate::store::{Erasure, Horizons, LATE, Store, parse_account, timestamp};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -81,7 +82,7 @@ impl Ping for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Erases accounts that resigned before that moment, have no name again, and of which something later is left.
+    /// Deletes what others did in the hour after the resignation to accounts that resigned before that moment and have no name again.
     async fn erase_gone(&self, before: Timestamp) -> Result<(), StoreError> {
         let noted: Vec<(String, i64)> = sqlx::query_as(
             "SELECT unclaimed, erased_until FROM account_mark WHERE unclaimed IS NOT NULL AND erased_until < ?",
@@ -98,15 +99,16 @@ impl SqliteStore {
                 .await?;
             retrying(|| async {
                 let mut tx = self.database.begin().await?;
-                if named.is_some() {
-                    sqlx::query("UPDATE account_mark SET unclaimed = NULL WHERE person = ?")
-                        .bind(account.fingerprint())
-                        .execute(&mut *tx)
-                        .await?;
-                } else {
-                    erase(&mut tx, &account, before).await?;
-                    note_erasure(&mut tx, before).await?;
+                if named.is_none() {
+                    erase_late(&mut tx, &account, until).await?;
+                    note_erasure(&mut tx, self.clock.now()).await?;
                 }
+                // Not after another resignation meanwhile.
+                sqlx::query("UPDATE account_mark SET unclaimed = NULL WHERE person = ? AND erased_until = ?")
+                    .bind(account.fingerprint())
+                    .bind(until)
+                    .execute(&mut *tx)
+                    .await?;
                 Ok::<_, StoreError>(tx.commit().await?)
             })
             .await?;
@@ -177,4 +179,35 @@ async fn erase(tx: &mut Tx, erased: &Account, moment: Timestamp) -> Result<(), S
     .execute(&mut **tx)
     .await?;
     directory::erase(tx, erased, moment).await
+}
+
+async fn erase_late(tx: &mut Tx, account: &Account, until: i64) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM push WHERE account = ? AND occurred_at > ? AND occurred_at <= ?",
+        "DELETE FROM banner WHERE account = ? AND occurred_at > ? AND occurred_at <= ?",
+        "DELETE FROM message WHERE account = ? AND occurred_at > ? AND occurred_at <= ?",
+        "DELETE FROM message_read WHERE sender = ? AND read_at > ? AND read_at <= ?",
+        "DELETE FROM mute WHERE kind = 'conversation' AND target = ? AND muted_at > ? AND muted_at <= ?",
+        "DELETE FROM notice WHERE account = ? AND occurred_at > ? AND occurred_at <= ?",
+    ] {
+        sqlx::query(statement)
+            .bind(account.as_str())
+            .bind(until)
+            .bind(until + LATE)
+            .execute(&mut **tx)
+            .await?;
+    }
+    let [bookmark, canceled] = OWN_DOING;
+    sqlx::query(
+        "UPDATE notice SET withdrawn = 1, actor = NULL, data = '{}'
+        WHERE actor = ? AND topic IN (?, ?) AND occurred_at > ? AND occurred_at <= ?",
+    )
+    .bind(account.as_str())
+    .bind(bookmark)
+    .bind(canceled)
+    .bind(until)
+    .bind(until + LATE)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
