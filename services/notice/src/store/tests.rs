@@ -1562,6 +1562,16 @@ async fn messages_of_an_older_token_are_erased_in_any_order(bed: Bed) {
     assert!(bench.add_message(&received).await.unwrap());
     let unread = bench.add_room_message(&room_message(9, "park", &["kim"], 20)).await;
     assert_eq!(unread.unwrap().len(), 1);
+    // A late receipt takes nothing of what the next owner has read.
+    let of_choi = message(10, "kim", "choi", 20);
+    for (up_to, number, by) in [(10, 20, reading(12)), (8, 8, late(16))] {
+        let up_to = EventId(uuid::Uuid::from_u128(up_to));
+        bench.raise_read(&of_choi.conversation, up_to, by).await.unwrap();
+        bench.raise_room_read(&own_room("kim"), number, by).await.unwrap();
+    }
+    assert!(!bench.add_message(&of_choi).await.unwrap());
+    let unread = bench.add_room_message(&room_message(19, "park", &["kim"], 20)).await;
+    assert!(unread.unwrap().is_empty());
 }
 
 async fn pushes_of_one_thread_are_taken_together(bed: Bed) {

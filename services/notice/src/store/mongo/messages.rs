@@ -65,7 +65,9 @@ impl Messages for MongoStore {
         // An erasure marks first: either the mark is seen here, or the erasure sees the document.
         let people = [Some((account, reading.authorized_at)), Some((sender, reading.at))];
         if self.is_erased(people).await? {
-            self.collection(MESSAGE_READS).delete_one(id).await?;
+            self.collection(MESSAGE_READS)
+                .delete_one(up_to_reading(id, reading))
+                .await?;
         }
         Ok(())
     }
@@ -134,7 +136,9 @@ impl Messages for MongoStore {
         self.upsert(ROOM_READS, id.clone(), raised).await?;
         // An erasure marks first: either the mark is seen here, or the erasure sees the document.
         if self.is_erased([Some((account, reading.authorized_at)), None]).await? {
-            self.collection(ROOM_READS).delete_one(id).await?;
+            self.collection(ROOM_READS)
+                .delete_one(up_to_reading(id, reading))
+                .await?;
         }
         Ok(())
     }
@@ -222,6 +226,14 @@ impl MongoStore {
 /// Returns the fields that say when messages were read.
 fn moments_of(reading: Reading) -> Document {
     doc! { "read_at": reading.at.as_millisecond(), "authorized_at": reading.authorized_at.as_millisecond() }
+}
+
+/// Returns the condition that nothing was read there later, or with a newer access token: that is of the next account of the address.
+fn up_to_reading(mut id: Document, reading: Reading) -> Document {
+    for (field, moment) in moments_of(reading) {
+        id.insert(field, doc! { "$lte": moment });
+    }
+    id
 }
 
 fn read_id(conversation: &Conversation) -> String {
