@@ -1390,6 +1390,13 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
         authorized_at: Some(at(12)),
         ..repeated.clone()
     };
+    // Another one is, by a replica of the release before.
+    let once = caused("park", 11, 5);
+    let unknown = Notice {
+        occurred_at: at(15),
+        authorized_at: None,
+        ..once.clone()
+    };
     let pushed = |notices: &[Notice]| -> Vec<WaitingPush> {
         let pushed = notices.iter().filter(|notice| notice.content.push().is_some());
         pushed.map(|notice| of_notice(&bench, notice)).collect()
@@ -1399,11 +1406,12 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
             bench.queue(&push, at(30)).await.unwrap();
         }
     };
-    for notice in early.iter().chain([&repeated, &by_next]).chain(&again) {
+    let twice = [&repeated, &by_next, &once, &unknown];
+    for notice in early.iter().chain(twice).chain(&again) {
         bench.seq(notice, 20).await;
     }
     queue(&early).await;
-    queue(&[repeated.clone(), by_next.clone()]).await;
+    queue(&twice.map(Clone::clone)).await;
     queue(&again).await;
     bench.erase(&bench.erasure("kim", 10), at(20)).await.unwrap();
 
@@ -1417,7 +1425,7 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
         shown.into_iter().map(|notice| notice.id).collect::<HashSet<_>>()
     };
     let ids = |notices: &[&Notice]| notices.iter().map(|notice| notice.event).collect::<HashSet<_>>();
-    assert_eq!(shown(&park).await, ids(&[&again[0], &again[1], &by_next]));
+    assert_eq!(shown(&park).await, ids(&[&again[0], &again[1], &by_next, &unknown]));
     assert_eq!(shown(&kim).await, ids(&[&again[2]]));
     let due: HashSet<EventId> = bench
         .push_groups(30)
@@ -1425,7 +1433,7 @@ async fn what_an_older_token_did_after_a_resignation_is_erased_in_any_order(bed:
         .into_iter()
         .flat_map(|group| group.events)
         .collect();
-    assert_eq!(due, ids(&[&again[0], &again[1], &by_next]));
+    assert_eq!(due, ids(&[&again[0], &again[1], &by_next, &unknown]));
 }
 
 /// Others write to two accounts in the seconds after their resignations. One address has a next account later.

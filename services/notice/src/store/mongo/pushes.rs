@@ -269,11 +269,13 @@ impl MongoStore {
                         && !known.get_i64("occurred_at").is_ok_and(|known| known >= occurred_at) =>
                 {
                     let waiting = doc! { "_id": push.event.to_string(), "due_at": { "$exists": true } };
-                    let mut later = doc! { "occurred_at": occurred_at };
-                    if let Some(authorized_at) = push.authorized_at {
-                        later.insert("authorized_at", authorized_at.as_millisecond());
-                    }
-                    collection.update_one(waiting, doc! { "$max": later }).await?;
+                    let later = if let Some(at) = push.authorized_at.map(Timestamp::as_millisecond) {
+                        doc! { "$max": { "occurred_at": occurred_at, "authorized_at": at } }
+                    } else {
+                        // By a replica of the release before: when it happened is compared.
+                        doc! { "$max": { "occurred_at": occurred_at }, "$unset": { "authorized_at": "" } }
+                    };
+                    collection.update_one(waiting, later).await?;
                 }
                 // It was settled, or waits already.
                 Some(_) => {}
