@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// takes longer.
 const READY: Duration = Duration::from_mins(3);
 
+/// The time limit for one answer: a process that takes connections and answers none is not ready either.
+const ANSWER: Duration = Duration::from_secs(30);
+
 const SIGKILL: i32 = 9;
 
 /// A service as a process. Killed when dropped.
@@ -29,7 +32,7 @@ impl Process {
     /// Starts a process and waits until it is ready on all of its ports.
     ///
     /// # Panics
-    /// If the binary is not built, the process is not ready within a minute, or another process responds on a port.
+    /// If the binary is not built, the process is not ready within three minutes, or another process responds on a port.
     pub async fn start(
         name: &str,
         binary: &Path,
@@ -46,7 +49,9 @@ impl Process {
         let log = folder.join(format!("{name}.log"));
         // One for all requests: each client reads the certificate authorities of the machine. Each request has a connection of its own, so that
         // none is kept to a process that ends.
-        let http = sosohappy_common::tls::client_builder().pool_max_idle_per_host(0);
+        let http = sosohappy_common::tls::client_builder()
+            .pool_max_idle_per_host(0)
+            .timeout(ANSWER);
         let mut process = Self {
             name: name.to_owned(),
             binary: binary.to_owned(),
