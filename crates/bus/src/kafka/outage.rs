@@ -15,8 +15,11 @@ use super::queue::{self, Consumer};
 use super::{blocking, unavailable};
 use crate::BusError;
 
-/// Interval of the check whether partitions have leaders again.
+/// Interval of the check whether partitions have leaders again. It doubles with each check that finds a broker and not all leaders, up to
+/// [`LONGEST_INTERVAL`]: each of them is a connection for each consumer of each replica, which would keep a broker from coming back.
 const LOOK_FOR_LEADERS: Duration = Duration::from_millis(100);
+
+const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a look at the cluster is shared by the clients of a process that wait for leaders.
 const FRESH: Duration = Duration::from_millis(250);
@@ -56,8 +59,9 @@ async fn watch(consumer: Weak<Consumer>, lost: Arc<Notify>, settings: Arc<Settin
         );
         // Since a broker serves again: `LONGEST_PAUSE` counts from here, not from the start of the outage.
         let mut served = None;
+        let mut interval = LOOK_FOR_LEADERS;
         loop {
-            tokio::time::sleep(LOOK_FOR_LEADERS).await;
+            tokio::time::sleep(interval).await;
             if consumer.strong_count() == 0 {
                 return;
             }
@@ -70,6 +74,7 @@ async fn watch(consumer: Weak<Consumer>, lost: Arc<Notify>, settings: Arc<Settin
             if is_led || served.get_or_insert_with(Instant::now).elapsed() > LONGEST_PAUSE {
                 break;
             }
+            interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
         }
         let resume = move |consumer: &Consumer| consumer.resume(&paused);
         match with(&consumer, resume).await {
