@@ -422,7 +422,7 @@ impl Hub {
     }
 
     /// [`Hub::signal`] with the frame that was stored, as [`crate::Protocol::page`] returns it for the account. A socket that has written the one
-    /// before it writes it without reading the store, and outside of the trace.
+    /// before it writes it without reading the store.
     pub fn signal_with(&self, account: &Account, frame: Numbered) {
         self.signal_sockets(account, Some(&Ready::new(frame)));
     }

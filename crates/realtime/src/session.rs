@@ -280,8 +280,8 @@ impl<'a, P: Protocol> Session<'a, P> {
                 Err(end) => return end,
             };
             if pull.is_none() {
-                if let Some(frame) = self.take_ready()
-                    && let Err(end) = self.write_ready(&frame).await
+                if let Some((frame, span)) = self.take_ready()
+                    && let Err(end) = self.write_ready(&frame, &span).await
                 {
                     return end;
                 }
@@ -342,19 +342,25 @@ impl<'a, P: Protocol> Session<'a, P> {
         })
     }
 
-    /// Takes the frame that came with the signal, if it is the next one. If it is a later one, or too old, the store is read.
-    fn take_ready(&mut self) -> Option<Arc<Numbered>> {
+    /// Takes the frame that came with the signal, with the span of its writing, if it is the next one. If it is a later one, or too old, the store
+    /// is read.
+    fn take_ready(&mut self) -> Option<(Arc<Numbered>, Span)> {
         let stream = self.stream.as_mut()?;
         let ready = stream.ready.take()?;
         if ready.frame.seq > stream.after + 1 || !ready.is_valid() {
             return None;
         }
         stream.signal = None;
-        stream.cause = None;
-        (ready.frame.seq == stream.after + 1).then_some(ready.frame)
+        let cause = stream.cause.take();
+        if ready.frame.seq <= stream.after {
+            return None;
+        }
+        let span = write_span(self.hub.0.context.service, cause.as_ref());
+        Some((ready.frame, span))
     }
 
-    async fn write_ready(&mut self, frame: &Numbered) -> Result<(), End> {
+    async fn write_ready(&mut self, frame: &Numbered, span: &Span) -> Result<(), End> {
+        span.record("frames", 1);
         self.feed_numbered(frame).await?;
         if let Some(stream) = &mut self.stream {
             stream.after = frame.seq;
@@ -375,7 +381,7 @@ impl<'a, P: Protocol> Session<'a, P> {
         let stream = self.stream.as_mut()?;
         let signal = stream.signal.take()?;
         let cause = stream.cause.take();
-        let span = cause.map_or_else(Span::none, |cause| write_span(self.hub.0.context.service, &cause));
+        let span = write_span(self.hub.0.context.service, cause.as_ref());
         let reading = span.clone();
         let (protocol, socket, after) = (self.protocol, self.known, stream.after);
         let entropy = &self.hub.0.context.entropy;
@@ -642,8 +648,11 @@ impl<'a, P: Protocol> Session<'a, P> {
     }
 }
 
-/// Returns the span of reading numbered frames and writing them to a socket, below what caused it.
-fn write_span(service: &'static str, cause: &Correlation) -> Span {
+/// Returns the span of reading numbered frames and writing them to a socket, below what caused it; none without a cause.
+fn write_span(service: &'static str, cause: Option<&Correlation>) -> Span {
+    let Some(cause) = cause else {
+        return Span::none();
+    };
     let span = tracing::info_span!(
         "write",
         service,
