@@ -328,24 +328,29 @@ async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
         phone.set_profile(name, "hello", &picture).await.expect("has a profile");
         people.push(phone);
     }
-    let post = NewPost {
-        date: 2_023_090_513_248_392,
+    let posts = [2_023_090_513_248_392, 2_023_090_613_248_392].map(|date| NewPost {
+        date,
         text: "a small happiness",
         pictures: &[],
-    };
-    eventually("the post is saved", async || people[0].save_post(&post).await.ok()).await;
+    });
+    for post in &posts {
+        eventually("the post is saved", async || people[0].save_post(post).await.ok()).await;
+    }
     let opened = eventually("the socket opens", async || people[0].resume_notice(0).await.ok());
     let mut socket = opened.await;
     let before = reached(fleet).await;
     let tokens = people[1].tokens.as_ref().expect("signed in");
-    let date = post.date.to_string();
-    let like = sosohappy_common::tls::client()
-        .post(format!("{entry}/feed-service/updateLike"))
-        .form(&[("srcNickname", "liker"), ("nickname", "author"), ("date", &date)])
-        .header("authorization", &tokens.access)
-        .header("email", &tokens.account)
-        .header("x-request-id", "like-of-liker");
-    assert_eq!(like.send().await.expect("the entry answers").status(), StatusCode::OK);
+    let like = async |post: &NewPost<'_>, id: &str| {
+        let date = post.date.to_string();
+        let like = sosohappy_common::tls::client()
+            .post(format!("{entry}/feed-service/updateLike"))
+            .form(&[("srcNickname", "liker"), ("nickname", "author"), ("date", &date)])
+            .header("authorization", &tokens.access)
+            .header("email", &tokens.account)
+            .header("x-request-id", id);
+        assert_eq!(like.send().await.expect("the entry answers").status(), StatusCode::OK);
+    };
+    like(&posts[0], "like-of-liker").await;
     let frame: Value = serde_json::from_str(&socket.text().await.expect("a frame")).expect("JSON");
     assert_eq!(frame["topic"], "like", "{frame}");
     let spans = async |service: &str, id: &str| {
@@ -375,6 +380,13 @@ async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
     eventually("each point on the way has counted the like", async || {
         let now = reached(fleet).await;
         before.iter().zip(&now).all(|(before, now)| now > before).then_some(())
+    })
+    .await;
+    // The number of a frame that is not the first one follows: it is written without a read of the inbox.
+    like(&posts[1], "second-like-of-liker").await;
+    eventually("the frame of the second like is written", async || {
+        let found = spans("notice-service", "second-like-of-liker").await;
+        found.iter().any(|span| span["name"] == "write").then_some(())
     })
     .await;
 }
