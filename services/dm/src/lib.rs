@@ -196,10 +196,7 @@ fn spawn_socket_readers(context: &Context, bus: &Arc<dyn Bus>, sent: Sent, hub: 
         store: protocol.store.clone(),
     };
     spawn_reader::<MessageChanged>(context, bus.clone(), Start::Latest, changes);
-    let room_messages = RoomMessages {
-        hub: hub.clone(),
-        protocol: protocol.clone(),
-    };
+    let room_messages = RoomMessages::new(hub, protocol);
     spawn_reader::<RoomMessageSent>(context, bus.clone(), Start::Latest, room_messages);
     spawn_reader::<SocketFrameSent>(context, bus.clone(), Start::Latest, SocketFrames(hub.clone()));
 }
