@@ -136,8 +136,9 @@ impl DmProtocol {
         if !message.state.reactions.is_empty() {
             return Ok(HashMap::new());
         }
-        let blocked = self.directory.blocked_with(&message.sender.account).await?;
-        let names = PresentNames::of_people(&*self.names, message.people().cloned()).await?;
+        let blocked = async { Ok::<_, Error>(self.directory.blocked_with(&message.sender.account).await?) };
+        let names = async { Ok::<_, Error>(PresentNames::of_people(&*self.names, message.people().cloned()).await?) };
+        let (blocked, names) = tokio::try_join!(blocked, names)?;
         let (id, data) = (message.id.clone(), typed::room_message_data(&message, &names));
         let content = FrameContent::RoomMessage(Box::new(message));
         let seen = numbers.into_iter().filter(|(member, _)| !blocked.contains(member));
