@@ -93,7 +93,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn nobody_is_gone_until_the_names_are_read() {
+    fn no_account_is_gone_until_the_names_are_read() {
         let (lifecycle, now) = (Lifecycle::new("test"), Timestamp::UNIX_EPOCH);
         let gate = lifecycle.gate("names");
         assert_eq!(gone(&lifecycle, now), Timestamp::MIN);

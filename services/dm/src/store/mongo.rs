@@ -8,6 +8,7 @@ mod receipts;
 mod reports;
 mod requests;
 mod rewriting;
+mod room_messages;
 mod rooms;
 mod schedule;
 mod settling;

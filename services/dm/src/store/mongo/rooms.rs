@@ -12,18 +12,18 @@ use sosohappy_events::Outgoing;
 use sosohappy_store::mongo::{ID_INDEX, OUTBOX, outbox_field};
 use sosohappy_store::{StoreError, retrying};
 
-use super::documents::{hidden_at, id_of, state_of, timestamp};
+use super::documents::timestamp;
 use super::fields::{CLIENT_KEY, HIDDEN_AT, NUMBER, PLACE, RETRACTED_AT, ROOM_MESSAGES, UNNUMBERED};
 use super::indexes::{index, sparse, unique};
+use super::room_messages::{message_of, number, room_messages_of};
 use super::stream::{above, numbered};
 use super::{CREATORS_CLEARED, MARKERS, MongoStore};
 use crate::domain::{
-    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageDate, MessageId, MessageText,
-    NewChange, NewRoomMessage, Party, Room, RoomMessage, RoomName,
+    Changed, ClientKey, Erasure, Joining, MOST_MEMBERS, MOST_ROOMS, Member, MessageId, NewChange, NewRoomMessage, Room,
+    RoomMessage, RoomName,
 };
 use crate::store::{
     ChangeError, FORMER_CREATOR, JoinOutcome, LeftEventOf, Posted, PostedEventOf, RoomOutcome, Rooms, WriteError,
-    decoded,
 };
 
 /// `_id`, `name`, `creator`, `createdAt`, [`LAST_NUMBER`], [`LEFT`], `members` (`account`, `person`, `joinedAt`, `joinedAfter`, `read`) in the order in which they
@@ -873,16 +873,6 @@ impl Rooms for MongoStore {
     }
 }
 
-/// Decodes messages of rooms, as [`MongoStore::room_messages`] returns them.
-pub(super) fn room_messages_of(documents: &[Document]) -> Result<HashMap<MessageId, Option<RoomMessage>>, StoreError> {
-    let read = |document: &Document| {
-        let id = id_of(document).map_err(StoreError::Corrupt)?;
-        let message = decoded(&id, message_of(document));
-        Ok((id, message))
-    };
-    documents.iter().map(read).collect()
-}
-
 /// Returns the condition on the `_id`s of those who have left a room.
 fn former_of(room: &str) -> Document {
     // The character after the colon.
@@ -935,40 +925,4 @@ fn read_room(document: &Document, newest: i64) -> anyhow::Result<Room> {
         members: members.collect::<anyhow::Result<_>>()?,
         last_number: newest.max(given),
     })
-}
-
-/// A server may store the greater of two numbers in the width of either.
-fn number(document: &Document, field: &str) -> anyhow::Result<i64> {
-    match document.get(field) {
-        Some(Bson::Int64(number)) => Ok(*number),
-        Some(Bson::Int32(number)) => Ok((*number).into()),
-        _ => anyhow::bail!("{field} is no number"),
-    }
-}
-
-fn message_of(document: &Document) -> Result<RoomMessage, StoreError> {
-    let read = || -> anyhow::Result<RoomMessage> {
-        let text = |field: &str| -> anyhow::Result<String> { Ok(document.get_str(field)?.to_owned()) };
-        Ok(RoomMessage {
-            id: MessageId::stored(text("_id")?),
-            room: text("room")?,
-            sender: Party {
-                account: text("senderAccount")?.parse()?,
-                nickname: text("sender")?,
-            },
-            date: MessageDate::try_from(document.get_i64("date")?)?,
-            text: MessageText::stored(text("text")?),
-            number: number(document, NUMBER)?,
-            stored_at: timestamp(document, "storedAt")?,
-            reply_to: document
-                .get_str("replyTo")
-                .ok()
-                .map(|id| MessageId::stored(id.to_owned())),
-            state: state_of(document)?,
-        }
-        .hidden_since(hidden_at(document)?))
-    };
-    read()
-        .context("a message of a room in the database is not one")
-        .map_err(StoreError::Corrupt)
 }

@@ -25,7 +25,7 @@ use super::changes::changed_of;
 use super::documents::{id_of, ids_of, stored_of};
 use super::fields::{CHANGES, HELD, MESSAGE_ID, MESSAGES, NUMBER, PLACE, POSITION, ROOM, ROOM_MESSAGES, UNNUMBERED};
 use super::indexes::{sparse, unique};
-use super::rooms::room_messages_of;
+use super::room_messages::room_messages_of;
 use crate::domain::{ConversationId, MOST_MISSED, MessageId, Position, RoomMessage};
 #[cfg(doc)]
 use crate::store::WriteError;
