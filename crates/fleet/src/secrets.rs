@@ -1,6 +1,7 @@
 //! The credentials of the launcher's services: from the environment, else generated once and stored in the data folder.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -47,11 +48,14 @@ fn find(variable: &str, file: &Path) -> anyhow::Result<String> {
         return Ok(given);
     }
     let context = || format!("{}", file.display());
-    match std::fs::read_to_string(file) {
-        Ok(kept) if !kept.trim().is_empty() => return Ok(kept.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(context),
+    if let Some(kept) = kept(file).with_context(context)? {
+        return Ok(kept);
+    }
+    // Of processes that begin at the same time the first one makes it. The lock ends with the handle.
+    let folder = File::open(file.parent().unwrap_or(Path::new("."))).with_context(context)?;
+    folder.lock().with_context(context)?;
+    if let Some(kept) = kept(file).with_context(context)? {
+        return Ok(kept);
     }
     let entropy: &dyn Entropy = &SystemEntropy;
     let secret = entropy.hex(32);
@@ -73,6 +77,14 @@ fn find(variable: &str, file: &Path) -> anyhow::Result<String> {
     Ok(secret)
 }
 
+fn kept(file: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(file) {
+        Ok(kept) => Ok(Some(kept.trim().to_owned()).filter(|kept| !kept.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -87,5 +99,19 @@ mod tests {
         assert_eq!(secret.len(), 64);
         assert_eq!(find("SOSOHAPPY_NOT_SET", &file).unwrap(), secret);
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn processes_that_begin_at_the_same_time_have_the_same_secret() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("service-token");
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let find = || scope.spawn(|| find("SOSOHAPPY_NOT_SET", &file).unwrap());
+                let all: [_; 4] = std::array::from_fn(|_| find());
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
+        }
     }
 }
