@@ -144,9 +144,9 @@ impl Assigned {
 impl Drop for Assigned {
     fn drop(&mut self) {
         let (broadcast, topic) = (self.broadcast.take(), std::mem::take(&mut self.topic));
-        // Unassigning blocks; outside of a runtime nothing else is held up.
-        if let (Some(broadcast), Ok(runtime)) = (broadcast, tokio::runtime::Handle::try_current()) {
-            runtime.spawn_blocking(move || {
+        // Unassigning blocks, for ever if the client hangs: in a thread that no runtime waits for.
+        if let Some(broadcast) = broadcast {
+            std::thread::spawn(move || {
                 unassign(&broadcast, &topic);
                 if let Some(Broadcast { consumer, .. }) = Arc::into_inner(broadcast) {
                     queue::end(consumer);
