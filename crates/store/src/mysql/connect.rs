@@ -67,7 +67,12 @@ impl Pools {
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .before_acquire(|connection: &mut sqlx::MySqlConnection, meta| {
-                Box::pin(async move { Ok(meta.idle_for < FRESH || answers(connection).await) })
+                Box::pin(async move {
+                    if meta.idle_for >= FRESH {
+                        test(connection).await?;
+                    }
+                    Ok(true)
+                })
             })
             .after_connect(|connection, _| Box::pin(set_session(connection)))
             .after_release(|connection, _| Box::pin(settle(connection)))
@@ -121,9 +126,10 @@ fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {
     Ok(options.pipes_as_concat(false).no_engine_substitution(false))
 }
 
-async fn answers(connection: &mut MySqlConnection) -> bool {
+/// Fails if the server does not answer in time: sqlx ends the connection then without a last command.
+async fn test(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     let answered = tokio::time::timeout(TEST, connection.ping()).await;
-    matches!(answered, Ok(Ok(())))
+    answered.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
 
 async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {
