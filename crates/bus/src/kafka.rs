@@ -29,6 +29,7 @@ use serde_json::Map;
 use sosohappy_common::Context;
 use sosohappy_common::clock::Clock;
 use sosohappy_common::settings::Events;
+use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use compare::{Comparison, Difference, State, compare};
@@ -74,11 +75,16 @@ fn unavailable(error: impl fmt::Display) -> BusError {
     BusError::Unavailable(format!("kafka: {error}"))
 }
 
-/// Runs a call of librdkafka that blocks its thread.
+/// Runs a call of librdkafka that blocks its thread, for ever if the client hangs: in a thread that no runtime waits for.
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, BusError> + Send + 'static,
 ) -> Result<T, BusError> {
-    tokio::task::spawn_blocking(call).await.map_err(unavailable)?
+    let (sender, answer) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Fails when the caller does not wait any more.
+        let _ = sender.send(call());
+    });
+    answer.await.map_err(unavailable)?
 }
 
 /// Brokers that have just created a topic, or come back, refuse requests for a moment.

@@ -12,14 +12,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::client::Settings;
 use super::outage::pause_during_outages;
-use super::queue::{self, Consumer, Queue, split};
+use super::queue::{self, Consumer, Owner, Queue, split};
 use super::recovery::{Role, stuck};
 use super::{Inner, unavailable};
 use crate::BusError;
 
 /// A client without a group, and the topics assigned to it.
 struct Broadcast {
-    consumer: Arc<Consumer>,
+    consumer: Owner,
     topics: Mutex<BTreeSet<String>>,
     failed: CancellationToken,
     _pausing: AbortOnDropHandle<()>,
@@ -70,7 +70,7 @@ impl Broadcast {
             .reader(&group)
             .create_with_context(inner.settings.client())
             .map_err(|error| BusError::Settings(error.to_string()))?;
-        let (consumer, failed, stop) = (Arc::new(consumer), CancellationToken::new(), CancellationToken::new());
+        let (consumer, failed, stop) = (Owner::new(consumer), CancellationToken::new(), CancellationToken::new());
         let settings = inner.settings.clone();
         tokio::spawn(serve(consumer.clone(), settings, failed.clone(), stop.clone()));
         Ok(Self {
@@ -84,7 +84,7 @@ impl Broadcast {
 }
 
 /// Serves the events of the client. Records do not come here: the queues of partitions are split off before they are assigned.
-async fn serve(consumer: Arc<Consumer>, settings: Arc<Settings>, failed: CancellationToken, stop: CancellationToken) {
+async fn serve(consumer: Owner, settings: Arc<Settings>, failed: CancellationToken, stop: CancellationToken) {
     let connection = consumer.client().context().connection();
     let mut recovery = std::pin::pin!(stuck(settings.clone(), connection, Role::Independent));
     loop {
@@ -106,8 +106,6 @@ async fn serve(consumer: Arc<Consumer>, settings: Arc<Settings>, failed: Cancell
             Err(error) => consumer.client().context().warn(&error, "reader"),
         }
     }
-    // Ends the client if this is its last owner.
-    queue::end(consumer);
 }
 
 impl Assigned {
@@ -119,7 +117,7 @@ impl Assigned {
         &self.topic
     }
 
-    pub(super) fn consumer(&self) -> &Arc<Consumer> {
+    pub(super) fn consumer(&self) -> &Owner {
         &self.broadcast().consumer
     }
 
@@ -146,12 +144,7 @@ impl Drop for Assigned {
         let (broadcast, topic) = (self.broadcast.take(), std::mem::take(&mut self.topic));
         // Unassigning blocks, for ever if the client hangs: in a thread that no runtime waits for.
         if let Some(broadcast) = broadcast {
-            std::thread::spawn(move || {
-                unassign(&broadcast, &topic);
-                if let Some(Broadcast { consumer, .. }) = Arc::into_inner(broadcast) {
-                    queue::end(consumer);
-                }
-            });
+            std::thread::spawn(move || unassign(&broadcast, &topic));
         }
     }
 }

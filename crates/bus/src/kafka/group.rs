@@ -18,7 +18,7 @@ use super::Inner;
 use super::client::Settings;
 use super::connection::Membership;
 use super::outage::pause_during_outages;
-use super::queue::{self, Consumer, Queue, split};
+use super::queue::{self, Consumer, Owner, Queue, split};
 use super::recovery::{Role, Stuck, stuck};
 use crate::BusError;
 
@@ -43,7 +43,7 @@ const LONGEST_ABSENCE: Duration = Duration::from_secs(30);
 /// Locks: the clients of [`Groups`] before their memberships and before `reserved`; none is held across an await.
 struct Group {
     name: String,
-    consumer: Arc<Consumer>,
+    consumer: Owner,
     /// The topics of its members.
     subscribed: watch::Sender<BTreeSet<String>>,
     /// These, and the topics of former members until their partitions are revoked: a new member would otherwise continue after
@@ -148,7 +148,7 @@ impl Group {
             .member(name)
             .create_with_context(inner.settings.member_client(membership.clone()))
             .map_err(|error| BusError::Settings(error.to_string()))?;
-        let consumer = Arc::new(consumer);
+        let consumer = Owner::new(consumer);
         let (subscribed, _) = watch::channel(BTreeSet::new());
         let reserved = Arc::new(Mutex::new(Reserved::new()));
         let (failed, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -208,7 +208,7 @@ impl Group {
 /// Serves the events of a client and updates its subscription.
 struct Server {
     name: String,
-    consumer: Arc<Consumer>,
+    consumer: Owner,
     reserved: Arc<Mutex<Reserved>>,
     failed: CancellationToken,
     settings: Arc<Settings>,
@@ -277,7 +277,7 @@ impl Server {
                 queue::discard(&self.consumer, &topic, reservation.partitions);
             }
         }
-        let ended = queue::end(self.consumer);
+        let ended = self.consumer.end();
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!(group = self.name, "Kafka consumer does not end");
         }
@@ -354,7 +354,7 @@ impl Subscription {
         &self.topics
     }
 
-    pub(super) fn consumer(&self) -> &Arc<Consumer> {
+    pub(super) fn consumer(&self) -> &Owner {
         &self.group().consumer
     }
 

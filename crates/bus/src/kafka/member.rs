@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::group::Subscription;
-use super::queue::{self, Consumer, Queue, first};
+use super::queue::{Consumer, Owner, Queue, first};
 use super::{ASK, Inner, blocking, client, retries, unavailable};
 use crate::names::Channel;
 use crate::{BusError, Member, dead_letter};
@@ -141,14 +141,11 @@ impl Member for KafkaMember {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(MEASURE_LAG).await;
-                let Some(consumer) = consumer.upgrade() else { return };
+                let Some(consumer) = Owner::upgrade(&consumer) else {
+                    return;
+                };
                 let topics = topics.clone();
-                let measured = blocking(move || {
-                    let measured = measure(&consumer, &topics);
-                    queue::release(consumer);
-                    measured
-                });
-                match measured.await {
+                match blocking(move || measure(&consumer, &topics)).await {
                     Ok(records) => gauge.set(records),
                     Err(error) => tracing::debug!(%error, "reading consumer lag failed"),
                 }
@@ -165,19 +162,17 @@ impl Member for KafkaMember {
         let consumer = Arc::downgrade(self.subscription.consumer());
         let numbers = self.numbers.clone();
         Box::pin(async move {
-            let client = || consumer.upgrade().ok_or_else(|| unavailable("the member has left"));
+            let client = || Owner::upgrade(&consumer).ok_or_else(|| unavailable("the member has left"));
             let mut known: Option<Arc<Vec<End>>> = None;
             loop {
                 let (asked, numbers, ends) = (client()?, numbers.clone(), known.clone());
                 let look = move || {
                     // The ends are those of the first answer: a topic that is written all the time is caught up with, too.
                     let ends = ends.map_or_else(|| ends_of(&asked, &numbers).map(Arc::new), Ok);
-                    let looked = ends.map(|ends| {
+                    ends.map(|ends| {
                         let done = has_done(&asked, &ends);
                         (ends, done)
-                    });
-                    queue::release(asked);
-                    looked
+                    })
                 };
                 match blocking(look).await {
                     Ok((_, Ok(true))) => return Ok(()),

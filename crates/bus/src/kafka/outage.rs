@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::client::Settings;
-use super::queue::{self, Consumer};
+use super::queue::{Consumer, Owner};
 use super::{blocking, unavailable};
 use crate::BusError;
 
@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 ///
 /// Metadata are not enough to go by: a broker names itself there as the leader of all partitions, and then becomes it of one after the other,
 /// which takes a busy machine a while. So each partition is also asked for its offsets, which only a leader tells.
-pub(super) fn pause_during_outages(consumer: &Arc<Consumer>, settings: &Arc<Settings>) -> AbortOnDropHandle<()> {
+pub(super) fn pause_during_outages(consumer: &Owner, settings: &Arc<Settings>) -> AbortOnDropHandle<()> {
     let lost = consumer.client().context().lost_brokers();
     AbortOnDropHandle::new(tokio::spawn(watch(Arc::downgrade(consumer), lost, settings.clone())))
 }
@@ -90,13 +90,8 @@ async fn with<T: Send + 'static>(
     consumer: &Weak<Consumer>,
     call: impl FnOnce(&Consumer) -> Result<T, KafkaError> + Send + 'static,
 ) -> Option<Result<T, BusError>> {
-    let consumer = consumer.upgrade()?;
-    let called = blocking(move || {
-        let outcome = call(&consumer).map_err(unavailable);
-        queue::release(consumer);
-        outcome
-    });
-    Some(called.await)
+    let consumer = Owner::upgrade(consumer)?;
+    Some(blocking(move || call(&consumer).map_err(unavailable)).await)
 }
 
 fn pause(consumer: &Consumer) -> Result<TopicPartitionList, KafkaError> {

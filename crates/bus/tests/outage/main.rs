@@ -479,6 +479,45 @@ async fn consumers_fetch_once_each_leader_serves() {
     assert_eq!(value(&soon(reader.next()).await.unwrap()), "2");
 }
 
+/// A runtime drops its tasks in its own threads when it shuts down. librdkafka waits for ever there for the end of a client with records in a
+/// queue that was split off, as for that of a client that hangs.
+#[test]
+fn a_runtime_ends_while_a_member_has_records_left() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let cluster = runtime.block_on(async {
+        let (cluster, bench) = mock_broker(&["notice", "notice.dlt", "resign"]);
+        let bus = bench.open().await;
+        let records: Vec<_> = (0..100)
+            .map(|number| record(Topic::Notice, "key", &number.to_string()))
+            .collect();
+        soon(bus.publish(&records)).await.unwrap();
+        let mut member = soon(bus.join("group", &[Topic::Notice])).await.unwrap();
+        let mut reader = soon(bus.read(&[Topic::Notice], Start::Earliest)).await.unwrap();
+        soon(member.next()).await.unwrap();
+        soon(reader.next()).await.unwrap();
+        tokio::spawn(async move {
+            let _owned = (bus, bench, member, reader);
+            std::future::pending::<()>().await;
+        });
+        cluster
+    });
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(runtime);
+        sender.send(()).unwrap();
+    });
+    assert_eq!(
+        ended.recv_timeout(Duration::from_secs(10)),
+        Ok(()),
+        "the runtime waits for a client"
+    );
+    drop(cluster);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_that_was_replaced_ends() {
     let (cluster, bench) = mock_broker(&["notice", "resign"]);
