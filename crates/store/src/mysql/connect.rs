@@ -66,13 +66,18 @@ impl Pools {
             .max_connections(connections.max(1))
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
-            .before_acquire(|connection: &mut sqlx::MySqlConnection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= FRESH {
-                        test(connection).await?;
-                    }
-                    Ok(true)
-                })
+            .before_acquire({
+                let options = options.clone();
+                move |connection: &mut MySqlConnection, meta| {
+                    let options = options.clone();
+                    Box::pin(async move {
+                        if meta.idle_for >= FRESH && !answers(connection).await {
+                            // In its place: sqlx would end it itself, and wait there for the server where the connection has TLS.
+                            *connection = connect(&options).await?;
+                        }
+                        Ok(true)
+                    })
+                }
             })
             .after_connect(|connection, _| Box::pin(set_session(connection)))
             .after_release(|connection, _| Box::pin(settle(connection)))
@@ -126,10 +131,16 @@ fn options(url: &SecretUrl) -> Result<MySqlConnectOptions, StoreError> {
     Ok(options.pipes_as_concat(false).no_engine_substitution(false))
 }
 
-/// Fails if the server does not answer in time: sqlx ends the connection then without a last command.
-async fn test(connection: &mut MySqlConnection) -> sqlx::Result<()> {
+/// Returns whether the server answers in time.
+async fn answers(connection: &mut MySqlConnection) -> bool {
     let answered = tokio::time::timeout(TEST, connection.ping()).await;
-    answered.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    matches!(answered, Ok(Ok(())))
+}
+
+async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
+    let mut connection = options.connect().await?;
+    set_session(&mut connection).await?;
+    Ok(connection)
 }
 
 async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {
