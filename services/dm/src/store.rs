@@ -76,10 +76,12 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds a frame. One that cannot be read is skipped, so that it blocks none of the later ones.
-    fn push(&mut self, seq: i64, content: Result<FrameContent, StoreError>) {
+    /// Adds a frame. One that cannot be read, or is of a kind that only a later release knows (`None`), is skipped, so that it blocks none of
+    /// the later ones.
+    fn push(&mut self, seq: i64, content: Result<Option<FrameContent>, StoreError>) {
         match content {
-            Ok(content) => self.content.push(Framed { seq, content }),
+            Ok(Some(content)) => self.content.push(Framed { seq, content }),
+            Ok(None) => tracing::warn!(seq, "message change of a later release; frame skipped"),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 seq,
@@ -508,10 +510,11 @@ pub trait Changes: Send + Sync {
     /// any more, and the texts that it had are deleted.
     async fn change(&self, change: &NewChange, event: &Outgoing) -> Result<Option<Changed>, ChangeError>;
 
-    /// Completes the changes of a message that a crash has left half made. SQLite makes them at once.
+    /// Completes the changes of a message that a crash has left half made. SQLite makes them at once. One of a kind that only a later release
+    /// knows waits for a replica of that release.
     async fn complete(&self, message: &MessageId) -> Result<(), StoreError>;
 
-    /// The changes of a message, the first one first.
+    /// The changes of a message, the first one first, without those of kinds that only a later release knows.
     async fn changes(&self, message: &MessageId) -> Result<Vec<Changed>, StoreError>;
 }
 

@@ -811,15 +811,18 @@ fn state_of(row: &SqliteRow) -> Result<MessageState, StoreError> {
     Ok(state)
 }
 
-fn changed_of(row: &SqliteRow) -> Result<Changed, StoreError> {
-    let kind = ChangeKind::named(row.try_get("kind")?);
-    Ok(Changed {
+/// `None` of a change of a kind that only a later release knows.
+fn changed_of(row: &SqliteRow) -> Result<Option<Changed>, StoreError> {
+    let Some(kind) = ChangeKind::named(row.try_get("kind")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Changed {
         revision: row.try_get("change_revision")?,
-        kind: kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))?,
+        kind,
         by: account_of(row, "account")?,
         content: row.try_get("content")?,
         at: timestamp(row.try_get("changed_at")?)?,
-    })
+    }))
 }
 
 fn undelivered_of(row: &SqliteRow) -> Result<Undelivered, StoreError> {

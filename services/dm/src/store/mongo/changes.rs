@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
+use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
 use sosohappy_common::Account;
 use sosohappy_events::Outgoing;
@@ -82,7 +83,8 @@ impl MongoStore {
         Ok(i64::try_from(made).unwrap_or(i64::MAX))
     }
 
-    /// Applies a change to its message, once. Deletes the changes of a message that is gone: false.
+    /// Applies a change to its message, once; not one of a kind that only a later release knows. Deletes the changes of a message that is gone:
+    /// false.
     async fn apply(&self, change: &Document) -> Result<bool, StoreError> {
         let corrupt = |error: mongodb::bson::error::Error| StoreError::Corrupt(error.into());
         let message = MessageId::stored(change.get_str("message").map_err(corrupt)?.to_owned());
@@ -90,9 +92,15 @@ impl MongoStore {
         let at = change.get_i64("at").map_err(corrupt)?;
         let account = change.get_str("account").map_err(corrupt)?;
         let is_in_room = change.contains_key(ROOM);
+        let messages = self.collection(if is_in_room { ROOM_MESSAGES } else { MESSAGES });
+        let Some(kind) = kind_of(change)? else {
+            // A replica of that release applies it. Until then another change of the message would have the same revision, and is not made.
+            tracing::warn!(id = %message, revision, "message change of a later release; not applied");
+            return self.is_there(&messages, &message).await;
+        };
         let mut set = doc! { REVISION: revision };
         let mut unset = Document::new();
-        match kind_of(change)? {
+        match kind {
             ChangeKind::Retracted => {
                 set.extend(doc! { RETRACTED_AT: at, "text": "" });
                 // The text of an event that was not published yet.
@@ -125,24 +133,29 @@ impl MongoStore {
         if !unset.is_empty() {
             update.insert("$unset", unset);
         }
-        let messages = if is_in_room { ROOM_MESSAGES } else { MESSAGES };
-        let messages = self.collection(messages);
         // A message without a match has the change already, or is gone.
-        if messages.update_one(earlier, update).await?.matched_count == 0
-            && messages.find_one(doc! { "_id": ids_of([&message]) }).await?.is_none()
+        if messages.update_one(earlier, update).await?.matched_count == 0 && !self.is_there(&messages, &message).await?
         {
-            self.delete_changes_of(&[message.as_str()]).await?;
             return Ok(false);
         }
-        if is_in_room && kind_of(change)? == ChangeKind::Reacted {
+        if is_in_room && kind == ChangeKind::Reacted {
             self.take_back_if_deleted(change, &message, account).await?;
         }
-        if kind_of(change)? == ChangeKind::Retracted {
+        if kind == ChangeKind::Retracted {
             let texts = doc! { "$unset": { "content": "", "text": "" } };
             let of = doc! { "message": message.as_str() };
             self.collection(CHANGES).update_many(of, texts).await?;
         }
         Ok(true)
+    }
+
+    /// Returns whether a message is there, and deletes the changes of one that is gone.
+    async fn is_there(&self, messages: &Collection<Document>, message: &MessageId) -> Result<bool, StoreError> {
+        let found = messages.find_one(doc! { "_id": ids_of([message]) }).await?;
+        if found.is_none() {
+            self.delete_changes_of(&[message.as_str()]).await?;
+        }
+        Ok(found.is_some())
     }
 
     /// Takes an applied reaction of an account back if a resignation has deleted it meanwhile.
@@ -306,23 +319,28 @@ fn document_of(change: &NewChange, changed: &Changed, stored_at: Timestamp, even
     document
 }
 
-fn kind_of(document: &Document) -> Result<ChangeKind, StoreError> {
-    let kind = document.get_str("kind").ok().and_then(ChangeKind::named);
-    kind.ok_or_else(|| StoreError::corrupt("a change in the database is of no known kind"))
+/// `None` for a kind that only a later release knows.
+fn kind_of(document: &Document) -> Result<Option<ChangeKind>, StoreError> {
+    let kind = document.get_str("kind").map(ChangeKind::named);
+    kind.map_err(|error| StoreError::Corrupt(error.into()))
 }
 
-pub(super) fn changed_of(document: &Document) -> Result<Changed, StoreError> {
+/// `None` of a change of a kind that only a later release knows.
+pub(super) fn changed_of(document: &Document) -> Result<Option<Changed>, StoreError> {
+    let Some(kind) = kind_of(document)? else {
+        return Ok(None);
+    };
     let account = document.get_str("account").map_err(anyhow::Error::from);
     let by = account.and_then(|account| Ok(account.parse()?));
-    Ok(Changed {
+    Ok(Some(Changed {
         revision: document
             .get_i64(REVISION)
             .map_err(|error| StoreError::Corrupt(error.into()))?,
-        kind: kind_of(document)?,
+        kind,
         by: by.map_err(StoreError::Corrupt)?,
         content: document.get_str("content").ok().map(str::to_owned),
         at: timestamp(document, "at")?,
-    })
+    }))
 }
 
 #[async_trait]
@@ -352,6 +370,7 @@ impl Changes for MongoStore {
             .await?
             .try_collect()
             .await?;
-        found.iter().map(changed_of).collect()
+        let found = found.iter().filter_map(|change| changed_of(change).transpose());
+        found.collect()
     }
 }

@@ -771,8 +771,12 @@ impl Streams for MongoStore {
         for Frame { seq, message, change } in found {
             frames.until = Some(seq);
             let changed = match change {
-                Some(id) => match changes_by_id.get(&id) {
-                    Some(change) => changed_of(change).map(Some),
+                Some(id) => match changes_by_id.get(&id).map(changed_of) {
+                    Some(Ok(None)) => {
+                        frames.push(seq, Ok(None));
+                        continue;
+                    }
+                    Some(changed) => changed,
                     // Erased since.
                     None => continue,
                 },
@@ -785,7 +789,7 @@ impl Streams for MongoStore {
                         Some(change) => FrameContent::RoomChange(message, change),
                         None => FrameContent::RoomMessage(message),
                     });
-                    frames.push(seq, content);
+                    frames.push(seq, content.map(Some));
                 }
                 continue;
             };
@@ -796,7 +800,7 @@ impl Streams for MongoStore {
                     None => FrameContent::Message(stored),
                 })
             });
-            frames.push(seq, content);
+            frames.push(seq, content.map(Some));
         }
         Ok(frames)
     }

@@ -51,7 +51,7 @@ impl Changes for SqliteStore {
         .bind(message.as_str())
         .fetch_all(self.database.reader())
         .await?;
-        rows.iter().map(changed_of).collect()
+        rows.iter().filter_map(|row| changed_of(row).transpose()).collect()
     }
 }
 

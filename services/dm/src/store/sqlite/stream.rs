@@ -61,8 +61,8 @@ impl Streams for SqliteStore {
             } else if let Some(Some(message)) = in_rooms.get(&MessageId::stored(row.try_get("frame_message")?)) {
                 let message = Box::new(message.clone());
                 let content = match row.try_get::<i64, _>("change_revision")? {
-                    0 => Ok(FrameContent::RoomMessage(message)),
-                    _ => changed_of(row).map(|change| FrameContent::RoomChange(message, change)),
+                    0 => Ok(Some(FrameContent::RoomMessage(message))),
+                    _ => changed_of(row).map(|change| Some(FrameContent::RoomChange(message, change?))),
                 };
                 frames.push(seq, content);
             }
@@ -118,12 +118,12 @@ impl Streams for SqliteStore {
     }
 }
 
-fn content_of(row: &SqliteRow) -> Result<FrameContent, StoreError> {
+fn content_of(row: &SqliteRow) -> Result<Option<FrameContent>, StoreError> {
     let revision: i64 = row.try_get("change_revision")?;
     let stored = Box::new(stored_of(row)?);
     Ok(match revision {
-        0 => FrameContent::Message(stored),
-        _ => FrameContent::Change(stored, changed_of(row)?),
+        0 => Some(FrameContent::Message(stored)),
+        _ => changed_of(row)?.map(|change| FrameContent::Change(stored, change)),
     })
 }
 

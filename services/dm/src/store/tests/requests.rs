@@ -8,6 +8,7 @@ use sosohappy_events::types::{
     MessageReceipt, ModerationOutcome, ReceiptProgress, Relation, RoomMessageSent, RoomPush,
 };
 use sosohappy_events::{Envelope, EventId, Outgoing, Topic};
+use sosohappy_store::StoreError;
 use sosohappy_store::outbox::Pending;
 use sosohappy_testkit::statements::{Cost, cost_of};
 use sosohappy_testkit::{Bed, EngineSet, on_both_engines};
@@ -49,6 +50,7 @@ on_both_engines!(
     a_message_has_frames_for_members_who_joined_while_it_was_stored,
     an_interrupted_deletion_of_a_room_is_continued,
     changes_of_a_message_that_is_gone_are_deleted,
+    changes_of_a_later_release_are_skipped_and_stay,
     a_room_of_an_account_that_has_resigned_is_swept,
     an_account_that_has_resigned_is_not_added_to_a_room,
     a_creator_who_is_not_in_a_room_is_forgotten_there,
@@ -1516,6 +1518,123 @@ async fn changes_of_a_message_that_is_gone_are_deleted(bed: Bed) {
         // As every replica does that reads the event of the change.
         kept.store.complete(id).await.unwrap();
         assert_eq!(kept.store.changes(id).await.unwrap(), [], "{name}");
+    }
+}
+
+/// Makes reactions changes of a kind that only a later release knows, or takes that back. Returns how many there were.
+async fn rename_reactions(bed: &Bed, are_known: bool) -> u64 {
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let (from, to) = if are_known {
+            ("pinned", "reacted")
+        } else {
+            ("reacted", "pinned")
+        };
+        let renamed = doc! { "$set": { "kind": to } };
+        let changes = collection(&client, "message_change");
+        changes
+            .update_many(doc! { "kind": from }, renamed)
+            .await
+            .unwrap()
+            .modified_count
+    } else if are_known {
+        let known = "UPDATE message_change SET kind = 'reacted' WHERE kind = 'pinned'";
+        bed.sql("dm", known).await
+    } else {
+        let unknown = "UPDATE message_change SET kind = 'pinned' WHERE kind = 'reacted'";
+        bed.sql("dm", unknown).await
+    }
+}
+
+/// A replica of a later release has made changes, during its roll-out or before it was rolled back.
+async fn changes_of_a_later_release_are_skipped_and_stay(bed: Bed) {
+    let kept = Kept::open(&bed).await;
+    let event = kept.event(&kept.message("kim", "lee", 0, 0));
+    let room = room(&kept, &["kim", "lee"]).await;
+    let sent = kept.say("kim", "lee", 0, 1).await.message.id;
+    let message = post(&kept, &room, "kim", "text", at(1));
+    assert_eq!(
+        kept.store.post(&message, &always(&event)).await.unwrap(),
+        Posted::Stored
+    );
+    let posted = message.message.id;
+    let make = async |id: &MessageId, by: &str, change: Change| {
+        let change = NewChange {
+            message: id.clone(),
+            by: account(by),
+            change,
+            authorized_at: at(5),
+            at: at(5),
+        };
+        if *id == posted {
+            kept.store.change_in_room(&change, &event).await
+        } else {
+            kept.store.change(&change, &event).await
+        }
+    };
+    for id in [&sent, &posted] {
+        assert!(make(id, "kim", edit("edited")).await.unwrap().is_some());
+        assert!(make(id, "lee", react("👍")).await.unwrap().is_some());
+    }
+    let stream = async |after: i64| kept.store.frames_after(&account("lee"), after, 10).await.unwrap();
+    let before = stream(0).await;
+    assert_eq!((before.content.len(), before.until), (6, Some(6)));
+    assert_eq!(rename_reactions(&bed, false).await, 2);
+
+    let mut known = before.content;
+    known.retain(|framed| match &framed.content {
+        FrameContent::Change(_, change) | FrameContent::RoomChange(_, change) => change.revision == 1,
+        FrameContent::Message(_) | FrameContent::RoomMessage(_) => true,
+    });
+    assert_eq!(known.len(), 4);
+    let after = stream(0).await;
+    assert_eq!((after.content, after.until), (known, Some(6)));
+    let last = stream(5).await;
+    assert_eq!(
+        (last.content.len(), last.until, last.more),
+        (0, Some(6), false),
+        "a client that resumes goes on after it"
+    );
+    let revisions = async |id: &MessageId| {
+        let changes = kept.store.changes(id).await.unwrap().into_iter();
+        changes.map(|change| change.revision).collect::<Vec<i64>>()
+    };
+    for id in [&sent, &posted] {
+        assert_eq!(revisions(id).await, [1], "{id}");
+        kept.store.complete(id).await.unwrap();
+        let next = make(id, "lee", react("🎉")).await.unwrap();
+        assert_eq!(next.map(|change| change.revision), Some(3), "{id}");
+    }
+    assert_eq!(stream(6).await.until, Some(8));
+    assert_eq!(rename_reactions(&bed, true).await, 2);
+    for id in [&sent, &posted] {
+        assert_eq!(revisions(id).await, [1, 2, 3], "{id}");
+    }
+
+    if bed.set == EngineSet::Embedded {
+        return;
+    }
+    // The replica was killed between the insert of its change and its application.
+    let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+    for (name, id) in [("message", &sent), ("room_message", &posted)] {
+        let earlier = doc! { "$set": { "revision": 2_i64 } };
+        let messages = collection(&client, name);
+        let changed = messages.update_one(doc! { "_id": id.as_str() }, earlier).await.unwrap();
+        assert_eq!(changed.modified_count, 1, "{name}");
+    }
+    assert_eq!(rename_reactions(&bed, false).await, 4);
+    for id in [&sent, &posted] {
+        kept.store.complete(id).await.unwrap();
+        let refused = make(id, "kim", edit("again")).await;
+        assert!(
+            matches!(refused, Err(ChangeError::Store(StoreError::Retry(_)))),
+            "it waits for that release: {refused:?}"
+        );
+    }
+    assert_eq!(rename_reactions(&bed, true).await, 4);
+    for id in [&sent, &posted] {
+        let next = make(id, "kim", edit("again")).await.unwrap();
+        assert_eq!(next.map(|change| change.revision), Some(4), "{id}");
     }
 }
 
