@@ -104,6 +104,10 @@ impl Requests {
                     return Ok(Admission::Held);
                 }
                 (Standing::Refused, _) => return Err(Refusal::Blocked.into()),
+                (Standing::Unknown, _) => {
+                    tracing::warn!("message request of a later release; message not taken");
+                    return Err(Refusal::Unavailable.into());
+                }
                 (Standing::Asks | Standing::Accept(_), _) => {
                     if self.store.ask(&self.request(sender, receiver)).await? {
                         return Ok(Admission::Held);

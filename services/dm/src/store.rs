@@ -20,7 +20,7 @@ use sosohappy_store::{Directory, Ping, StoreError, Transient};
 use crate::domain::{
     Change, Changed, Claim, ClientKey, ConversationId, Decision, Erasure, Joining, MOST_CHANGES, Marks, Message,
     MessageId, MessageState, MessageText, NewChange, NewMessage, NewRoomMessage, Position, Reaction, Receipt, Request,
-    Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
+    RequestState, Room, RoomMessage, Scheduled, Stored, Unclaimed, Undelivered,
 };
 #[cfg(doc)]
 use crate::domain::{MOST_UNREAD, RepeatKey, Verdict};
@@ -276,16 +276,19 @@ pub enum Unfinished {
 /// A page of requests, in the order of their ids.
 #[derive(Debug, Default)]
 pub struct RequestPage {
-    /// Without those that cannot be decoded: they delay no other.
+    /// Without those that cannot be decoded, or whose state only a later release knows: they delay no other.
     pub content: Vec<Request>,
     /// The id after which the next page begins; none at the end.
     pub next: Option<String>,
 }
 
 impl RequestPage {
-    /// Adds a request that was read. One that cannot be decoded is logged and left out.
+    /// Adds a request that was read. One that cannot be decoded, or whose state only a later release knows, is logged and left out.
     fn push(&mut self, request: Result<Request, StoreError>) {
         match request {
+            Ok(request) if request.state == RequestState::Unknown => {
+                tracing::warn!(request = request.id, "message request of a later release; skipped");
+            }
             Ok(request) => self.content.push(request),
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -16,22 +16,26 @@ pub enum RequestState {
     Accepted,
     /// The messages stay with the asker, who can send no more.
     Refused,
+    /// One that only a later release knows, and keeps in the row: the request waits for a replica of that release.
+    Unknown,
 }
 
 impl RequestState {
-    const ALL: [Self; 3] = [Self::Pending, Self::Accepted, Self::Refused];
+    const KNOWN: [Self; 3] = [Self::Pending, Self::Accepted, Self::Refused];
 
-    /// In the store and in frames.
+    /// In the store, except [`Self::Unknown`].
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Accepted => "accepted",
             Self::Refused => "refused",
+            Self::Unknown => "unknown",
         }
     }
 
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
+    pub fn named(name: &str) -> Self {
+        let mut known = Self::KNOWN.into_iter();
+        known.find(|state| state.name() == name).unwrap_or(Self::Unknown)
     }
 }
 
@@ -113,6 +117,8 @@ pub enum Standing {
     /// The message opens a request.
     Asks,
     Refused,
+    /// Only a later release knows.
+    Unknown,
 }
 
 /// Decides about a message of `sender`. `has_messages`: the conversation was begun before.
@@ -123,6 +129,7 @@ pub enum Standing {
 /// | pending | friends: accept; else waits | accept |
 /// | refused | refused | accept |
 /// | accepted | open | open |
+/// | unknown | unknown | unknown |
 pub fn standing(request: Option<&Request>, sender: &Account, are_friends: bool, has_messages: bool) -> Standing {
     let Some(request) = request else {
         return if are_friends || has_messages {
@@ -134,6 +141,7 @@ pub fn standing(request: Option<&Request>, sender: &Account, are_friends: bool, 
     let is_asker = request.asker.account == *sender;
     match request.state {
         RequestState::Accepted => Standing::Open,
+        RequestState::Unknown => Standing::Unknown,
         _ if !is_asker => Standing::Accept(Verdict::Accept),
         RequestState::Pending if are_friends => Standing::Accept(Verdict::AcceptPending),
         RequestState::Pending => Standing::Waits,
@@ -179,6 +187,8 @@ mod tests {
             (Some(RequestState::Refused), &lee, true, true, answered),
             (Some(RequestState::Accepted), &kim, false, true, Standing::Open),
             (Some(RequestState::Accepted), &lee, false, true, Standing::Open),
+            (Some(RequestState::Unknown), &kim, true, true, Standing::Unknown),
+            (Some(RequestState::Unknown), &lee, true, true, Standing::Unknown),
         ] {
             let request = state.map(request);
             let found = standing(request.as_ref(), &sender.account, friends, begun);

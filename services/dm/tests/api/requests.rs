@@ -27,6 +27,7 @@ on_both_engines!(
     a_request_shows_the_asker_as_last_known_while_auth_is_unavailable,
     requests_are_off_by_default_and_switched_off_they_are_accepted,
     a_request_with_a_corrupt_message_delays_no_other,
+    a_request_in_a_state_of_a_later_release_waits_for_it,
     nothing_waits_beside_a_spring_dm,
 );
 
@@ -565,6 +566,58 @@ async fn a_request_with_a_corrupt_message_delays_no_other(bed: Bed) {
     let mut to = open(&dm, &lee, "&since=0").await;
     let mut from = open(&dm, &kim, "").await;
     from.send(typed("again", "lee0", "again")).await;
+    frame(&mut from, "accepted").await;
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "again");
+}
+
+/// Replaces the state of the requests to lee.
+async fn set_state(bed: &Bed, is_known: bool) {
+    let changed = if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let requests = client.default_database().unwrap();
+        let requests = requests.collection::<Document>("message_request");
+        let state = if is_known { "pending" } else { "expired" };
+        let changed = requests.update_many(doc! { "receiverNickname": "lee" }, doc! { "$set": { "state": state } });
+        changed.await.unwrap().modified_count
+    } else if is_known {
+        let pending = "UPDATE message_request SET state = 'pending' WHERE receiver_nickname = 'lee'";
+        bed.sql("dm", pending).await
+    } else {
+        let expired = "UPDATE message_request SET state = 'expired' WHERE receiver_nickname = 'lee'";
+        bed.sql("dm", expired).await
+    };
+    assert_eq!(changed, 1);
+}
+
+async fn a_request_in_a_state_of_a_later_release_waits_for_it(bed: Bed) {
+    let dm = Dm::start_with(&bed, &[ON]).await;
+    let (kim, lee) = two(&bed).await;
+    let (mut from, mut to) = (open(&dm, &kim, "").await, open(&dm, &lee, "").await);
+    from.send(typed("1", "lee", "hello")).await;
+    frame(&mut from, "accepted").await;
+    let id = requests(&dm, &lee).await[0]["id"].clone();
+    set_state(&bed, false).await;
+
+    assert!(requests(&dm, &lee).await.is_empty());
+    for call in ["acceptRequest", "refuseRequest"] {
+        let (status, body) = decide(&dm, &lee, call, &id).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (StatusCode::NOT_FOUND, &json!("request-unknown")),
+            "{call}"
+        );
+    }
+    // The client sends it again: it is neither refused for good nor delivered before the one that waits.
+    from.send(typed("2", "lee", "again")).await;
+    assert_eq!(frame(&mut from, "error").await["data"]["code"], "unavailable");
+    to.send(typed("3", "kim", "answer")).await;
+    assert_eq!(frame(&mut to, "error").await["data"]["code"], "unavailable");
+
+    set_state(&bed, true).await;
+    let (status, body) = decide(&dm, &lee, "acceptRequest", &id).await;
+    assert_eq!((status, &body["changed"]), (StatusCode::OK, &json!(true)), "{body}");
+    assert_eq!(frame(&mut to, "message").await["data"]["text"], "hello");
+    from.send(typed("2", "lee", "again")).await;
     frame(&mut from, "accepted").await;
     assert_eq!(frame(&mut to, "message").await["data"]["text"], "again");
 }

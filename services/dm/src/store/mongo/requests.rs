@@ -368,7 +368,7 @@ fn request_of(document: &Document) -> Result<Request, StoreError> {
                 nickname: text("receiverNickname")?,
             },
             introduction: document.get_str("introduction").ok().map(str::to_owned),
-            state: RequestState::named(document.get_str("state")?).context("of no known state")?,
+            state: RequestState::named(document.get_str("state")?),
             asked_at: timestamp(document, "askedAt")?,
             decided_at: decided.then(|| timestamp(document, "decidedAt")).transpose()?,
             is_completing: document.get_bool("completing").unwrap_or_default(),

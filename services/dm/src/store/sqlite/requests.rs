@@ -310,8 +310,7 @@ fn request_of(row: &SqliteRow) -> Result<Request, StoreError> {
         asker: party("asker", "asker_nickname")?,
         receiver: party("receiver", "receiver_nickname")?,
         introduction: row.try_get("introduction")?,
-        state: RequestState::named(row.try_get("state")?)
-            .ok_or_else(|| StoreError::corrupt("a request in the database is of no known state"))?,
+        state: RequestState::named(row.try_get("state")?),
         asked_at: timestamp(row.try_get("asked_at")?)?,
         decided_at: decided_at.map(timestamp).transpose()?,
         is_completing: row.try_get("is_completing")?,

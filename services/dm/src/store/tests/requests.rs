@@ -310,6 +310,24 @@ async fn unfinished_requests_are_read_page_by_page_past_a_corrupt_one(bed: Bed) 
     }
     assert_eq!(unfinished(&kept, Unfinished::Pending).await, [""; 0]);
     assert_eq!(unfinished(&kept, Unfinished::Completing).await, readable);
+
+    // A replica of a later release has decided it otherwise.
+    if bed.set == EngineSet::Real {
+        let client = mongodb::Client::with_uri_str(bed.mongodb_url("dm")).await.unwrap();
+        let later = doc! { "$set": { "state": "expired" } };
+        let changed = collection(&client, "message_request")
+            .update_one(doc! { "receiverNickname": "p5" }, later)
+            .await
+            .unwrap();
+        assert_eq!(changed.modified_count, 1);
+    } else {
+        let later = "UPDATE message_request SET state = 'expired' WHERE receiver_nickname = 'p5'";
+        assert_eq!(bed.sql("dm", later).await, 1);
+    }
+    let known = ["p0", "p1", "p2", "p4", "p6"];
+    assert_eq!(unfinished(&kept, Unfinished::Completing).await, known);
+    let found = kept.store.request_with_id(&requests[5].id).await.unwrap();
+    assert_eq!(found.map(|request| request.state), Some(RequestState::Unknown));
 }
 
 /// The decision is stored before the message: its sender was admitted before that.
