@@ -14,6 +14,8 @@ pub(crate) struct SocketMetrics {
     pub frames_in: IntCounter,
     pub frames_out: IntCounter,
     pub frames_limited: IntCounter,
+    /// After a signal that something was stored.
+    pub reads: IntCounter,
 }
 
 impl SocketMetrics {
@@ -57,6 +59,13 @@ impl SocketMetrics {
                 IntCounter::new(
                     "sosohappy_socket_frames_limited_total",
                     "Text frames from clients over the rate limit of their account.",
+                )
+                .expect("a static metric is valid"),
+            ),
+            reads: metrics.register(
+                IntCounter::new(
+                    "sosohappy_socket_reads_total",
+                    "Reads of the store for what a record has announced, each for all version 2 sockets of an account. A frame that came with its record is not read.",
                 )
                 .expect("a static metric is valid"),
             ),

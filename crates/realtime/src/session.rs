@@ -383,7 +383,7 @@ impl<'a, P: Protocol> Session<'a, P> {
         let cause = stream.cause.take();
         let span = write_span(self.hub.0.context.service, cause.as_ref());
         let reading = span.clone();
-        let (protocol, socket, after) = (self.protocol, self.known, stream.after);
+        let (hub, protocol, socket, after) = (self.hub, self.protocol, self.known, stream.after);
         let entropy = &self.hub.0.context.entropy;
         let begun = match signal {
             Signal::Stored(begun) => begun,
@@ -392,8 +392,11 @@ impl<'a, P: Protocol> Session<'a, P> {
         stream.begun = begun;
         let shared = move || {
             socket.reads.get(after, begun, || {
-                let (protocol, caller) = (protocol.clone(), socket.caller.clone());
-                async move { protocol.page(&caller, after).await }
+                let (protocol, caller, reads) = (protocol.clone(), socket.caller.clone(), hub.0.metrics.reads.clone());
+                async move {
+                    reads.inc();
+                    protocol.page(&caller, after).await
+                }
             })
         };
         let read = async move {

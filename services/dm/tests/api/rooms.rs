@@ -17,6 +17,7 @@ use super::{Dm, next_shown, receipts, two};
 on_both_engines!(
     a_message_reaches_every_member_in_one_order,
     devices_get_messages_of_rooms_and_people_once_in_one_order,
+    a_frame_that_comes_with_its_signal_is_not_read,
     a_member_sees_what_was_sent_since_joining,
     people_in_a_block_do_not_see_each_others_messages,
     a_message_of_a_room_is_edited_and_retracted_for_every_member,
@@ -257,6 +258,36 @@ async fn devices_get_messages_of_rooms_and_people_once_in_one_order(bed: Bed) {
         let last = frame(device, "message").await;
         assert_eq!((seq(&last), &last["data"]["text"]), (21, &json!("after")));
     }
+}
+
+async fn a_frame_that_comes_with_its_signal_is_not_read(bed: Bed) {
+    let (here, there) = (Dm::start(&bed).await, Dm::start(&bed).await);
+    let [kim, lee, park] = three(&bed).await;
+    let room = create(&here, &kim, "lee,park").await["roomId"].clone();
+    let mut from = open(&here, &kim, "").await;
+    let mut members = [open(&there, &lee, "").await, open(&there, &park, "").await];
+    let reads = || there.running.metric("sosohappy_socket_reads_total", &[]);
+    let mut number = 0;
+    // On a busy machine one may be older than a second, and is read.
+    let last = eventually("a frame is written without a read of the stream", async || {
+        number += 1;
+        let before = reads();
+        from.send(to_room(&format!("r{number}"), &room, "hello")).await;
+        let id = message_id(&accepted(&mut from).await);
+        for member in &mut members {
+            assert_eq!(seq(&frame(member, "message").await), number);
+        }
+        (reads() <= before).then_some(id)
+    })
+    .await;
+    // The record of a change brings no frame.
+    let before = reads();
+    let edited = [("id", last.as_str()), ("text", "edited")];
+    assert_eq!(change(&here, &kim, "editMessage", &edited).await, StatusCode::OK);
+    for member in &mut members {
+        frame(member, "edit").await;
+    }
+    eventually("the stream is read", async || (reads() > before).then_some(())).await;
 }
 
 async fn a_member_sees_what_was_sent_since_joining(bed: Bed) {

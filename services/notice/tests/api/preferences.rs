@@ -15,7 +15,7 @@ async fn preferences(notice: &Running, person: &Person) -> Value {
     answer.json().await.expect("JSON")
 }
 
-async fn set(notice: &Running, person: &Person, form: &[(&str, &str)]) -> (u16, Value) {
+pub(super) async fn set(notice: &Running, person: &Person, form: &[(&str, &str)]) -> (u16, Value) {
     let request = sosohappy_common::tls::client().post(notice.at("/notice-service/preferences"));
     let answer = person.sign(request).form(form).send().await.expect("an answer");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))

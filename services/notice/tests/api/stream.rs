@@ -9,6 +9,7 @@ use sosohappy_events::types::{NoticeRaised, Relation, RelationChanged};
 use sosohappy_testkit::{Bed, PATIENCE, Person, Running, Socket, eventually, on_both_engines};
 
 use crate::fleet::{DATE, QUIET, applied, connect, counted, device, frame, kim, lee, like, pushes, replica};
+use crate::preferences::set;
 
 pub(super) async fn open(notice: &Running, person: &Person, more: &str) -> Socket {
     let path = format!("/notice-service/connect-notice?nickname={}&v=2{more}", person.nickname);
@@ -91,6 +92,29 @@ async fn every_kind_is_a_numbered_frame_on_every_replica(bed: Bed) {
     for frame in shown {
         assert_eq!(next(&mut resumed).await, frame);
     }
+}
+
+async fn a_frame_that_comes_with_its_signal_is_not_read(bed: Bed) {
+    let notice = replica(&bed, &[]).await;
+    let kim = kim(&bed).await;
+    let mut socket = open(&notice, &kim, "").await;
+    // The number of the first one does not follow.
+    bed.publish(raised(&kim, "system")).await;
+    next(&mut socket).await;
+    let reads = || notice.metric("sosohappy_socket_reads_total", &[]);
+    // On a busy machine one may be older than a second, and is read.
+    eventually("a frame is written without a read of the inbox", async || {
+        let before = reads();
+        bed.publish(raised(&kim, "system")).await;
+        assert_eq!(next(&mut socket).await["topic"], "system");
+        (reads() <= before).then_some(())
+    })
+    .await;
+    // A notice that the person does not want brings no frame.
+    let before = reads();
+    assert_eq!(set(&notice, &kim, &[("socketOffList", "comment")]).await.0, 200);
+    bed.publish(raised(&kim, "comment")).await;
+    eventually("the inbox is read", async || (reads() > before).then_some(())).await;
 }
 
 async fn a_socket_resumes_after_what_it_has_seen(bed: Bed) {
@@ -338,6 +362,7 @@ async fn a_notice_that_is_stored_while_its_receiver_reconnects_is_written(bed: B
 on_both_engines!(
     clients_that_come_back_at_once_share_statements,
     a_notice_that_is_stored_while_its_receiver_reconnects_is_written,
+    a_frame_that_comes_with_its_signal_is_not_read,
     a_socket_resumes_after_what_it_has_seen,
     a_topic_that_is_delivered_again_shows_nothing_again,
     every_kind_is_a_numbered_frame_on_every_replica,
