@@ -43,6 +43,10 @@ const BATCH: usize = 256;
 /// How long a relay waits before it looks again when neither a wake nor a hint comes.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// The same of a relay that gets hints and has found no row for [`IDLE_AFTER`].
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(10);
+
 /// How often a relay without the lease tries to get it.
 const TRY: Duration = Duration::from_secs(1);
 
@@ -53,8 +57,8 @@ const HINT_GAP: Duration = Duration::from_millis(1);
 pub type RelayHandle = WakeHandle;
 
 /// Spawns the relay: one replica holds the lease and publishes batches in order. A wake of this process, or a hint of another replica that was
-/// woken, makes it look at the outbox at once. Without either it polls every 200 ms, which also finds rows of a replica that crashed after
-/// its commit. Records that the bus refuses permanently become
+/// woken, makes it look at the outbox at once. Without either it polls every 200 ms, or every second if it gets hints and has found no row for
+/// 10 s, which also finds rows of a replica that crashed after its commit. Records that the bus refuses permanently become
 /// dead letters, and invalid rows are quarantined, so that one record never blocks the rest.
 ///
 /// A record is published at least once: a relay that crashes, or loses its lease, between publishing and deleting leaves
@@ -84,7 +88,7 @@ pub fn spawn_mapping_relay(
 }
 
 /// As [`spawn_relay`]; while it leads, the relay also publishes a heartbeat every 500 ms that says up to when everything committed has
-/// been published.
+/// been published, and polls every 200 ms, idle or not.
 #[must_use]
 pub fn spawn_relay_with_heartbeats(
     context: &Context,
@@ -348,6 +352,7 @@ impl Relay {
         // other row.
         let mut stuck = HashSet::new();
         let mut cause = Cause::Poll;
+        let mut found_at = Instant::now();
         loop {
             if !self.keep(&mut lease).await {
                 return End::LeaseLost;
@@ -358,6 +363,7 @@ impl Relay {
                 Step::Published { more } => {
                     self.metrics.reads.with_label_values(&[cause.name()]).inc();
                     delays = backoff();
+                    found_at = Instant::now();
                     cause = if more || drains {
                         Cause::Backlog
                     } else {
@@ -368,7 +374,7 @@ impl Relay {
                 Step::Empty if drains => return End::Drained,
                 Step::Empty => {
                     delays = backoff();
-                    cause = self.rest(LOOK).await;
+                    cause = self.rest(self.longest_rest(found_at.elapsed())).await;
                 }
                 Step::Failed(failure) => {
                     tracing::warn!(error = %failure, "outbox publish failed; retrying");
@@ -414,6 +420,16 @@ impl Relay {
             self.report(Some(looked_at));
         }
         step
+    }
+
+    /// Returns the time to the next look of a relay that has found no row for `idle`.
+    fn longest_rest(&self, idle: Duration) -> Duration {
+        // A heartbeat says what was published as of the last look.
+        if idle >= IDLE_AFTER && self.hints.are_on() && self.published_until.is_none() {
+            IDLE_LOOK
+        } else {
+            LOOK
+        }
     }
 
     /// Waits for the next look, at most for `longest`.

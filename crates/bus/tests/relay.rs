@@ -43,6 +43,8 @@ struct Rows {
     pending_fails: u32,
     /// How often the leader was looked up.
     leader_reads: u32,
+    /// How often rows were looked for.
+    looks: u32,
     /// The next call of this name never ends.
     hangs: Option<&'static str>,
 }
@@ -114,6 +116,7 @@ impl Outbox for MemoryOutbox {
         self.answer("pending").await;
         let (unpublished, takes) = {
             let mut rows = self.0.lock();
+            rows.looks += 1;
             broken(&mut rows.pending_fails)?;
             (rows.unpublished.clone(), std::mem::take(&mut rows.pending_takes))
         };
@@ -539,13 +542,63 @@ async fn a_relay_shuts_down_while_others_still_write() {
     assert!(dropped.is_empty(), "{dropped:?}");
 }
 
+async fn hints() -> Hints {
+    let hints = Hints::bind("127.0.0.1:0".parse().unwrap(), "a-service-token-1".into()).await;
+    hints.unwrap()
+}
+
 /// A replica whose relay sends and receives hints.
 async fn hinting_relay(bus: &MemoryBus, outbox: &MemoryOutbox) -> (Context, RelayHandle) {
-    let hints = Hints::bind("127.0.0.1:0".parse().unwrap(), "a-service-token-1".into()).await;
     let context = Context::system("test-service", 0);
     let (to, from) = (Arc::new(bus.clone()), Arc::new(outbox.clone()));
-    let handle = spawn_relay(&context, to, from, hints.unwrap());
+    let handle = spawn_relay(&context, to, from, hints().await);
     (context, handle)
+}
+
+/// Returns how often an outbox without rows is looked at in 10 s, after it has been idle.
+async fn idle_looks(outbox: &MemoryOutbox) -> u32 {
+    sleep(Duration::from_secs(20)).await;
+    let before = outbox.0.lock().looks;
+    sleep(Duration::from_secs(10)).await;
+    outbox.0.lock().looks - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_that_gets_hints_polls_every_second() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (_leader, handle) = hinting_relay(&bus, &outbox).await;
+    let looks = idle_looks(&outbox).await;
+    assert!((9..=10).contains(&looks), "{looks} in 10 s");
+    // The first hint after the pause is lost, and those of the next events; then a commit of its own process.
+    for (number, within, woken) in [(0, 1020, false), (1, 210, false), (2, 210, false), (3, 10, true)] {
+        if woken {
+            sleep(Duration::from_secs(20)).await;
+        }
+        let began = Instant::now();
+        outbox.write(event(number));
+        if woken {
+            handle.wake();
+        }
+        emptied(&outbox).await;
+        let elapsed = began.elapsed();
+        assert!(elapsed <= Duration::from_millis(within), "{number}: {elapsed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_relay_polls_at_the_same_pace_without_hints_or_with_heartbeats() {
+    let (bus, outbox) = <(MemoryBus, MemoryOutbox)>::default();
+    let (first, _handle) = relay(&bus, &outbox);
+    let looks = idle_looks(&outbox).await;
+    assert!((45..=50).contains(&looks), "{looks} in 10 s without hints");
+    kill(first).await;
+
+    let outbox = MemoryOutbox::default();
+    let context = Context::system("test-service", 0);
+    let (to, from) = (Arc::new(bus.clone()), Arc::new(outbox.clone()));
+    let _handle = spawn_relay_with_heartbeats(&context, to, from, hints().await);
+    let looks = idle_looks(&outbox).await;
+    assert!((45..=50).contains(&looks), "{looks} in 10 s with heartbeats");
 }
 
 /// Waits until a counter of this replica is at least that much.
