@@ -655,7 +655,7 @@ pub trait Choices: Debug + Send + Sync {
     /// Sets or removes a mute. Returns false when one of the accounts was erased.
     async fn mute(&self, by: &Decision<'_>, mute: &Mute, muted: bool) -> Result<bool, StoreError>;
 
-    /// Returns the mutes of an account, in a stable order.
+    /// Returns the mutes of an account, in a stable order, without those of [other kinds](Mute::KINDS).
     async fn mutes(&self, account: &Account) -> Result<Vec<Mute>, StoreError>;
 
     /// Returns the preferences of an account, and whether it has set a mute, by one statement: a frame waits for it.

@@ -305,6 +305,8 @@ impl Mute {
     const POST: &'static str = "post";
     const CONVERSATION: &'static str = "conversation";
     const ROOM: &'static str = "room";
+    /// Stored mutes of other kinds are of a later release: they silence no notice of this one.
+    pub const KINDS: [&'static str; 3] = [Self::POST, Self::CONVERSATION, Self::ROOM];
 
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -478,6 +480,7 @@ mod tests {
             Mute::Conversation(kim),
             Mute::Room("r-1".to_owned()),
         ];
+        assert_eq!(Mute::KINDS, mutes.each_ref().map(Mute::kind));
         for mute in mutes {
             assert_eq!(Mute::of(mute.kind(), &mute.target()), Some(mute));
         }

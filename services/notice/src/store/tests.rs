@@ -774,6 +774,36 @@ async fn preferences_are_replaced_by_version_and_erased(bed: Bed) {
     assert_eq!(set(&kim, 21, &quiet, 0).await, Saved::Yes, "signed up again");
 }
 
+async fn mutes_of_a_later_release_are_left_out_and_stay(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let by = Decision {
+        account: &kim,
+        authorized_at: at(1),
+        at: at(1),
+    };
+    let (post, room) = (Mute::Post(7), Mute::Room("r-1".to_owned()));
+    for mute in [&post, &room] {
+        assert!(bench.mute(&by, mute, true).await.unwrap());
+    }
+    let rename = async |from: &str, to: &str, statement: &'static str| {
+        if bench.bed.set == EngineSet::Embedded {
+            return bench.bed.sql("notice", statement).await;
+        }
+        let client = mongodb::Client::with_uri_str(bench.bed.mongodb_url("notice")).await;
+        let database = client.unwrap().default_database().unwrap();
+        let mutes = database.collection::<Document>("mute");
+        let renamed = mutes.update_many(doc! { "kind": from }, doc! { "$set": { "kind": to } });
+        renamed.await.unwrap().modified_count
+    };
+    let later = "UPDATE mute SET kind = 'album' WHERE kind = 'room'";
+    assert_eq!(rename("room", "album", later).await, 1);
+    assert_eq!(bench.mutes(&kim).await.unwrap(), std::slice::from_ref(&post));
+    let again = "UPDATE mute SET kind = 'room' WHERE kind = 'album'";
+    assert_eq!(rename("album", "room", again).await, 1);
+    assert_eq!(bench.mutes(&kim).await.unwrap(), [post, room]);
+}
+
 async fn unseen_devices_are_removed(bed: Bed) {
     let bench = bench(bed).await;
     bench.device("kim", Some(1), Some("phone"), 1).await;
@@ -2289,6 +2319,7 @@ on_both_engines!(
     a_next_account_without_a_name_keeps_what_is_its_own,
     a_registered_device_leaves_with_its_session,
     preferences_are_replaced_by_version_and_erased,
+    mutes_of_a_later_release_are_left_out_and_stay,
     late_lists_of_devices_change_nothing,
     unseen_devices_are_removed,
     a_list_is_all_there_are,

@@ -76,8 +76,11 @@ impl Choices for MongoStore {
             .await?;
         let mut mutes = Vec::new();
         while let Some(row) = found.try_next().await? {
-            let mute = Mute::of(text(&row, "kind")?, text(&row, "target")?);
-            mutes.push(mute.ok_or_else(|| broken("a mute is invalid"))?);
+            let kind = text(&row, "kind")?;
+            if Mute::KINDS.contains(&kind) {
+                let mute = Mute::of(kind, text(&row, "target")?);
+                mutes.push(mute.ok_or_else(|| broken("a mute is invalid"))?);
+            }
         }
         Ok(mutes)
     }

@@ -93,7 +93,8 @@ impl Choices for SqliteStore {
                 .await?;
         let mute =
             |(kind, target): &(String, String)| Mute::of(kind, target).ok_or_else(|| broken("a mute is invalid"));
-        rows.iter().map(mute).collect()
+        let known = rows.iter().filter(|(kind, _)| Mute::KINDS.contains(&kind.as_str()));
+        known.map(mute).collect()
     }
 
     async fn choice(&self, account: &Account, mute: Option<&Mute>) -> Result<Choice, StoreError> {
