@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sosohappy_common::correlation::{Correlation, correlation};
@@ -62,7 +64,8 @@ impl<T: Send + 'static> Lanes<T> {
 
     /// Queues an item behind those of the account. Returns false when too many wait; the item is dropped then.
     ///
-    /// The drain handles items that are queued before the consumers have ended.
+    /// The drain handles items that are queued before the consumers have ended. An item whose handling panics is lost, as a record whose consumer
+    /// panics; the next one is handled all the same.
     #[must_use]
     pub fn push(&self, account: &Account, item: T) -> bool {
         let item = Waiting {
@@ -105,12 +108,19 @@ impl<T> Inner<T> {
     }
 
     async fn handle(&self, waiting: Waiting<T>) {
+        let Waiting {
+            item,
+            span,
+            correlation,
+        } = waiting;
         // Fair: an account with many items waits behind each other account once an item. The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        let handled = (self.handle)(waiting.item);
-        match waiting.correlation {
-            Some(correlation) => correlation.scope(handled).instrument(waiting.span).await,
-            None => handled.instrument(waiting.span).await,
+        // The panic hook logs a panic, in the span of the item.
+        let handled = AssertUnwindSafe(async { (self.handle)(item).await }).catch_unwind();
+        let handled = handled.map(drop).instrument(span);
+        match correlation {
+            Some(correlation) => correlation.scope(handled).await,
+            None => handled.await,
         }
     }
 }
@@ -171,6 +181,31 @@ mod tests {
             .collect();
         assert!(of_kim.into_iter().eq(0..10_000));
         assert!(lanes.0.waiting.lock().is_empty(), "an idle account costs nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_panics_holds_up_no_other() {
+        let context = Context::system("notice-service", 0);
+        let (handles, mut handled) = tokio::sync::mpsc::unbounded_channel();
+        let lanes = Lanes::new(&context, move |number: usize| {
+            assert_ne!(number, 1, "before its future");
+            let handles = handles.clone();
+            Box::pin(async move {
+                assert_ne!(number, 3, "within its future");
+                handles.send(number).unwrap();
+            })
+        });
+        for number in 0..5 {
+            assert!(lanes.push(&account("kim"), number));
+        }
+        for number in [0, 2, 4] {
+            assert_eq!(handled.recv().await, Some(number));
+        }
+        let dropped = context.lifecycle.shutdown(Duration::from_mins(1)).await;
+        assert!(dropped.is_empty(), "{dropped:?}");
+        assert_eq!(context.lifecycle.failure(), None);
+        assert!(lanes.0.waiting.lock().is_empty());
+        assert_eq!(lanes.0.permits.available_permits(), AT_ONCE);
     }
 
     #[tokio::test(start_paused = true)]
