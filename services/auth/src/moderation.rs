@@ -420,18 +420,21 @@ pub async fn decide(app: &App, admin: &Caller, nickname: &str, is_accepted: bool
 }
 
 /// Gives an account a role on behalf of an operator. A lower role than before closes its sessions: other services know the role by the token.
+/// So does any role after one that only a later release knows, whose replicas may let the account do more.
 pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error> {
     retrying(|| async {
         let mut tx = app.store.begin().await?;
         let person = tx.person_at(account).await?.ok_or(Error::NoSuchPerson)?;
         let account = &person.account;
-        if !tx.set_role(account, role).await? {
+        let before = tx.known_role(account).await?;
+        if before == Some(role) {
             return Ok(());
         }
+        tx.set_role(account, role).await?;
         let at = stamp::after(person.changed_at, app.now());
         tx.stamp_person(account, at).await?;
         tx.take_role_application(account).await?;
-        if role < person.role {
+        if before.is_none_or(|before| role < before) {
             for session in tx.sessions_of(account).await? {
                 sessions::close(app, tx.as_mut(), &session).await?;
             }

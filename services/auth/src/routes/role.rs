@@ -129,7 +129,8 @@ pub struct GrantRole {
     role: String,
 }
 
-/// Gives an account a role, for operators (`fleet grant-role`). A lower role than before closes its sessions.
+/// Gives an account a role, for operators (`fleet grant-role`). A lower role than before, and any after one that this release does not know, closes
+/// its sessions.
 #[utoipa::path(
     post,
     path = "/grantRole",

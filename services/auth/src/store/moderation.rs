@@ -175,8 +175,10 @@ pub trait ModerationTransaction {
     /// Returns who has filed the report, unless they have resigned.
     async fn reporter(&mut self, id: i64) -> Result<Option<Account>, StoreError>;
 
-    /// Returns whether the account had another role, also one that only a later release knows.
-    async fn set_role(&mut self, account: &Account, role: Role) -> Result<bool, StoreError>;
+    /// Returns the role of an account; `None` for one that only a later release knows.
+    async fn known_role(&mut self, account: &Account) -> Result<Option<Role>, StoreError>;
+
+    async fn set_role(&mut self, account: &Account, role: Role) -> Result<(), StoreError>;
 
     /// Inserts or replaces the application of an account.
     async fn set_role_application(

@@ -598,7 +598,18 @@ async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
     assert_eq!(refused.body["detail"], "reason: other; until: further notice");
     let kept = "SELECT COUNT(*) FROM account, suspension WHERE account.role = 'auditor' AND suspension.reason = 'scam'";
     assert_eq!(ground.count(kept).await, 1, "the words stay in their rows");
-    auth.grant(&ground, &kim.account, "user").await.expect(200);
+    for role in ["moderator", "user"] {
+        ground
+            .execute("UPDATE account SET role = 'auditor' WHERE nickname = 'kim'")
+            .await;
+        let kim = auth.sign_in(KIM).await;
+        assert!(auth.admits(&kim).await);
+        auth.grant(&ground, &kim.account, role).await.expect(200);
+        assert!(
+            !auth.admits(&kim).await,
+            "{role}: a later release may have let it do more"
+        );
+    }
     let auditors = "SELECT COUNT(*) FROM account WHERE role = 'auditor'";
     assert_eq!(ground.count(auditors).await, 0, "an operator takes such a role back");
 }

@@ -291,12 +291,20 @@ impl ModerationTransaction for SqlTransaction {
         row.as_ref().map(|row| rows::account(row, "account")).transpose()
     }
 
-    async fn set_role(&mut self, account: &Account, role: Role) -> Result<bool, StoreError> {
-        let update = sqlx::query("UPDATE account SET role = ? WHERE account = ? AND role <> ?")
-            .bind(role.as_str())
+    async fn known_role(&mut self, account: &Account) -> Result<Option<Role>, StoreError> {
+        let row = sqlx::query(rows::lock("SELECT role FROM account", "account = ?"))
             .bind(account.as_str())
-            .bind(role.as_str());
-        Ok(self.run(update).await? > 0)
+            .fetch_one(&mut *self.0)
+            .await?;
+        Ok(rows::text(&row, "role")?.parse().ok())
+    }
+
+    async fn set_role(&mut self, account: &Account, role: Role) -> Result<(), StoreError> {
+        let update = sqlx::query("UPDATE account SET role = ? WHERE account = ?")
+            .bind(role.as_str())
+            .bind(account.as_str());
+        self.run(update).await?;
+        Ok(())
     }
 
     async fn set_role_application(
