@@ -18,6 +18,7 @@ pub struct Metrics {
     pub reports: IntCounterVec,
     pub open_reports: IntGauge,
     pub late_reports: IntGauge,
+    pub unknown_reports: IntGauge,
     pub task_failures: IntCounterVec,
     pub external_calls: IntCounterVec,
     pub notifications: IntCounterVec,
@@ -103,6 +104,10 @@ impl Metrics {
             reports,
             open_reports: gauge("auth_reports_open", "Reports that no moderator has resolved"),
             late_reports: gauge("auth_reports_late", "Open reports whose deadline has passed"),
+            unknown_reports: gauge(
+                "auth_reports_unknown",
+                "Reports that no moderator has resolved, of content that only a later release can show; in neither of the other two",
+            ),
             sign_ins: counter(
                 "auth_sign_ins_total",
                 "Sign-ins by provider and outcome: new (an account was made), known, refused, failed, limited (too many failures)",

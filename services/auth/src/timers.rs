@@ -236,6 +236,7 @@ async fn look_at_reports(app: &App) -> Result<(), Error> {
     let reports = app.store.open_reports(app.now()).await?;
     app.metrics.open_reports.set(reports.open);
     app.metrics.late_reports.set(reports.late);
+    app.metrics.unknown_reports.set(reports.unknown);
     let kept = app.settings.get().moderation.report_retention;
     let resolved_before = app.now().checked_sub(kept).unwrap_or(Timestamp::MIN);
     Ok(app.store.forget_reports(resolved_before).await?)

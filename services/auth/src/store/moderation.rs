@@ -47,11 +47,15 @@ pub struct ReportPage {
     pub rows: i64,
 }
 
+/// How many reports are open, by what this release knows of them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OpenReports {
+    /// Those that moderators can list.
     pub open: i64,
-    /// Open reports whose deadline has passed.
+    /// Those of them whose deadline has passed.
     pub late: i64,
+    /// Those of content of a kind that only a later release knows, which no list shows.
+    pub unknown: i64,
 }
 
 #[derive(Debug, Clone)]

@@ -19,12 +19,21 @@ use crate::store::moderation::{
 /// The rule that a reporter has one open report of a subject.
 const REPEAT_KEY: &str = "report_by_repeat_key";
 
-// A report of what this release does not know is left to the later one that has stored it.
-const REPORT: &str = "SELECT report.report, report.target, account.nickname, report.kind, report.content, report.reason,
+/// A report of what this release does not know is left to the later one that has stored it.
+macro_rules! kind_is_known {
+    () => {
+        "report.kind IN ('person', 'post', 'comment', 'message')"
+    };
+}
+
+const REPORT: &str = concat!(
+    "SELECT report.report, report.target, account.nickname, report.kind, report.content, report.reason,
     reporter.nickname AS reporter, report_by.text, report.reported_at, report.due_at, report.resolved_at, report.resolution
-    FROM report JOIN account ON account.account = report.target AND report.kind IN ('person', 'post', 'comment', 'message')
-    LEFT JOIN report_by ON report_by.report = report.report
-    LEFT JOIN account reporter ON reporter.account = report_by.account";
+    FROM report JOIN account ON account.account = report.target AND ",
+    kind_is_known!(),
+    " LEFT JOIN report_by ON report_by.report = report.report
+    LEFT JOIN account reporter ON reporter.account = report_by.account"
+);
 
 const AUDIT: &str =
     "SELECT audit.entry, audit.at, audit.action, audit.actor, audit.target, audit.subject, audit.reason, audit.note,
@@ -64,15 +73,19 @@ impl Moderation for SqlStore {
     }
 
     async fn open_reports(&self, now: Timestamp) -> Result<OpenReports, StoreError> {
-        let row = sqlx::query(
-            "SELECT COUNT(*), COUNT(CASE WHEN due_at <= ? THEN 1 END) FROM report WHERE resolved_at IS NULL",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT COUNT(CASE WHEN is_known THEN 1 END), COUNT(CASE WHEN is_known AND due_at <= ? THEN 1 END),
+            COUNT(CASE WHEN NOT is_known THEN 1 END) FROM (SELECT due_at, ",
+            kind_is_known!(),
+            " AS is_known FROM report WHERE resolved_at IS NULL) open_report"
+        ))
         .bind(now.as_millisecond())
         .fetch_one(self.0.reader())
         .await?;
         Ok(OpenReports {
             open: row.try_get(0)?,
             late: row.try_get(1)?,
+            unknown: row.try_get(2)?,
         })
     }
 
