@@ -34,7 +34,7 @@ demo: ## a scripted client against the running fleet
 	@exec $(LAUNCHER) demo $(ARGS)
 endif
 
-test: ## everything that must hold, with real engines: what CI runs
+test: ## everything that must hold, with real engines: what CI runs; ARGS="-- NAME" of the tests only those with NAME
 	@scripts/test $(ARGS)
 
 test-fast: ## the tests on embedded engines only

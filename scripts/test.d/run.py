@@ -1,7 +1,7 @@
 """Runs the tests that `cargo test --no-run` has built, `AT_ONCE` executables at once: most tests wait for an engine or for a time, and the
 longest test of an executable leaves the machine idle.
 
-usage: run.py MESSAGES    the file of what Cargo has written with --message-format=json
+usage: run.py MESSAGES [ARGUMENT…]    the file of what Cargo has written with --message-format=json, and the arguments of each executable
 
 Prints the output of an executable when it has ended, with its seconds. The status is 1 if one has failed or was ended after `LIMIT`.
 """
@@ -46,13 +46,13 @@ def end(process):
         pass
 
 
-def run(name, executable, folder):
+def run(arguments, name, executable, folder):
     """Runs one as `cargo test` does, and returns the name if it has failed."""
     began = time.monotonic()
     # A file: processes that are left would keep a pipe open.
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = subprocess.Popen([executable], cwd=folder, env={**os.environ, "CARGO_MANIFEST_DIR": str(folder)}, stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen([executable, *arguments], cwd=folder, env={**os.environ, "CARGO_MANIFEST_DIR": str(folder)},
+                                   stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         running.add(process)
         try:
             status = process.wait(LIMIT)
@@ -71,10 +71,11 @@ def run(name, executable, folder):
 def main():
     # As Ctrl-C: the tests have sessions of their own.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found = executables(Path(sys.argv[1]))
+    messages, *arguments = sys.argv[1:]
+    found = executables(Path(messages))
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        failed = [failure for failure in pool.map(lambda row: run(*row), found) if failure]
+        failed = [failure for failure in pool.map(lambda row: run(arguments, *row), found) if failure]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list(running):
