@@ -19,7 +19,8 @@ pub(crate) async fn post(auth: &str, operator_token: &str, call: &str, form: &[(
     let answer: Value = response.json().await.unwrap_or_default();
     if !status.is_success() {
         let title = answer["title"].as_str().unwrap_or("no problem in the answer");
-        anyhow::bail!("auth answered {status}: {title}");
+        let detail = answer["detail"].as_str().map(|detail| format!(": {detail}"));
+        anyhow::bail!("auth answered {status}: {title}{}", detail.unwrap_or_default());
     }
     Ok(answer)
 }

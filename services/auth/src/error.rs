@@ -17,6 +17,7 @@ use crate::domain::muted_word::InvalidWord;
 use crate::domain::notification::InvalidNotification;
 use crate::domain::person::InvalidSubject;
 use crate::domain::profile::InvalidIntroduction;
+use crate::domain::system_notice::InvalidSystemNotice;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +35,8 @@ pub enum Error {
     InvalidSubject(#[from] InvalidSubject),
     #[error(transparent)]
     InvalidWord(#[from] InvalidWord),
+    #[error(transparent)]
+    InvalidSystemNotice(#[from] InvalidSystemNotice),
     #[error(transparent)]
     InvalidAddress(#[from] InvalidAddress),
     #[error(transparent)]
@@ -131,6 +134,7 @@ impl From<&Error> for Problem {
             | Error::InvalidIntroduction(_)
             | Error::InvalidSubject(_)
             | Error::InvalidWord(_)
+            | Error::InvalidSystemNotice(_)
             | Error::InvalidAddress(_)
             | Error::Image(
                 ImageError::UnknownType

@@ -59,6 +59,11 @@ async fn a_notice_of_the_operators_arrives(fleet: &Cluster, addresses: Addresses
         (&frame["topic"], &frame["data"]["title"], &frame["data"]["text"]),
         (&json!("system"), &json!("Maintenance"), &json!("at 3"))
     );
+    let refused = sosohappy_fleet::system_notice::run(&auth, &fleet.operator_token, &account, " ", "at 3").await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "auth answered 400 Bad Request: Invalid parameter: title: one line with at least one visible character"
+    );
 }
 
 /// The launcher accepts sign-ins without proof and mails to the log: both are logged as warnings, and a code from the log signs up.

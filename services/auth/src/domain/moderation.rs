@@ -207,7 +207,9 @@ impl Subject {
 pub struct Remark(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a text has at most 1000 characters and 8000 bytes, and no control characters but line breaks")]
+#[error(
+    "at most {MAX_CHARACTERS} characters and {MAX_BYTES} bytes, without control characters but line breaks and tabs"
+)]
 pub struct InvalidRemark;
 
 impl TryFrom<String> for Remark {

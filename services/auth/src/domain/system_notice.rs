@@ -16,12 +16,29 @@ pub struct SystemNotice {
     text: Remark,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSystemNotice {
+    #[error("title: one line with at least one visible character")]
+    Title,
+    #[error("text: at least one visible character")]
+    Text,
+    #[error("title, text: at most {MAX_BYTES} bytes together, as JSON")]
+    Size,
+}
+
 impl SystemNotice {
-    /// Returns `None` if one of the two has nothing visible, the title has several lines, or they have more than 4,096 bytes as JSON.
-    pub fn new(title: Remark, text: Remark) -> Option<Self> {
-        let is_shown = has_visible(title.as_str()) && is_one_line(title.as_str()) && has_visible(text.as_str());
+    pub fn new(title: Remark, text: Remark) -> Result<Self, InvalidSystemNotice> {
+        if !has_visible(title.as_str()) || !is_one_line(title.as_str()) {
+            return Err(InvalidSystemNotice::Title);
+        }
+        if !has_visible(text.as_str()) {
+            return Err(InvalidSystemNotice::Text);
+        }
         let notice = Self { title, text };
-        (is_shown && notice.data().to_string().len() <= MAX_BYTES).then_some(notice)
+        if notice.data().to_string().len() > MAX_BYTES {
+            return Err(InvalidSystemNotice::Size);
+        }
+        Ok(notice)
     }
 
     /// Returns the title, which is one line, and the text below it.
@@ -40,6 +57,8 @@ mod tests {
 
     #[test]
     fn a_notice_has_a_title_and_a_text_within_bounds() {
+        use InvalidSystemNotice::{Size, Text, Title};
+
         let notice = |title: &str, text: &str| {
             let remark = |text: &str| Remark::try_from(text.to_owned()).expect("a remark");
             SystemNotice::new(remark(title), remark(text))
@@ -48,13 +67,13 @@ mod tests {
         assert_eq!(whole.data(), json!({ "title": "Maintenance", "text": "at 3" }));
         assert_eq!(whole.note(), "Maintenance\nat 3");
         for blank in [" ", "\n", "\u{200b}", "\u{3164}"] {
-            assert_eq!(notice(blank, "at 3"), None, "{blank:?}");
-            assert_eq!(notice("Maintenance", blank), None, "{blank:?}");
+            assert_eq!(notice(blank, "at 3"), Err(Title), "{blank:?}");
+            assert_eq!(notice("Maintenance", blank), Err(Text), "{blank:?}");
         }
-        assert_eq!(notice("Mainte\nnance", "at 3"), None);
-        assert!(notice("Maintenance", "at 3\nor later").is_some());
+        assert_eq!(notice("Mainte\nnance", "at 3"), Err(Title));
+        assert!(notice("Maintenance", "at 3\nor later").is_ok());
         let of = |letters: usize| "공".repeat(letters);
-        assert!(notice(&of(358), &of(1000)).is_some());
-        assert_eq!(notice(&of(359), &of(1000)), None, "more than 4,096 bytes");
+        assert!(notice(&of(358), &of(1000)).is_ok());
+        assert_eq!(notice(&of(359), &of(1000)), Err(Size), "more than 4,096 bytes");
     }
 }

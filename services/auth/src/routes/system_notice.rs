@@ -28,7 +28,7 @@ pub struct SendSystemNotice {
     text: Remark,
 }
 
-/// Sends an account a notice `system`, for operators (`fleet system-notice`). A repeated call sends another one
+/// Sends an account a notice `system`, for operators (`fleet system-notice`). A repeated call sends another one.
 #[utoipa::path(
     post,
     path = "/sendSystemNotice",
@@ -40,9 +40,7 @@ pub async fn send_system_notice(
     State(app): State<Arc<App>>,
     Params(asked): Params<SendSystemNotice>,
 ) -> Result<Json<Done>, Error> {
-    let notice = SystemNotice::new(asked.title, asked.text).ok_or(Error::InvalidParameter(
-        "title, text: both have something visible, the title is one line, and they have at most 4096 bytes",
-    ))?;
+    let notice = SystemNotice::new(asked.title, asked.text)?;
     moderation::send_system_notice(&app, &asked.account.parse()?, &notice).await?;
     Ok(Json(Done::new(true)))
 }

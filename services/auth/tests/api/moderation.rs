@@ -647,7 +647,25 @@ async fn operators_send_notices_to_a_person(bed: Bed) {
         (&json!("sendSystemNotice"), &json!("Maintenance\nat 3"))
     );
 
-    send_notice(&notice(&kim.account, " ")).await.expect(400);
+    let lengthy = "at most 1000 characters and 8000 bytes, without control characters but line breaks and tabs";
+    for (title, text, detail) in [
+        (" ", "at 3", "title: one line with at least one visible character"),
+        (
+            "Main\ntenance",
+            "at 3",
+            "title: one line with at least one visible character",
+        ),
+        ("Maintenance", "\n", "text: at least one visible character"),
+        ("x", &"공".repeat(1001), &format!("text: {lengthy}")),
+        (
+            &"공".repeat(400),
+            &"공".repeat(1000),
+            "title, text: at most 4096 bytes together, as JSON",
+        ),
+    ] {
+        let body = json!({ "account": kim.account, "title": title, "text": text });
+        assert_eq!(send_notice(&body).await.expect(400).body["detail"], detail);
+    }
     let unknown = send_notice(&notice("nobody@example.com+kakao", "Maintenance")).await;
     assert_eq!(unknown.expect(404).code(), "no-such-person");
     let whole = notice(&kim.account, "Maintenance");
