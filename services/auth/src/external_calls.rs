@@ -2,9 +2,11 @@
 //! together with the change, and is sent at least once: it is claimed, tried, and deleted when it has succeeded. A mail is tried until its code
 //! expires or the mail server refuses it for good; a revocation until it succeeds.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use sosohappy_common::crash_point;
 use sosohappy_store::retrying;
 use tokio::task::JoinSet;
@@ -57,6 +59,8 @@ enum AttemptError {
     Sealed,
     #[error("no answer in time")]
     TimedOut,
+    #[error("it panicked")]
+    Panicked,
     #[error(transparent)]
     Provider(#[from] ProviderError),
     #[error(transparent)]
@@ -152,8 +156,7 @@ async fn attempt(app: &App, call: &ExternalCall) {
         tracing::warn!(call = %call.id, kind, attempts = call.attempts - 1, "external call expired");
         finish(app, call).await
     } else {
-        let performed = tokio::time::timeout(LONGEST_ATTEMPT, perform(app, call)).await;
-        match performed.unwrap_or(Err(AttemptError::TimedOut)) {
+        match within_limits(perform(app, call)).await {
             Ok(()) => {
                 crash_point("auth.call-performed");
                 count("succeeded");
@@ -192,6 +195,15 @@ async fn attempt(app: &App, call: &ExternalCall) {
     if let Err(error) = attempted {
         app.metrics.task_failures.with_label_values(&["external-calls"]).inc();
         tracing::warn!(call = %call.id, kind, error = &error as &dyn std::error::Error, "failed to record external call");
+    }
+}
+
+/// A panic is a failed attempt: else one call would end the process of each replica that tries it.
+async fn within_limits(performed: impl Future<Output = Result<(), AttemptError>>) -> Result<(), AttemptError> {
+    let performed = AssertUnwindSafe(performed).catch_unwind();
+    match tokio::time::timeout(LONGEST_ATTEMPT, performed).await {
+        Ok(outcome) => outcome.unwrap_or(Err(AttemptError::Panicked)),
+        Err(_) => Err(AttemptError::TimedOut),
     }
 }
 
@@ -248,6 +260,13 @@ mod tests {
         assert_eq!(mails(1), Duration::from_secs(1));
         assert_eq!(mails(6), Duration::from_secs(30));
         assert_eq!(mails(u32::MAX), Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_has_failed() {
+        let panicked = within_limits(async { panic!("index 3 out of range") }).await;
+        assert!(matches!(panicked, Err(AttemptError::Panicked)), "{panicked:?}");
+        assert!(within_limits(async { Ok(()) }).await.is_ok());
     }
 
     #[test]
