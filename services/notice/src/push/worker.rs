@@ -9,10 +9,13 @@
 //! | rejected | stays: the payload is our error | settled as refused |
 //! | credential rejected | stays | waits, for up to `push.max-age`, without growing pauses |
 //! | unavailable, over quota | stays | waits for `Retry-After`, or a pause that doubles, with jitter |
+//! | none: the call panics, or does not end | stays | waits for a pause that doubles, with jitter |
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::join_all;
 #[cfg(test)]
 use futures::{StreamExt as _, stream};
@@ -225,8 +228,13 @@ impl Worker {
             self.metrics.push(kind, "limited");
             return self.store.defer(&group.events, &thread, due).await;
         }
-        let end = tokio::time::timeout(ONE_PUSH, self.try_now(group)).await;
-        match end.unwrap_or(Ok(End::Later(Pause::Growing)))? {
+        // A panic is a failure as others: else the push would be tried again without growing pauses, and never given up.
+        let tried = AssertUnwindSafe(self.try_now(group)).catch_unwind();
+        let end = match tokio::time::timeout(ONE_PUSH, tried).await {
+            Ok(Ok(end)) => end?,
+            Ok(Err(_)) | Err(_) => End::Later(Pause::Growing),
+        };
+        match end {
             End::Settled(outcome) => {
                 self.store.settle(&group.events, now).await?;
                 crash_point("notice.push-settled");

@@ -342,6 +342,21 @@ async fn a_gateway_that_is_unavailable_is_retried_and_given_up_in_the_end() {
 }
 
 #[tokio::test]
+async fn a_push_that_panics_is_retried_and_given_up_in_the_end() {
+    let bench = bench().await;
+    bench.device("kim", 1, "phone").await;
+    let panics: fn() -> PushError = || panic!("index 3 out of range");
+    bench.gateway.answers.lock().insert("phone".into(), panics);
+    bench.like("lee", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.after(Duration::from_secs(1)).await, 0, "not at once");
+    assert_eq!(bench.after(Duration::from_secs(2)).await, 1);
+    assert_eq!(bench.after(Duration::from_hours(25)).await, 1);
+    assert!(bench.counted("given-up"));
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
+#[tokio::test]
 async fn a_device_that_is_gone_is_forgotten_and_the_others_are_served() {
     let bench = bench().await;
     bench.device("kim", 1, "gone").await;
