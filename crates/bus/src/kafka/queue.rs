@@ -17,8 +17,8 @@ use crate::BusError;
 
 pub(super) type Consumer = StreamConsumer<Client>;
 
-/// An owner of a client. Whoever is the last one, and wherever it is dropped, the client ends in a thread that nothing waits for: a
-/// runtime that shuts down drops its tasks in its own threads, and would wait for the end, in the worst case for ever.
+/// An owner of a client. The last one, wherever it is dropped, ends the client in a thread that nothing waits for: a runtime that shuts down
+/// drops its tasks in its own threads, and would wait for the end, in the worst case for ever.
 #[derive(Clone)]
 pub(super) struct Owner(Option<Arc<Consumer>>);
 
