@@ -186,13 +186,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_item_that_panics_holds_up_no_other() {
         let context = Context::system("notice-service", 0);
-        let (handles, mut handled) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut handled) = tokio::sync::mpsc::unbounded_channel();
         let lanes = Lanes::new(&context, move |number: usize| {
             assert_ne!(number, 1, "before its future");
-            let handles = handles.clone();
+            let sender = sender.clone();
             Box::pin(async move {
                 assert_ne!(number, 3, "within its future");
-                handles.send(number).unwrap();
+                sender.send(number).unwrap();
             })
         });
         for number in 0..5 {
