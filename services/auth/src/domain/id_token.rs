@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
 use super::provider::Provider;
 
@@ -12,6 +12,9 @@ const LEEWAY: i64 = 60;
 
 /// Characters of a subject that the store can hold.
 const SUBJECT_CHARS: usize = 255;
+
+/// Hex digits of SHA-256.
+const HASH_DIGITS: usize = 64;
 
 /// Why an ID token proves nothing. Labels only: none holds a value of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,18 +127,21 @@ impl IdTokenClaims {
 }
 
 /// Apple's clients put the hash of the nonce into the request. Those of Google and Kakao put in what the app gives them, the nonce or
-/// its hash.
+/// its hash. A claim that can be a hash is compared as one only: who has stolen the token reads the hash in it, but not the nonce.
 fn fits(provider: Provider, claimed: &str, raw: &str) -> bool {
     if raw.is_empty() {
         return false;
     }
     let hashed = hex::encode(Sha256::digest(raw));
     let is_hash = claimed.as_bytes().ct_eq(hashed.as_bytes());
-    let is_raw = claimed.as_bytes().ct_eq(raw.as_bytes());
-    match provider {
-        Provider::Apple => is_hash.into(),
-        Provider::Google | Provider::Kakao => (is_hash | is_raw).into(),
-    }
+    let takes_raw = provider != Provider::Apple && !can_be_hash(claimed);
+    let is_raw = claimed.as_bytes().ct_eq(raw.as_bytes()) & Choice::from(u8::from(takes_raw));
+    (is_hash | is_raw).into()
+}
+
+/// Whether a text is 64 hex digits, as SHA-256 is written.
+fn can_be_hash(text: &str) -> bool {
+    text.len() == HASH_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Reads a text or a list of texts.
@@ -255,5 +261,21 @@ mod tests {
         assert!(of_apple(&hashed).is_ok());
         assert_eq!(of_apple("raw").unwrap_err(), InvalidIdToken::Nonce);
         assert!(check(&json!({"nonce": hashed})).is_ok(), "Google takes both");
+    }
+
+    #[test]
+    fn a_claim_that_can_be_a_hash_is_no_raw_nonce() {
+        let hashed = hex::encode(Sha256::digest("raw"));
+        for provider in Provider::ALL {
+            assert!(fits(provider, &hashed, "raw"), "{provider:?}");
+            for stolen in [hashed.clone(), hashed.to_uppercase(), "0".repeat(64)] {
+                assert!(!fits(provider, &stolen, &stolen), "{provider:?} {stolen}");
+            }
+        }
+        for raw in ["0".repeat(63), "0".repeat(65), "g".repeat(64)] {
+            for provider in [Provider::Google, Provider::Kakao] {
+                assert!(fits(provider, &raw, &raw), "{provider:?} {raw}");
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct LinkIdentity {
     /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
     #[schema(max_length = 16384)]
     id_token: Option<String>,
-    /// The nonce that the ID token was asked for with, before hashing.
+    /// The nonce that the ID token was asked for with, before hashing. A nonce of 64 hex digits has to be hashed in the token.
     nonce: Option<String>,
     /// Apple's authorization code in Base64, which is exchanged where Apple's key is set.
     #[schema(max_length = 2732)]

@@ -144,7 +144,7 @@ pub struct SigningIn {
     /// The provider's ID token, where this service asks for proof (`sign-in.proof`).
     #[schema(max_length = 16384)]
     id_token: Option<String>,
-    /// The nonce that the ID token was asked for with, before hashing.
+    /// The nonce that the ID token was asked for with, before hashing. A nonce of 64 hex digits has to be hashed in the token.
     nonce: Option<String>,
     /// The push token of the device, up to 4,096 bytes.
     #[schema(max_length = 4096)]

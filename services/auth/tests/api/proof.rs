@@ -39,6 +39,12 @@ const EMAIL: &str = "kim@example.com";
 const RAW: &str = "a-nonce-of-the-client";
 const VERIFIER: &str = "abcdefghijklmnopqrst";
 
+/// Providers whose clients put the nonce or its hash into the token, with their issuers.
+const HASHED_OR_RAW: [(&str, &str); 2] = [
+    ("google", "https://accounts.google.com"),
+    ("kakao", "https://kauth.kakao.com"),
+];
+
 /// Auth that asks for proof, and the one provider behind all three.
 struct Proving {
     ground: Ground,
@@ -250,6 +256,13 @@ async fn bad_tokens_are_refused_and_store_nothing(bed: Bed) {
     }
     let answer = proving.sign_in_at("kakao", EMAIL, &good, RAW).await;
     assert_eq!(answer.code(), "invalid-id-token", "a token of another provider");
+    // A thief has read the hash in the token, and does not know what it is of.
+    let hashed = hex::encode(Sha256::digest(RAW));
+    for (provider, issuer) in HASHED_OR_RAW {
+        let stolen = proving.token_with(&json!({"iss": issuer, "nonce": hashed}));
+        let answer = proving.sign_in_at(provider, EMAIL, &stolen, &hashed).await;
+        assert_eq!(answer.code(), "invalid-id-token", "{provider}: the hash as the nonce");
+    }
     for table in ["account", "session", "access_token", "used_code", "event_outbox"] {
         assert_eq!(proving.ground.rows(table).await, 0, "{table}");
     }
@@ -476,11 +489,15 @@ impl Proving {
     }
 
     async fn link_with(&self, by: &Person, provider: &str, subject: &str, token: &str) -> Answer {
+        self.link_with_nonce(by, provider, subject, token, RAW).await
+    }
+
+    async fn link_with_nonce(&self, by: &Person, provider: &str, subject: &str, token: &str, nonce: &str) -> Answer {
         let fields = [
             ("provider", provider),
             ("providerId", subject),
             ("idToken", token),
-            ("nonce", RAW),
+            ("nonce", nonce),
         ];
         send(by.sign(self.auth.post("linkIdentity").form(&fields))).await
     }
@@ -532,6 +549,16 @@ async fn a_linked_identity_enters_the_same_account(bed: Bed) {
     ] {
         let answer = proving.link_with(&kim, "google", "kim-2", &token).await.expect(403);
         assert_eq!(answer.code(), "invalid-id-token");
+    }
+    let hashed = hex::encode(Sha256::digest(RAW));
+    for (provider, issuer) in HASHED_OR_RAW {
+        let stolen = proving.token_with(&json!({"iss": issuer, "sub": "kim-2", "nonce": hashed}));
+        let answer = proving.link_with_nonce(&kim, provider, "kim-2", &stolen, &hashed).await;
+        assert_eq!(
+            answer.expect(403).code(),
+            "invalid-id-token",
+            "{provider}: the hash as the nonce"
+        );
     }
     let answer = proving.link_with(&kim, "naver", "kim-2", "").await.expect(403);
     assert_eq!(answer.code(), "unknown-provider");
