@@ -138,6 +138,10 @@ impl IdTokens {
         if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
             return Err(InvalidIdToken::Algorithm.into());
         }
+        // RFC 7515, section 4.1.11: a token with an extension that must be understood and is not is invalid; an empty list is invalid, too.
+        if header.crit.is_some() {
+            return Err(InvalidIdToken::Critical.into());
+        }
         let kid = header.kid.ok_or(InvalidIdToken::UnknownKey)?;
         let keys = self.keys_of(provider)?;
         let key = keys.find(provider, &kid).await?;

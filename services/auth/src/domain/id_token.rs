@@ -25,6 +25,8 @@ pub enum InvalidIdToken {
     Malformed,
     #[error("algorithm not allowed")]
     Algorithm,
+    #[error("critical extension not known")]
+    Critical,
     #[error("unknown key")]
     UnknownKey,
     #[error("wrong signature")]

@@ -191,7 +191,15 @@ fn bad_tokens(proving: &Proving) -> Vec<(&'static str, String)> {
     embedded.jwk = Some(ProviderKey::RotatedRsa.jwk("own"));
     embedded.kid = Some("own".to_owned());
     let own_key = jsonwebtoken::encode(&embedded, &claims, &ProviderKey::RotatedRsa.encoding()).expect("signed");
+    let critical = |names: &[&str]| {
+        let mut header = Header::new(Algorithm::RS256);
+        header.kid = Some("rsa".to_owned());
+        header.crit = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        jsonwebtoken::encode(&header, &claims, &ProviderKey::Rsa.encoding()).expect("signed")
+    };
     vec![
+        ("a critical extension", critical(&["x"])),
+        ("an empty list of critical extensions", critical(&[])),
         ("none", unsigned("none")),
         ("None", unsigned("None")),
         ("unsigned RS256", unsigned("RS256")),
