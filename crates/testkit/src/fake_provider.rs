@@ -18,7 +18,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use parking_lot::Mutex;
 use rsa::pkcs1::EncodeRsaPrivateKey as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Bits of an RSA key: small, so that a debug build generates keys quickly.
 const RSA_BITS: usize = 1024;
@@ -195,6 +195,19 @@ impl FakeProvider {
             keys_url: format!("http://{address}/keys"),
             shared,
         }
+    }
+
+    /// Returns the claims of an ID token for the client `app`, as the provider with this issuer makes them, but for the nonce; `now` is in
+    /// seconds since 1970. Those of Kakao do not say whether the address is verified.
+    #[must_use]
+    pub fn claims(issuer: &str, subject: &str, email: &str, now: i64) -> Value {
+        let mut claims = json!({
+            "iss": issuer, "aud": "app", "sub": subject, "iat": now, "exp": now + 600, "email": email,
+        });
+        if issuer != "https://kauth.kakao.com" {
+            claims["email_verified"] = json!(true);
+        }
+        claims
     }
 
     /// Returns the URL of the public keys.

@@ -11,7 +11,7 @@ use sosohappy_store::{StoreError, Transient};
 
 use crate::domain::challenge::InvalidChallenge;
 use crate::domain::email::{InvalidAddress, InvalidPassword};
-use crate::domain::id_token::InvalidIdToken;
+use crate::domain::id_token::{InvalidIdToken, UnverifiedAddress};
 use crate::domain::moderation::Suspension;
 use crate::domain::muted_word::InvalidWord;
 use crate::domain::notification::InvalidNotification;
@@ -77,8 +77,8 @@ pub enum Error {
     #[error("the authorization code of Apple is not valid")]
     InvalidAuthorizationCode,
     /// The address of the request is not one that the provider has verified.
-    #[error("the address is not verified by the provider")]
-    UnverifiedAddress,
+    #[error("address: {0}")]
+    UnverifiedAddress(UnverifiedAddress),
     #[error("the sign-in provider is unavailable")]
     ProviderUnavailable,
     #[error("the refresh token is missing, wrong or expired")]
@@ -203,7 +203,7 @@ impl From<&Error> for Problem {
                 "invalid-authorization-code",
                 "Apple's authorization code is wrong, used or expired",
             ),
-            Error::UnverifiedAddress => Problem::new(
+            Error::UnverifiedAddress(_) => Problem::new(
                 StatusCode::FORBIDDEN,
                 "unverified-address",
                 "The address is not verified by the provider",

@@ -11,7 +11,7 @@ use sosohappy_store::{StoreError, retrying};
 
 use crate::app::{App, OwedCall};
 use crate::domain::email;
-use crate::domain::id_token::{InvalidIdToken, Proven};
+use crate::domain::id_token::{InvalidIdToken, Proven, UnverifiedAddress};
 use crate::domain::person::{Identity, LinkedIdentity, Person};
 use crate::domain::profile::Introduction;
 use crate::domain::provider::Provider;
@@ -333,7 +333,7 @@ pub enum Entry {
 }
 
 /// Finds the account of a claimed identity: the one at the claimed address where that is its own identity, else the one that the identity is
-/// linked to, else by the address.
+/// linked to, else by the address. `address` tells whether that is the person's own.
 ///
 /// # Errors
 /// [`Error::OtherIdentity`] where the account at the address has another identity, [`Error::UnverifiedAddress`] where only an address could
@@ -343,7 +343,7 @@ pub async fn resolve(
     account: &Account,
     identity: &Identity,
     is_proven: bool,
-    has_address: bool,
+    address: Result<(), UnverifiedAddress>,
 ) -> Result<Entry, Error> {
     let at_address = tx.person_at(account).await?;
     let at_address = match at_address {
@@ -364,8 +364,9 @@ pub async fn resolve(
     }
     match at_address {
         Some(person) if !person.identity.agrees_with(identity) => Err(Error::OtherIdentity),
-        Some(_) | None if !has_address => Err(Error::UnverifiedAddress),
-        Some(person) => Ok(Entry::Legacy(person)),
-        None => Ok(Entry::New),
+        person => {
+            address.map_err(Error::UnverifiedAddress)?;
+            Ok(person.map_or(Entry::New, Entry::Legacy))
+        }
     }
 }

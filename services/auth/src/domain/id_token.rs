@@ -45,6 +45,20 @@ pub enum InvalidIdToken {
     Subject,
 }
 
+/// Why the address of an ID token does not count as the person's. Labels only: none holds a value of the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnverifiedAddress {
+    #[error("the ID token has no address")]
+    Missing,
+    /// As in tokens of Kakao.
+    #[error("the ID token does not say whether its address is verified, and trust-address of the provider is off")]
+    Unsaid,
+    #[error("the ID token says that its address is not verified")]
+    Denied,
+    #[error("the ID token has another address")]
+    Other,
+}
+
 #[derive(Deserialize)]
 pub struct IdTokenClaims {
     iss: String,
@@ -56,17 +70,17 @@ pub struct IdTokenClaims {
     nbf: Option<i64>,
     nonce: Option<String>,
     email: Option<String>,
-    /// Apple sends the text `"true"` as well as the truth value.
+    /// Apple sends the text `"true"` as well as the truth value, Kakao nothing.
     #[serde(default, deserialize_with = "truth")]
-    email_verified: bool,
+    email_verified: Option<bool>,
 }
 
 /// The identity that an ID token proves.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proven {
     pub subject: String,
-    /// The address, if the provider says that it is verified.
-    pub verified_email: Option<String>,
+    /// The address, if the provider has verified it.
+    pub verified_email: Result<String, UnverifiedAddress>,
 }
 
 impl std::fmt::Debug for Proven {
@@ -90,7 +104,7 @@ pub struct Expected<'e> {
     pub provider: Provider,
     pub audience: &'e [String],
     pub nonce: Nonce<'e>,
-    /// Whether the provider gives out verified addresses only, without saying so in each token.
+    /// Whether an address counts as verified where the token does not say whether it is.
     pub trusts_address: bool,
     pub now: Timestamp,
 }
@@ -120,10 +134,16 @@ impl IdTokenClaims {
         if !(1..=SUBJECT_CHARS).contains(&self.sub.chars().count()) {
             return Err(InvalidIdToken::Subject);
         }
-        let is_verified = self.email_verified || expected.trusts_address;
+        let verified_email = match (self.email, self.email_verified) {
+            (None, _) => Err(UnverifiedAddress::Missing),
+            (Some(email), Some(true)) => Ok(email),
+            (Some(_), Some(false)) => Err(UnverifiedAddress::Denied),
+            (Some(email), None) if expected.trusts_address => Ok(email),
+            (Some(_), None) => Err(UnverifiedAddress::Unsaid),
+        };
         Ok(Proven {
             subject: self.sub,
-            verified_email: self.email.filter(|_| is_verified),
+            verified_email,
         })
     }
 }
@@ -160,10 +180,10 @@ pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Str
     })
 }
 
-/// Reads `true` and `"true"` as true, any other value as false.
-fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value == true || value == "true")
+/// Reads `true` and `"true"` as true, any other value but null as false.
+fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.map(|value| value == true || value == "true"))
 }
 
 #[cfg(test)]
@@ -182,12 +202,16 @@ mod tests {
     }
 
     fn check_as(provider: Provider, claims: Value) -> Result<Proven, InvalidIdToken> {
+        check_where(provider, claims, false)
+    }
+
+    fn check_where(provider: Provider, claims: Value, trusts_address: bool) -> Result<Proven, InvalidIdToken> {
         let claims: IdTokenClaims = serde_json::from_value(claims).map_err(|_| InvalidIdToken::Malformed)?;
         claims.check(Expected {
             provider,
             audience: &["app".to_owned(), "web".to_owned()],
             nonce: Nonce::OfClient(Some("raw")),
-            trusts_address: false,
+            trusts_address,
             now: Timestamp::from_second(NOW).unwrap(),
         })
     }
@@ -204,7 +228,7 @@ mod tests {
     fn valid_claims_prove_subject_and_verified_address() {
         let proven = check(&json!({})).unwrap();
         assert_eq!(proven.subject, "7");
-        assert_eq!(proven.verified_email.as_deref(), Some("kim@example.com"));
+        assert_eq!(proven.verified_email.as_deref(), Ok("kim@example.com"));
         assert!(check(&json!({"iss": "accounts.google.com"})).is_ok());
         assert!(check(&json!({"aud": ["app", "web"]})).is_ok());
         assert!(check(&json!({"exp": NOW - 59, "iat": NOW + 60})).is_ok());
@@ -212,20 +236,43 @@ mod tests {
 
     #[test]
     fn an_address_counts_only_if_verified() {
-        for (verified, counts) in [
-            (json!(true), true),
-            (json!("true"), true),
-            (json!(false), false),
-            (json!("false"), false),
-            (json!(1), false),
-            (Value::Null, false),
-        ] {
-            let proven = check(&json!({"email_verified": verified})).unwrap();
-            assert_eq!(proven.verified_email.is_some(), counts, "{verified}");
-        }
+        let of = |claims: &Value, trusts_address| {
+            let proven = check_where(Provider::Google, claims.clone(), trusts_address).unwrap();
+            proven.verified_email.map(|_| ())
+        };
         let mut without = claims();
         without.as_object_mut().unwrap().remove("email_verified");
-        assert_eq!(check_as(Provider::Google, without).unwrap().verified_email, None);
+        let with = |verified: Value| {
+            let mut claims = claims();
+            claims["email_verified"] = verified;
+            claims
+        };
+        for (claims, told, trusted) in [
+            (with(json!(true)), Ok(()), Ok(())),
+            (with(json!("true")), Ok(()), Ok(())),
+            (
+                with(json!(false)),
+                Err(UnverifiedAddress::Denied),
+                Err(UnverifiedAddress::Denied),
+            ),
+            (
+                with(json!("false")),
+                Err(UnverifiedAddress::Denied),
+                Err(UnverifiedAddress::Denied),
+            ),
+            (
+                with(json!(1)),
+                Err(UnverifiedAddress::Denied),
+                Err(UnverifiedAddress::Denied),
+            ),
+            (with(Value::Null), Err(UnverifiedAddress::Unsaid), Ok(())),
+            (without, Err(UnverifiedAddress::Unsaid), Ok(())),
+        ] {
+            assert_eq!(of(&claims, false), told, "{claims}");
+            assert_eq!(of(&claims, true), trusted, "{claims}");
+        }
+        let proven = check(&json!({"email": null})).unwrap();
+        assert_eq!(proven.verified_email, Err(UnverifiedAddress::Missing));
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub async fn link_identity(
         authorization_code: asked.authorization_code.as_deref(),
     };
     let Verdict { proven, refresh_token } = identities::prove(&app, evidence).await?;
-    let address = proven.and_then(|proven| provider.account_of(&proven.verified_email?).ok());
+    let address = proven.and_then(|proven| provider.account_of(&proven.verified_email.ok()?).ok());
     identities::link(
         &app,
         &caller.account,

@@ -23,6 +23,7 @@ use crate::app::{App, later};
 use crate::domain::challenge::Challenge;
 use crate::domain::code::Code;
 use crate::domain::email::{self, Address, Password};
+use crate::domain::id_token::UnverifiedAddress;
 use crate::domain::person::Identity;
 use crate::domain::provider::Provider;
 use crate::domain::session::{Origin, Session};
@@ -197,8 +198,11 @@ pub async fn sign_in(
     let was_refused = was_guess
         || matches!(
             &outcome,
-            Err(Error::InvalidIdToken(_) | Error::InvalidAuthorizationCode | Error::UnverifiedAddress)
+            Err(Error::InvalidIdToken(_) | Error::InvalidAuthorizationCode | Error::UnverifiedAddress(_))
         );
+    if let Err(Error::UnverifiedAddress(reason)) = &outcome {
+        tracing::info!(provider = provider.as_str(), %reason, "address not verified");
+    }
     attempt.end(
         was_guess,
         match &outcome {
@@ -346,7 +350,7 @@ struct Claim {
     /// Whether the provider has proven the identity.
     is_proven: bool,
     /// Whether the address is the person's own. A known subject needs none: addresses change.
-    has_address: bool,
+    address: Result<(), UnverifiedAddress>,
     /// Apple's, to be revoked when the account resigns.
     refresh_token: Option<SecretString>,
     device_token: Option<String>,
@@ -360,7 +364,7 @@ impl Claim {
             provider,
             identity: Identity::known(provider, provider_id)?,
             is_proven: false,
-            has_address: true,
+            address: Ok(()),
             refresh_token: None,
             device_token: device_token(request.device_token.clone())?,
         })
@@ -383,8 +387,12 @@ async fn prove(app: &App, request: &SigningIn, mut claim: Claim) -> Result<Claim
         return Ok(claim);
     };
     claim.is_proven = true;
-    let verified = proven.verified_email.map(|email| provider.account_of(&email));
-    claim.has_address = matches!(verified, Some(Ok(account)) if account.folded() == claim.account.folded());
+    claim.address = proven
+        .verified_email
+        .and_then(|email| match provider.account_of(&email) {
+            Ok(account) if account.folded() == claim.account.folded() => Ok(()),
+            _ => Err(UnverifiedAddress::Other),
+        });
     Ok(claim)
 }
 
@@ -420,9 +428,9 @@ async fn admit_once(
         return refuse(tx, Error::InvalidCode).await;
     }
     let (identity, proven) = (&claim.identity, claim.is_proven);
-    let entry = identities::resolve(tx.as_mut(), &claim.account, identity, proven, claim.has_address).await;
+    let entry = identities::resolve(tx.as_mut(), &claim.account, identity, proven, claim.address).await;
     let entry = match entry {
-        Err(reason @ (Error::OtherIdentity | Error::UnverifiedAddress)) => return refuse(tx, reason).await,
+        Err(reason @ (Error::OtherIdentity | Error::UnverifiedAddress(_))) => return refuse(tx, reason).await,
         entry => entry?,
     };
     let is_new = matches!(entry, Entry::New);

@@ -18,6 +18,7 @@ on_both_engines!(
     parameters_are_read_from_every_form,
     bad_tokens_are_refused_and_store_nothing,
     an_account_needs_a_verified_address_once,
+    an_address_of_kakao_counts_where_it_is_trusted,
     a_legacy_account_is_linked_by_its_verified_address_only,
     a_provider_can_be_believed_without_proof,
     keys_rotate_and_unknown_ones_are_asked_for_rarely,
@@ -66,6 +67,7 @@ impl Proving {
             ("sign-in.apple.audience", "app"),
             ("sign-in.google.audience", "app,web"),
             ("sign-in.kakao.audience", "app"),
+            ("sign-in.kakao.trust-address", "true"),
             ("sign-in.apple.keys-url", url),
             ("sign-in.google.keys-url", url),
             ("sign-in.kakao.keys-url", url),
@@ -77,15 +79,15 @@ impl Proving {
 
     /// Claims of Google about Kim.
     fn claims(&self) -> Value {
-        let now = self.ground.clock.now().as_second();
-        json!({
-            "iss": "https://accounts.google.com", "aud": "app", "sub": "kim", "iat": now, "exp": now + 600,
-            "nonce": RAW, "email": EMAIL, "email_verified": true,
-        })
+        self.claims_with(&json!({}))
     }
 
+    /// Claims about Kim of Google, or of the issuer that the changes name.
     fn claims_with(&self, changes: &Value) -> Value {
-        let mut claims = self.claims();
+        let issuer = changes["iss"].as_str().unwrap_or("https://accounts.google.com");
+        let now = self.ground.clock.now().as_second();
+        let mut claims = FakeProvider::claims(issuer, "kim", EMAIL, now);
+        claims["nonce"] = json!(RAW);
         for (name, value) in changes.as_object().expect("an object") {
             claims[name] = value.clone();
         }
@@ -298,6 +300,35 @@ async fn an_account_needs_a_verified_address_once(bed: Bed) {
     let moved = proving.token_with(&json!({"email": "kim@example.org", "email_verified": false}));
     proving.sign_in(&moved).await.expect(200);
     assert_eq!(proving.ground.rows("account").await, 1, "a known subject is known");
+}
+
+async fn an_address_of_kakao_counts_where_it_is_trusted(bed: Bed) {
+    // As by default.
+    let proving = Proving::with(bed, &[("sign-in.kakao.trust-address", "false")]).await;
+    let refused = proving.kakao(EMAIL).await.expect(403);
+    assert_eq!(refused.code(), "unverified-address");
+    assert_eq!(proving.ground.rows("account").await, 0);
+
+    let trusting = Proving {
+        auth: proving
+            .ground
+            .auth_with(&[
+                ("sign-in.proof", "id-token"),
+                ("sign-in.apple.proof", "none"),
+                ("sign-in.google.proof", "none"),
+                ("sign-in.kakao.audience", "app"),
+                ("sign-in.kakao.keys-url", proving.provider.keys_url()),
+                ("sign-in.kakao.trust-address", "true"),
+            ])
+            .await,
+        ground: proving.ground,
+        provider: proving.provider.clone(),
+    };
+    let denied = trusting.token_with(&json!({"iss": "https://kauth.kakao.com", "email_verified": false}));
+    let refused = trusting.sign_in_at("kakao", EMAIL, &denied, RAW).await.expect(403);
+    assert_eq!(refused.code(), "unverified-address", "Kakao's own word counts");
+    let answer = trusting.kakao(EMAIL).await.expect(200);
+    assert_eq!(answer.header("email"), format!("{EMAIL}+kakao"));
 }
 
 async fn a_legacy_account_is_linked_by_its_verified_address_only(bed: Bed) {

@@ -62,6 +62,7 @@ impl Providers {
             ("sign-in.apple.audience", "app"),
             ("sign-in.google.audience", "app"),
             ("sign-in.kakao.audience", "app"),
+            ("sign-in.kakao.trust-address", "true"),
             ("sign-in.apple.keys-url", url),
             ("sign-in.google.keys-url", url),
             ("sign-in.kakao.keys-url", url),
@@ -85,10 +86,7 @@ impl Providers {
 
     fn id_token(&self, issuer: &str, subject: &str, nonce: Option<&str>) -> String {
         let now = self.ground.clock.now().as_second();
-        let mut claims = json!({
-            "iss": issuer, "aud": "app", "sub": subject, "iat": now, "exp": now + 600,
-            "email": EMAIL, "email_verified": true,
-        });
+        let mut claims = FakeProvider::claims(issuer, subject, EMAIL, now);
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
         }
