@@ -1,6 +1,7 @@
 //! Words that a person does not want to read.
 
 use jiff::Timestamp;
+use sosohappy_common::nickname::has_visible;
 use sosohappy_common::text::is_one_line;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_segmentation::UnicodeSegmentation as _;
@@ -19,7 +20,9 @@ const MAX_BYTES: usize = 200;
 pub struct Word(String);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("wordList: words of 1 to 50 characters and at most 200 bytes, without control characters")]
+#[error(
+    "wordList: words of 1 to 50 characters and at most 200 bytes, with a visible character and without control characters"
+)]
 pub struct InvalidWord;
 
 impl Word {
@@ -30,6 +33,11 @@ impl Word {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Checks a word that is to be muted: it has a visible character. Older releases muted others, which can be taken off the list.
+    pub fn require_visible(&self) -> Result<(), InvalidWord> {
+        if has_visible(&self.0) { Ok(()) } else { Err(InvalidWord) }
     }
 }
 
@@ -75,6 +83,30 @@ mod tests {
             assert_eq!(Word::try_from(text).unwrap().as_str(), "k-pop");
         }
         assert_eq!(Word::try_from("\u{1100}\u{1161}"), Word::try_from("가"));
+    }
+
+    #[test]
+    fn a_muted_word_is_visible() {
+        for text in [
+            "\u{200b}",
+            "\u{3164}",
+            "\u{200d}",
+            "\u{fe0f}",
+            "\u{ad}",
+            "\u{202e}",
+            "\u{2800}",
+            "\u{200b}\u{3164}",
+        ] {
+            let checked = Word::try_from(text).and_then(|word| word.require_visible());
+            assert_eq!(checked, Err(InvalidWord), "{text:?}");
+        }
+        for text in ["행", "\u{200b}행", "🩷", "."] {
+            assert_eq!(
+                Word::try_from(text).and_then(|word| word.require_visible()),
+                Ok(()),
+                "{text:?}"
+            );
+        }
     }
 
     #[test]

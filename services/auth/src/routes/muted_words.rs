@@ -46,7 +46,7 @@ pub async fn list_muted_words(State(app): State<Arc<App>>, caller: Caller) -> Re
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MuteWords {
-    /// Words or phrases of 1 to 50 user-perceived characters and at most 200 bytes, as a list or joined by commas.
+    /// Words or phrases of 1 to 50 user-perceived characters, one of them visible, and at most 200 bytes, as a list or joined by commas.
     #[serde(deserialize_with = "comma_list")]
     #[schema(min_items = 1, example = json!(["스포일러"]))]
     word_list: Vec<String>,
@@ -79,6 +79,9 @@ pub async fn set_muted_words(
         return Err(Error::InvalidParameter("wordList: 1 to 200 words"));
     }
     let muted = asked.muted.unwrap_or(true);
+    if muted {
+        words.iter().try_for_each(Word::require_visible)?;
+    }
     if muted && asked.expires_at.is_some_and(|expires_at| expires_at <= app.now()) {
         return Err(Error::InvalidParameter("expiresAt: not in the past"));
     }

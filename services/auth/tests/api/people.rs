@@ -376,6 +376,8 @@ async fn muted_words_are_bounded(bed: Bed) {
         json!({ "wordList": [" "], "muted": true }),
         json!({ "wordList": ["행".repeat(51)] }),
         json!({ "wordList": ["a\u{7}"] }),
+        json!({ "wordList": ["a", "\u{200b}"] }),
+        json!({ "wordList": ["\u{3164}"] }),
         json!({ "wordList": words(0..201) }),
         json!({ "wordList": ["a"], "expiresAt": past }),
         json!({ "wordList": ["a"], "expiresAt": "tomorrow" }),
@@ -383,6 +385,12 @@ async fn muted_words_are_bounded(bed: Bed) {
         let told = body.to_string();
         assert_eq!(auth.mute(&kim, body).await.status, 400, "{told}");
     }
+    assert_eq!(auth.muted(&kim).await, json!([]));
+    // As an older release has stored it.
+    auth.mute(&kim, json!({ "wordList": ["a"] })).await.expect(200);
+    ground.execute("UPDATE muted_word SET word = '\u{200b}'").await;
+    let off = json!({ "wordList": ["\u{200b}"], "muted": false });
+    auth.mute(&kim, off).await.expect(200);
     assert_eq!(auth.muted(&kim).await, json!([]));
     auth.mute(&kim, json!({ "wordList": words(0..200) })).await.expect(200);
     auth.mute(&kim, json!({ "wordList": words(0..200) })).await.expect(200);
