@@ -10,7 +10,7 @@ const SECONDS_OF_DAY: i32 = 24 * 60 * 60;
 /// `#[serde(deserialize_with = "instant")]`: an instant of RFC 3339.
 ///
 /// # Errors
-/// When the value is another text, or an instant after the year 9999.
+/// When the value is another text, or an instant after [`Timestamp::MAX`]: its day is the last but one of the year 9999, so that each offset has it.
 pub fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
     parsed(&String::deserialize(deserializer)?)
 }
@@ -29,5 +29,6 @@ fn parsed<E: Error>(text: &str) -> Result<Timestamp, E> {
     let offset = Pieces::parse(text).ok().and_then(|pieces| pieces.to_numeric_offset());
     let has_offset = offset.is_some_and(|offset| offset.seconds().abs() < SECONDS_OF_DAY);
     let instant = text.parse::<Timestamp>().ok().filter(|_| has_offset);
-    instant.ok_or_else(|| E::custom("an instant up to the year 9999 is expected, for example 2026-11-30T10:00:00Z"))
+    instant
+        .ok_or_else(|| E::custom("an instant up to 9999-12-30T22:00:00Z is expected, for example 2026-11-30T10:00:00Z"))
 }

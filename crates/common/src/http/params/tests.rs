@@ -660,6 +660,8 @@ async fn an_instant_is_read_or_refused_in_our_words() {
     }
     let read = params::<Times>(get("at=2026-11-30T10:00:00Z&until=2026-11-30T10:00:00Z")).await;
     assert_eq!(read, Ok(Times { at, until: Some(at) }));
+    let latest = params::<Times>(get("at=9999-12-30T22:00:00Z")).await.unwrap();
+    assert_eq!(latest.at.to_string(), "9999-12-30T22:00:00Z");
     for text in [
         "tomorrow",
         "2026-11-30",
@@ -667,10 +669,12 @@ async fn an_instant_is_read_or_refused_in_our_words() {
         "2026-02-30T10:00:00Z",
         "2026-11-30T10:00:00%2B25:00",
         "2026-11-30T10:00:00-24:00",
+        "9999-12-30T22:00:01Z",
+        "9999-12-31T00:00:00Z",
         "10000-01-01T00:00:00Z",
         "1",
     ] {
-        let expected = "an instant up to the year 9999 is expected, for example 2026-11-30T10:00:00Z";
+        let expected = "an instant up to 9999-12-30T22:00:00Z is expected, for example 2026-11-30T10:00:00Z";
         for (query, name) in [
             (format!("at={text}"), "at"),
             (format!("at=2026-11-30T10:00:00Z&until={text}"), "until"),
