@@ -395,9 +395,10 @@ pub async fn decide(app: &App, admin: &Caller, nickname: &str, is_accepted: bool
             .ok_or(Error::NoSuchApplication)?;
         let at = stamp::after(person.changed_at, app.now());
         tx.stamp_person(&target, at).await?;
+        let before = tx.known_role(&target).await?;
         // Meanwhile an operator may have granted a higher one.
-        if is_accepted && role > person.role {
-            tx.set_role(&target, role).await?;
+        if is_accepted && before.is_none_or(|before| role > before) {
+            change_role(app, tx.as_mut(), &target, before, role).await?;
         }
         let data = json!({ "role": role.as_str(), "accepted": is_accepted });
         notify(app, tx.as_mut(), &target, ROLE_NOTICE, data, at).await?;
@@ -419,8 +420,7 @@ pub async fn decide(app: &App, admin: &Caller, nickname: &str, is_accepted: bool
     .await
 }
 
-/// Gives an account a role on behalf of an operator. A lower role than before closes its sessions: other services know the role by the token.
-/// So does any role after one that only a later release knows, whose replicas may let the account do more.
+/// Gives an account a role on behalf of an operator.
 pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error> {
     retrying(|| async {
         let mut tx = app.store.begin().await?;
@@ -430,15 +430,10 @@ pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error
         if before == Some(role) {
             return Ok(());
         }
-        tx.set_role(account, role).await?;
         let at = stamp::after(person.changed_at, app.now());
         tx.stamp_person(account, at).await?;
         tx.take_role_application(account).await?;
-        if before.is_none_or(|before| role < before) {
-            for session in tx.sessions_of(account).await? {
-                sessions::close(app, tx.as_mut(), &session).await?;
-            }
-        }
+        change_role(app, tx.as_mut(), account, before, role).await?;
         let data = json!({ "role": role.as_str(), "accepted": true });
         notify(app, tx.as_mut(), account, ROLE_NOTICE, data, at).await?;
         let decision = Decision {
@@ -453,6 +448,24 @@ pub async fn grant(app: &App, account: &Account, role: Role) -> Result<(), Error
         app.commit(tx).await
     })
     .await
+}
+
+/// Changes the role of an account. A lower role than before closes its sessions: other services know the role by the token. So does any role after
+/// one that only a later release knows (`None`), whose replicas may let the account do more.
+async fn change_role(
+    app: &App,
+    tx: &mut dyn Transaction,
+    account: &Account,
+    before: Option<Role>,
+    role: Role,
+) -> Result<(), Error> {
+    tx.set_role(account, role).await?;
+    if before.is_none_or(|before| role < before) {
+        for session in tx.sessions_of(account).await? {
+            sessions::close(app, tx, &session).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Hides or restores content. Returns the order that the service which holds the content carries out when it reads it; introduction and photo of a

@@ -617,6 +617,18 @@ async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
             "{role}: a later release may have let it do more"
         );
     }
+    let kim = auth.sign_in(KIM).await;
+    auth.call(&kim, "applyRole", &wish).await.expect(200);
+    ground
+        .execute("UPDATE account SET role = 'auditor' WHERE nickname = 'kim'")
+        .await;
+    let decision = json!({ "nickname": "kim", "accepted": false });
+    auth.call(&admin, "admin/decideRole", &decision).await.expect(200);
+    assert!(auth.admits(&kim).await, "a refusal changes no role");
+    auth.call(&kim, "applyRole", &wish).await.expect(200);
+    let decision = json!({ "nickname": "kim", "accepted": true });
+    auth.call(&admin, "admin/decideRole", &decision).await.expect(200);
+    assert!(!auth.admits(&kim).await, "so does an accepted application");
     let auditors = "SELECT COUNT(*) FROM account WHERE role = 'auditor'";
     assert_eq!(ground.count(auditors).await, 0, "an operator takes such a role back");
 }
