@@ -5,9 +5,11 @@
 //! not delete is the same message when another one sends it again.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::Correlation;
@@ -17,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::domain::{ClientKey, MessageDate, Scheduled};
 use crate::metrics::DmMetrics;
-use crate::refusal::NotTaken;
+use crate::refusal::{NotTaken, Refusal};
 use crate::socket::{Author, DmProtocol, Draft};
 
 /// How often due messages are taken and leases are renewed. With [`LEASE`], well within the two seconds in which a message has to be sent,
@@ -143,7 +145,7 @@ async fn send_and_finish(
 ) -> Result<(), StoreError> {
     let (store, id) = (&protocol.store, scheduled.id.clone());
     let key = ClientKey::of_scheduled(&scheduled.sender, &id);
-    match send(context, protocol, scheduled).await {
+    match caught(send(context, protocol, scheduled)).await {
         // Sent, or the sender has resigned since.
         Ok(()) | Err(NotTaken::Closed(_)) => store.finish(&id).await,
         Err(NotTaken::Refused(refusal)) => {
@@ -159,6 +161,12 @@ async fn send_and_finish(
             }
         }
     }
+}
+
+/// A panic is a failed send, which is tried again after [`RETRY`], not as soon as its lease ends.
+async fn caught(sent: impl Future<Output = Result<(), NotTaken>>) -> Result<(), NotTaken> {
+    let sent = AssertUnwindSafe(sent).catch_unwind().await;
+    sent.unwrap_or(Err(NotTaken::Refused(Refusal::Unavailable)))
 }
 
 async fn send(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) -> Result<(), NotTaken> {
@@ -182,4 +190,19 @@ async fn send(context: &Context, protocol: &DmProtocol, scheduled: Scheduled) ->
     };
     protocol.send(author, draft).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_send_that_panics_has_failed_and_is_tried_again() {
+        let panicked = caught(async { panic!("index 3 out of range") }).await;
+        assert_eq!(panicked, Err(NotTaken::Refused(Refusal::Unavailable)));
+        assert!(!Refusal::Unavailable.is_final());
+        let refused = Err(NotTaken::Refused(Refusal::Blocked));
+        assert_eq!(caught(async { refused }).await, refused);
+        assert_eq!(caught(async { Ok(()) }).await, Ok(()));
+    }
 }
