@@ -1,5 +1,6 @@
 //! Every route × (no token, expired, forged with none, HS256, HS512 and RS256, another's token, refresh as access, suspended, resigned, blocked,
-//! moderator, admin, owner): unauthorized requests get 403 as a problem, and no request gets a 500.
+//! moderator, admin, owner): unauthorized requests get 403 as a problem, and no request gets a 500. What depends on stores and topics is tested on
+//! the real engines, too.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::Value;
 use sosohappy_common::clock::{Clock as _, SystemClock};
 use sosohappy_fleet::app::{Addresses, Phone, Tokens};
-use sosohappy_testkit::{Cluster, eventually};
+use sosohappy_testkit::{Cluster, EngineSet, eventually};
 
 use crate::routes::{self, Route};
 use crate::{addresses, binaries, logs};
@@ -32,14 +33,29 @@ fn bare(token: &str) -> String {
     token.trim_start_matches("Bearer ").to_owned()
 }
 
+/// The processes of a fleet on the real engines beside config and auth.
+const REPLICAS: [&str; 3] = ["feed-1", "dm-1", "notice-1"];
+
+async fn fleet_on(set: EngineSet, settings: &[(&str, &str)]) -> Cluster {
+    match set {
+        EngineSet::Embedded => Cluster::embedded_with(binaries(), settings).await,
+        EngineSet::Real => {
+            // As the launcher has it.
+            let mails = [("SOSOHAPPY_AUTH__MAIL__URL", "log:")];
+            let settings = [settings, &mails[..]].concat();
+            Cluster::real_of(binaries(), &settings, &REPLICAS).await
+        }
+    }
+}
+
 /// A fleet that logs all that it can.
-async fn verbose_fleet() -> Cluster {
+async fn verbose_fleet(set: EngineSet) -> Cluster {
     let settings = logs::verbose();
     let settings: Vec<_> = settings
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
-    Cluster::embedded_with(binaries(), &settings).await
+    fleet_on(set, &settings).await
 }
 
 async fn person(addresses: &Addresses, name: &str) -> Person {
@@ -230,7 +246,18 @@ async fn assert_acts_for_oneself_only(route: &Route, who: &Person, owner: &Perso
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_admits_its_owner_only() {
-    let fleet = verbose_fleet().await;
+    admit_owners_only(EngineSet::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_admits_its_owner_only_on_the_real_engines() {
+    if EngineSet::real_is_there() {
+        admit_owners_only(EngineSet::Real).await;
+    }
+}
+
+async fn admit_owners_only(set: EngineSet) {
+    let fleet = verbose_fleet(set).await;
     let addresses = &addresses(fleet.replicas[0]);
     let other = person(addresses, "other").await;
     let roles = [
@@ -379,7 +406,18 @@ async fn person_with_role(fleet: &Cluster, addresses: &Addresses, name: &str, ro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_route_admits_a_forged_token_or_who_is_out() {
-    let fleet = verbose_fleet().await;
+    refuse_forgeries_and_who_is_out(EngineSet::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_route_admits_a_forged_token_or_who_is_out_on_the_real_engines() {
+    if EngineSet::real_is_there() {
+        refuse_forgeries_and_who_is_out(EngineSet::Real).await;
+    }
+}
+
+async fn refuse_forgeries_and_who_is_out(set: EngineSet) {
+    let fleet = verbose_fleet(set).await;
     let addresses = &addresses(fleet.replicas[0]);
     let (owner, other) = (person(addresses, "owner").await, person(addresses, "other").await);
     let (suspended, resigned) = (person(addresses, "banned").await, person(addresses, "left").await);
@@ -437,7 +475,18 @@ async fn no_route_admits_a_forged_token_or_who_is_out() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_route_admits_the_roles_that_it_requires() {
-    let fleet = Cluster::embedded(binaries()).await;
+    admit_required_roles(EngineSet::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_admits_the_roles_that_it_requires_on_the_real_engines() {
+    if EngineSet::real_is_there() {
+        admit_required_roles(EngineSet::Real).await;
+    }
+}
+
+async fn admit_required_roles(set: EngineSet) {
+    let fleet = fleet_on(set, &[]).await;
     let addresses = &addresses(fleet.replicas[0]);
     let member = person(addresses, "member").await;
     let moderator = person_with_role(&fleet, addresses, "mod", ROLES[0]).await;
