@@ -1809,6 +1809,14 @@ async fn pushes_of_a_thread_are_counted_by_the_minute(bed: Bed) {
     let many = futures::future::join_all((0..10).map(|_| bench.admit(&one, 4, at(61)))).await;
     let admitted = many.into_iter().filter(|admitted| matches!(admitted, Ok(None))).count();
     assert_eq!(admitted, 3, "no replica counts past another");
+    // Of a window that does not exist yet, every racer gets an answer, too.
+    for number in 0..20 {
+        let new = bench.push("lee", &format!("new{number}"), 1).thread();
+        let many = futures::future::join_all((0..10).map(|_| bench.admit(&new, 4, at(61)))).await;
+        let answers: Vec<_> = many.into_iter().map(Result::unwrap).collect();
+        let admitted = answers.iter().filter(|over| over.is_none()).count();
+        assert_eq!(admitted, 4, "{answers:?}");
+    }
 }
 
 async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {

@@ -206,11 +206,11 @@ impl Pushes for MongoStore {
                 .upsert(true)
                 .return_document(ReturnDocument::After)
                 .await;
-            // Another replica began the first minute.
-            window.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))
+            // Another replica began the first minute: MongoDB answers with a duplicate key, SecantusDB with no document.
+            let window = window.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
+            window.ok_or_else(|| StoreError::Retry(anyhow::anyhow!("a window was inserted meanwhile")))
         })
         .await?;
-        let window = window.ok_or_else(|| broken("a window is not there"))?;
         let end = timestamp(number(&window, "started_at")?)? + WINDOW;
         Ok((number(&window, "sent")? > i64::from(limit)).then_some(end))
     }
