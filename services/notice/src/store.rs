@@ -811,19 +811,23 @@ impl TakenPushes {
         let mut read: HashMap<EventId, WaitingPush> = read.into_iter().map(|push| (push.event, push)).collect();
         let mut groups = Vec::new();
         for group in self.groups() {
-            let Some(newest) = group.iter().find_map(|push| read.remove(&push.event)) else {
+            let mut contents = group.iter().filter_map(|push| read.remove(&push.event));
+            let Some(newest) = contents.next() else {
                 continue;
             };
-            let actors: HashSet<&str> = group.iter().filter_map(|push| push.actor.as_deref()).collect();
+            let older = contents.collect();
             let attempts = group.iter().map(|push| push.attempts).max().unwrap_or_default();
+            // What names no account counts nobody.
+            let actor = |push: &TakenPush| push.actor.as_ref()?.parse::<Account>().ok();
             groups.push(PushGroup {
                 thread: Thread(group[0].thread.clone()),
-                actors: actors.len(),
                 newest: WaitingPush {
                     attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
                     ..newest
                 },
+                older,
                 events: group.iter().map(|push| push.event).collect(),
+                actors: group.iter().map(actor).collect(),
             });
         }
         groups

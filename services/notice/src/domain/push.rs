@@ -1,5 +1,6 @@
 //! The content and the texts of pushes.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -161,10 +162,48 @@ pub struct PushGroup {
     pub thread: Thread,
     /// The one that the push shows. Its `attempts` are the most of any of the group.
     pub newest: WaitingPush,
+    /// Those before the newest, as far as their content was read: the next newest first.
+    pub older: Vec<WaitingPush>,
     /// All of the group, the newest included.
     pub events: Vec<EventId>,
-    /// How many accounts caused them.
-    pub actors: usize,
+    /// Who caused each of the events, in their order, where that is known.
+    pub actors: Vec<Option<Account>>,
+}
+
+impl PushGroup {
+    /// Returns how many accounts caused the pushes.
+    pub fn people(&self) -> usize {
+        self.actors.iter().flatten().collect::<HashSet<_>>().len()
+    }
+
+    /// Returns the group without what these accounts caused, and the events that are left out. `None`: nothing of the group is left whose
+    /// content was read.
+    pub fn without(&self, hidden: &[Account]) -> (Option<Self>, Vec<EventId>) {
+        let hidden: HashSet<&Account> = hidden.iter().collect();
+        let is_hidden = |actor: Option<&Account>| actor.is_some_and(|actor| hidden.contains(actor));
+        let (mut left_out, mut events, mut actors) = (Vec::new(), Vec::new(), Vec::new());
+        for (event, actor) in self.events.iter().zip(&self.actors) {
+            if is_hidden(actor.as_ref()) {
+                left_out.push(*event);
+            } else {
+                events.push(*event);
+                actors.push(actor.clone());
+            }
+        }
+        let read = [&self.newest].into_iter().chain(&self.older);
+        let mut kept = read.filter(|push| !is_hidden(push.actor.as_ref())).cloned();
+        let group = kept.next().map(|newest| Self {
+            thread: self.thread.clone(),
+            newest: WaitingPush {
+                attempts: self.newest.attempts,
+                ..newest
+            },
+            older: kept.collect(),
+            events,
+            actors,
+        });
+        (group, left_out)
+    }
 }
 
 /// The stored content of a push that waits; names are looked up when it is sent.

@@ -207,9 +207,23 @@ impl Worker {
     async fn handle(&self, group: &PushGroup) -> Result<(), StoreError> {
         crash_point("notice.push-taken");
         let now = self.context.clock.now();
+        let (kind, max_age) = (group.newest.content.label(), self.settings.get().push.max_age);
+        let (gate, hidden) = tokio::try_join!(self.gate(&group.newest, now), self.hidden(&group.newest.target))?;
+        // They acted before the block; the receiver hears nothing of it any more.
+        let (allowed, blocked) = group.without(&hidden);
+        if !blocked.is_empty() {
+            self.metrics.push(kind, "blocked");
+            self.store.settle(&blocked, now).await?;
+        }
+        let Some(group) = &allowed else {
+            if blocked.len() < group.events.len() {
+                // The content of the others was not read: the next take reads it.
+                self.store.defer(&group.events, &group.thread, now).await?;
+            }
+            return Ok(());
+        };
         let push = &group.newest;
-        let (kind, max_age) = (push.content.label(), self.settings.get().push.max_age);
-        match self.gate(push, now).await? {
+        match gate {
             Gate::Send => {}
             Gate::Refuse => {
                 self.metrics.push(kind, "unwanted");
@@ -229,7 +243,7 @@ impl Worker {
             return self.store.defer(&group.events, &thread, due).await;
         }
         // A panic is a failure as others: else the push would be tried again without growing pauses, and never given up.
-        let tried = AssertUnwindSafe(self.try_now(group)).catch_unwind();
+        let tried = AssertUnwindSafe(self.try_now(group, &hidden)).catch_unwind();
         let end = match tokio::time::timeout(ONE_PUSH, tried).await {
             Ok(Ok(end)) => end?,
             Ok(Err(_)) | Err(_) => End::Later(Pause::Growing),
@@ -272,6 +286,14 @@ impl Worker {
             return Ok(Gate::Refuse);
         }
         Ok(choice.preferences.gate(kind, now))
+    }
+
+    /// Returns the accounts that are in a block with the receiver. A push to a token (of a Spring dm) names no receiver.
+    async fn hidden(&self, target: &Target) -> Result<Vec<Account>, StoreError> {
+        match target {
+            Target::Account(account) => self.directory.blocked_with(account).await,
+            Target::Token(_) => Ok(Vec::new()),
+        }
     }
 
     /// Returns in which thread a group has to wait, and until when, if it is over a limit:
@@ -318,7 +340,7 @@ impl Worker {
         pause + pause * permille / 1000
     }
 
-    async fn try_now(&self, group: &PushGroup) -> Result<End, StoreError> {
+    async fn try_now(&self, group: &PushGroup, hidden: &[Account]) -> Result<End, StoreError> {
         let push = &group.newest;
         let devices = match &push.target {
             Target::Account(account) => self.store.of(account).await?,
@@ -333,14 +355,14 @@ impl Worker {
                 .map(|device| device.token.as_str())
                 .filter(|token| !push.sent.iter().any(|sent| sent == token))
                 .collect();
-            return self.send_handled(group, events, &open).await;
+            return self.send_handled(group, events, &open, hidden).await;
         }
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
         let badge = async {
             match &push.target {
-                Target::Account(account) => self.badge(account).await.map(Some),
+                Target::Account(account) => self.badge(account, hidden).await.map(Some),
                 Target::Token(_) => Ok(None),
             }
         };
@@ -404,12 +426,18 @@ impl Worker {
     }
 
     /// Wakes the devices that show the banners, and sets the number on their icons.
-    async fn send_handled(&self, group: &PushGroup, events: &[EventId], tokens: &[&str]) -> Result<End, StoreError> {
+    async fn send_handled(
+        &self,
+        group: &PushGroup,
+        events: &[EventId],
+        tokens: &[&str],
+        hidden: &[Account],
+    ) -> Result<End, StoreError> {
         let push = &group.newest;
         let Target::Account(account) = &push.target else {
             return Ok(End::Settled("no-device"));
         };
-        let badge = self.badge(account).await?;
+        let badge = self.badge(account, hidden).await?;
         let messages = [
             PushMessage::Handled {
                 events: events.to_vec(),
@@ -486,12 +514,12 @@ impl Worker {
 
     /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms as `rooms` of dm
     /// does, but only since the last view of a client of version 1, which does not say what was read. What happened before that view but was
-    /// consumed after it never counts.
-    async fn badge(&self, account: &Account) -> Result<u64, StoreError> {
-        let (hidden, read) = tokio::try_join!(self.directory.blocked_with(account), self.store.read_state(account))?;
+    /// consumed after it never counts, nor does what the `hidden` accounts caused.
+    async fn badge(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError> {
+        let read = self.store.read_state(account).await?;
         let (notices, messages) = tokio::try_join!(
-            self.store.unread(account, &hidden, read.seq, read.viewed_at),
-            self.store.unread_messages(account, &hidden, read.viewed_at),
+            self.store.unread(account, hidden, read.seq, read.viewed_at),
+            self.store.unread_messages(account, hidden, read.viewed_at),
         )?;
         Ok(notices + messages)
     }
@@ -505,7 +533,7 @@ impl Worker {
                     return None;
                 };
                 let [liker, author] = self.nicknames([liker.clone(), author.clone()]).await?;
-                let others = group.actors.saturating_sub(1);
+                let others = group.people().saturating_sub(1);
                 Some(Wording::Like {
                     liker: liker?,
                     others,
@@ -543,7 +571,7 @@ impl Worker {
                 Some(Wording::Notice {
                     kind: *notice,
                     who,
-                    others: group.actors.saturating_sub(1),
+                    others: group.people().saturating_sub(1),
                     date: *date,
                     title: title.clone(),
                     text: text.clone(),
@@ -560,7 +588,7 @@ impl Worker {
                         frame,
                     },
                     count => Wording::Messages {
-                        sender: (group.actors <= 1).then_some(sender),
+                        sender: (group.people() <= 1).then_some(sender),
                         count,
                         frame,
                     },

@@ -12,7 +12,7 @@ use sosohappy_testkit::{Bed, Commands, EngineSet, PATIENCE, eventually, on_both_
 
 use super::*;
 use crate::banners::Banners;
-use crate::domain::{Content, Notice, Platform, Registration, WaitingPush};
+use crate::domain::{Content, Kind, Notice, Platform, Registration, WaitingPush};
 use crate::store::{self, Decision, DeviceChange, STORED_AT_ONCE};
 use crate::{DEFAULTS, Settings};
 
@@ -798,7 +798,49 @@ async fn a_flood_of_likes_of_one_post_delays_no_push_of_others(bed: Bed) {
     assert!(sent[1].2.body.ends_with(&others), "{}", sent[1].2.body);
 }
 
+/// Of a group, what others did is pushed.
+async fn a_block_stops_the_pushes_that_wait(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    let target = || Target::Account(account("kim"));
+    let comment = PushContent::Notice {
+        notice: Kind::Comment,
+        date: Some(2_023_090_513_248_392),
+        title: None,
+        text: None,
+    };
+    bench.message("lee", 1).await;
+    bench.queue(target(), Some("park"), comment).await;
+    for liker in ["lee", "a", "park", "b"] {
+        bench.like(liker, "kim").await;
+        bench.clock.advance(SOON);
+    }
+    bench.like("lee", "kim").await;
+    // Messages of the limit of an account: those of the friend are older than all that are read at first.
+    let kind = bench.push(target(), None, message("")).kind_thread();
+    let mut waiting = vec![bench.push(target(), Some("friend"), message("hello"))];
+    bench.clock.advance(SOON);
+    waiting.extend((0..15).map(|number| bench.push(target(), Some("lee"), message(&number.to_string()))));
+    bench.queue_all(&waiting).await;
+    let events: Vec<EventId> = waiting.iter().map(|push| push.event).collect();
+    let now = bench.worker.context.clock.now();
+    bench.worker.store.defer(&events, &kind, now).await.unwrap();
+
+    for (by, other) in [("kim", "lee"), ("park", "kim")] {
+        let (by, other) = (account(by), account(other));
+        let block = bench.worker.directory.set_relation(Relation::Block, &by, &other, now);
+        block.await.unwrap();
+    }
+    assert_eq!(bench.after(SOON).await, 4);
+    assert_eq!(bench.bodies(), ["b님 외 1명이 kim님의 행복을 응원합니다🩷"]);
+    assert!(bench.counted("blocked"));
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.bodies(), ["hello"]);
+    assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
+}
+
 on_both_engines!(
+    a_block_stops_the_pushes_that_wait,
     pushes_whose_replica_died_go_from_another,
     two_replicas_send_each_push_once,
     a_flood_of_likes_of_one_post_delays_no_push_of_others,
@@ -813,8 +855,8 @@ on_both_engines!(
 /// | | reads | writes |
 /// | --- | --- | --- |
 /// | take | due threads, their pushes, contents | taken |
-/// | gate and limits | preferences with the mute | of the thread, of the account |
-/// | devices, number on the icon | devices, blocks, what was read, notices, messages | |
+/// | gate and limits | preferences with the mute, blocks | of the thread, of the account |
+/// | devices, number on the icon | devices, what was read, notices, messages | |
 /// | record | whether the account was erased | banner, sent, settled |
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_to_one_device_takes_few_commands() {

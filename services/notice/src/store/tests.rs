@@ -1630,11 +1630,14 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     assert_eq!(groups.len(), 2, "{groups:?}");
     let [group, single] = &groups[..] else { unreachable!() };
     assert_eq!(
-        (group.events.len(), group.actors, group.newest.event),
+        (group.events.len(), group.people(), group.newest.event),
         (3, 2, likes[2].event)
     );
     assert_eq!(group.thread, likes[0].thread());
-    assert_eq!((single.events.as_slice(), single.actors), ([other.event].as_slice(), 1));
+    assert_eq!(
+        (single.events.as_slice(), single.people()),
+        ([other.event].as_slice(), 1)
+    );
     assert_eq!(bench.push_groups(11).await, [], "another replica has them");
 
     // A later one takes those along that were postponed, except those that a device has.
