@@ -8,7 +8,8 @@
 //! | version 2 | written under its number in the inbox, or read from there by a socket that lacks the one before | the same |
 //!
 //! No replica knows whose sockets the others have: what decides about a push is that a socket has shown the notice. A push without a socket
-//! waits as long, and a like `push.like-delay` if that is longer.
+//! waits as long, and a like `push.like-delay` if that is longer. The first like of a post that is due takes the others of it along, however short
+//! they have waited: one that a socket shows in that moment is counted in the push, and has none of its own.
 //!
 //! A notice is shown when a client of version 2 has acknowledged it, or when a client of version 1 gave a sign of life after the frame
 //! ([`sosohappy_realtime::shown`]). The report settles the push, which stays in the queue until then; a crash between any two steps leaves
@@ -244,13 +245,13 @@ impl Delivery {
         let kept = self.put_all(self.for_receivers(latest(raised)).await?, now).await?;
         crash_point("notice.stored");
         let pushes: Vec<WaitingPush> = kept.iter().filter_map(|raised| raised.push(now)).collect();
-        let (delivery_timeout, like_delay) = {
+        let (delivery_timeout, like_wait) = {
             let push = &self.settings.get().push;
-            (push.delivery_timeout, push.like_delay)
+            (push.delivery_timeout, push.like_wait())
         };
         let wait = |push: &WaitingPush| match push.content {
             // Likes are collected: those of one post are one push, and one that is withdrawn meanwhile is none.
-            PushContent::Like { .. } => delivery_timeout.max(like_delay),
+            PushContent::Like { .. } => like_wait,
             PushContent::Message { .. }
             | PushContent::RoomMessage { .. }
             | PushContent::Notice { .. }

@@ -71,6 +71,13 @@ pub struct PushSettings {
     pub per_account: Rate,
 }
 
+impl PushSettings {
+    /// Returns how long a like waits for its push, at least: a socket may show it, and others of the post are collected.
+    pub fn like_wait(&self) -> Duration {
+        self.delivery_timeout.max(self.like_delay)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(deny_unknown_fields)]

@@ -662,6 +662,18 @@ pub trait Choices: Debug + Send + Sync {
     async fn choice(&self, account: &Account, mute: Option<&Mute>) -> Result<Choice, StoreError>;
 }
 
+/// A take of due pushes.
+#[derive(Debug, Clone, Copy)]
+pub struct Take {
+    pub now: Timestamp,
+    /// When they are due again, unless they are settled before: so long no replica takes them again. Later than `now`.
+    pub again: Timestamp,
+    /// Likes that are due up to this are taken with the due ones of their post. Those that are due later were deferred.
+    pub likes_until: Timestamp,
+    /// Threads at most.
+    pub limit: u32,
+}
+
 /// The queue of pushes that wait for their time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PushQueue {
@@ -688,10 +700,9 @@ pub trait Pushes: Debug + Send + Sync {
     /// Returns whether the push of the event was settled.
     async fn is_settled(&self, event: EventId) -> Result<bool, StoreError>;
 
-    /// Takes the due pushes of at most `limit` threads, those that have been due for longest, by a few statements, and counts the attempt. A due
-    /// push takes with it those of its thread that were tried and postponed. They are due again at `again`, which is later than `now`, unless
-    /// they are settled before: so long no replica takes them again.
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError>;
+    /// Takes the due pushes of at most [`Take::limit`] threads, those that have been due for longest, by a few statements, and counts the attempt. A
+    /// due push takes with it those of its thread that were tried and postponed; a due like takes the likes of the post that wait, too.
+    async fn take_due(&self, take: Take) -> Result<Vec<PushGroup>, StoreError>;
 
     /// Returns the size and the earliest time of the queue. It reads one index.
     async fn push_queue(&self) -> Result<PushQueue, StoreError>;

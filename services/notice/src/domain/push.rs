@@ -115,7 +115,12 @@ impl WaitingPush {
             // Each names other notices.
             (PushContent::Handled { .. }, _) => format!("{HANDLED} {}", self.event),
         };
-        Thread::of(&self.target, &topic)
+        let thread = Thread::of(&self.target, &topic);
+        if matches!(self.content, PushContent::Like { .. }) {
+            Thread(format!("{}{}", Thread::LIKES, thread.0))
+        } else {
+            thread
+        }
     }
 
     /// Returns the thread of all pushes of this kind to the target, in which those over its limit are sent.
@@ -135,11 +140,15 @@ impl WaitingPush {
     }
 }
 
-/// Pushes to one target that are sent as one when they are due at the same time. A digest without personal data.
+/// Pushes to one target that are sent as one when they are due at the same time. A digest without personal data, that of the likes of a post behind
+/// [`Thread::LIKES`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Thread(pub String);
 
 impl Thread {
+    /// What waits in such a thread is sent when the first of it is due.
+    pub const LIKES: &str = "likes-";
+
     fn of(target: &Target, topic: &str) -> Self {
         const THREADS: EventId = EventId(uuid::Uuid::from_u128(0x0074_6872_6561_6473));
         let target = match target {

@@ -1,6 +1,6 @@
 //! Brings waiting pushes to the gateway, a number of them at once: a slow device delays no other. A push that was taken is due again after
-//! a while, so that another replica sends it when the first was killed. Pushes of one thread that are due are one push, and a thread and an
-//! account get so many a minute: the rest waits, and is one push then.
+//! a while, so that another replica sends it when the first was killed. Pushes of one thread that are due are one push; likes of a post
+//! that wait go with the first that is due. A thread and an account get so many a minute: the rest waits, and is one push then.
 //!
 //! | answer of the provider | the device | the push |
 //! | --- | --- | --- |
@@ -39,7 +39,7 @@ use crate::domain::{
 };
 use crate::metrics::NoticeMetrics;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Store, Take};
 
 /// Without a wake: finds what other replicas queued, and what became due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -162,7 +162,13 @@ impl Worker {
 
     async fn take(&self, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
         let now = self.context.clock.now();
-        self.store.take_due(now, now + TAKEN_FOR, limit).await
+        let take = Take {
+            now,
+            again: now + TAKEN_FOR,
+            likes_until: now + self.settings.get().push.like_wait(),
+            limit,
+        };
+        self.store.take_due(take).await
     }
 
     /// Handles a group in the correlation, and below the trace, of the request that caused its newest push.

@@ -400,9 +400,8 @@ async fn pushes_whose_replica_died_go_from_another(bed: Bed) {
         bench.device(name, 1, name).await;
         events.push(bench.like("lee", name).await);
     }
-    let now = bench.worker.context.clock.now();
+    assert_eq!(bench.worker.take(BATCH).await.unwrap().len(), 3);
     let store = &bench.worker.store;
-    assert_eq!(store.take_due(now, now + TAKEN_FOR, BATCH).await.unwrap().len(), 3);
     store.sent(&events[..1], "kim").await.unwrap();
     assert_eq!(bench.after(SOON).await, 0);
     assert_eq!(bench.after(TAKEN_FOR).await, 3);
@@ -767,6 +766,32 @@ async fn likes_of_a_post_are_one_push(bed: Bed) {
     assert_eq!(bench.bodies(), ["e님 외 4명이 kim님의 행복을 응원합니다🩷"]);
 }
 
+/// Two messages that wait are two pushes: each would have its text.
+async fn likes_that_wait_leave_with_the_first_of_their_post(bed: Bed) {
+    let bench = bench_on(bed).await;
+    bench.device("kim", 1, "phone").await;
+    let wait = Duration::from_secs(5);
+    let waiting = async |who: &str, content| {
+        let push = bench.push(Target::Account(account("kim")), Some(who), content);
+        bench.worker.store.queue(&push, push.queued_at + wait).await.unwrap();
+    };
+    for liker in ["a", "b", "c", "d", "e"] {
+        let content = PushContent::Like {
+            date: 2_023_090_513_248_392,
+        };
+        waiting(liker, content).await;
+        waiting("lee", message(liker)).await;
+        bench.clock.advance(Duration::from_millis(400));
+    }
+    assert_eq!(bench.after(Duration::from_millis(2_999)).await, 0);
+    assert_eq!(bench.after(SOON).await, 2);
+    let mut bodies = bench.bodies();
+    bodies.sort();
+    assert_eq!(bodies, ["a", "e님 외 4명이 kim님의 행복을 응원합니다🩷"]);
+    assert_eq!(bench.after(Duration::from_millis(400)).await, 1);
+    assert_eq!(bench.bodies(), ["b"]);
+}
+
 /// The like of another account's post is queued behind all of them, and is sent in the same round.
 async fn a_flood_of_likes_of_one_post_delays_no_push_of_others(bed: Bed) {
     // The MongoDB server of the tests is slow.
@@ -850,6 +875,7 @@ on_both_engines!(
     a_banner_is_removed_from_other_devices_when_it_is_read,
     a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner,
     likes_of_a_post_are_one_push,
+    likes_that_wait_leave_with_the_first_of_their_post,
 );
 
 /// | | reads | writes |

@@ -162,7 +162,7 @@ impl Bench {
     }
 
     async fn push_groups(&self, second: i64) -> Vec<PushGroup> {
-        self.take_due(at(second), at(second + 60), 100).await.unwrap()
+        self.take_due(take(second, second + 60, 100)).await.unwrap()
     }
 }
 
@@ -184,6 +184,16 @@ fn by(account: &Account, second: i64) -> Decision<'_> {
         account,
         authorized_at: at(second),
         at: at(second),
+    }
+}
+
+/// Without likes that are not due.
+fn take(now: i64, again: i64, limit: u32) -> Take {
+    Take {
+        now: at(now),
+        again: at(again),
+        likes_until: at(now),
+        limit,
     }
 }
 
@@ -357,7 +367,7 @@ async fn the_push_queue_has_a_size_and_an_earliest_time(bed: Bed) {
     bench.settle(&[settled.event], at(4)).await.unwrap();
     assert_eq!(bench.push_queue().await.unwrap(), queue(2, Some(at(30))));
     // A push that a worker has taken waits until it is settled, and is due again.
-    assert_eq!(bench.take_due(at(40), at(90), 100).await.unwrap().len(), 1);
+    assert_eq!(bench.take_due(take(40, 90, 100)).await.unwrap().len(), 1);
     assert_eq!(bench.push_queue().await.unwrap(), queue(2, Some(at(50))));
     let metrics = NoticeMetrics::new(&bench.context.metrics);
     for (now, overdue) in [(60, "10"), (50, "0"), (40, "0")] {
@@ -377,7 +387,7 @@ async fn two_workers_never_take_the_same_push(bed: Bed) {
     for number in 0..20 {
         bench.queue(&bench.push("lee", "kim", number), at(30)).await.unwrap();
     }
-    let (one, other) = tokio::join!(bench.take_due(at(30), at(90), 15), bench.take_due(at(30), at(90), 15));
+    let (one, other) = tokio::join!(bench.take_due(take(30, 90, 15)), bench.take_due(take(30, 90, 15)));
     let groups = one.unwrap().into_iter().chain(other.unwrap());
     let mut taken: Vec<EventId> = groups.flat_map(|group| group.events).collect();
     let count = taken.len();
@@ -1665,6 +1675,37 @@ async fn pushes_of_one_thread_are_taken_together(bed: Bed) {
     assert_eq!(bench.push_groups(10_000).await, []);
 }
 
+/// A like that is due beyond them was deferred.
+async fn likes_that_wait_are_taken_with_a_due_one_of_their_post(bed: Bed) {
+    let bench = bench(bed).await;
+    let of_post = |actor, date, second| WaitingPush {
+        content: PushContent::Like { date },
+        ..bench.push(actor, "kim", second)
+    };
+    let likes = [
+        of_post("lee", 1, 1),
+        of_post("park", 1, 2),
+        of_post("choi", 1, 3),
+        of_post("lee", 2, 4),
+    ];
+    for (like, due) in likes.iter().zip([10, 15, 16, 15]) {
+        bench.queue(like, at(due)).await.unwrap();
+    }
+    let taken = async |now| {
+        let take = Take {
+            likes_until: at(15),
+            ..take(now, now + 60, 10)
+        };
+        let groups = bench.take_due(take).await.unwrap();
+        groups.into_iter().map(|group| group.events).collect::<Vec<_>>()
+    };
+    let events = likes.each_ref().map(|like| like.event);
+    assert!(taken(9).await.is_empty());
+    assert_eq!(taken(10).await, [[events[1], events[0]]]);
+    assert!(taken(11).await.is_empty(), "they are taken");
+    assert_eq!(taken(16).await, [[events[3]], [events[2]]]);
+}
+
 /// Forty threads with a push each are taken by as many statements as one. A replica that is killed after the take loses none: they are due again
 /// after the lease.
 async fn due_pushes_of_many_threads_are_taken_at_once_in_order(bed: Bed) {
@@ -1681,8 +1722,8 @@ async fn due_pushes_of_many_threads_are_taken_at_once_in_order(bed: Bed) {
     let events = |numbers: std::ops::Range<usize>| pushes[numbers].iter().map(|push| push.event);
     let expected: Vec<EventId> = events(30..40).chain(events(0..30)).collect();
 
-    let take = async |second, limit| {
-        let taken = bench.take_due(at(second), at(second + 60), limit);
+    let taken = async |second, limit| {
+        let taken = bench.take_due(take(second, second + 60, limit));
         let (cost, groups) = bench.cost_of("take", taken).await;
         let groups = groups.unwrap();
         let attempts: Vec<u32> = groups.iter().map(|group| group.newest.attempts).collect();
@@ -1690,18 +1731,21 @@ async fn due_pushes_of_many_threads_are_taken_at_once_in_order(bed: Bed) {
         (cost, events, attempts)
     };
     let cost = |reads, writes| Cost { reads, writes };
-    assert_eq!(take(100, 1).await, (cost(3, 1), expected[..1].to_vec(), vec![1]));
-    assert_eq!(take(100, 30).await, (cost(3, 1), expected[1..31].to_vec(), vec![1; 30]));
-    assert_eq!(take(100, 30).await, (cost(3, 1), expected[31..].to_vec(), vec![1; 9]));
+    assert_eq!(taken(100, 1).await, (cost(3, 1), expected[..1].to_vec(), vec![1]));
     assert_eq!(
-        take(159, 30).await,
+        taken(100, 30).await,
+        (cost(3, 1), expected[1..31].to_vec(), vec![1; 30])
+    );
+    assert_eq!(taken(100, 30).await, (cost(3, 1), expected[31..].to_vec(), vec![1; 9]));
+    assert_eq!(
+        taken(159, 30).await,
         (cost(1, 0), Vec::new(), Vec::new()),
         "the leases last"
     );
 
     // One was sent; the replica is killed before it has sent the others.
     bench.settle(&expected[..1], at(101)).await.unwrap();
-    let (_, mut again, attempts) = take(160, 50).await;
+    let (_, mut again, attempts) = taken(160, 50).await;
     assert_eq!(attempts, [2; 39]);
     again.sort_unstable();
     let mut left = expected[1..].to_vec();
@@ -1724,7 +1768,7 @@ async fn a_long_thread_hides_no_other(bed: Bed) {
         let waits: Vec<_> = pushes.iter().map(|push| (push, at(10))).collect();
         bench.queue_all(&waits).await.unwrap();
     }
-    let groups = bench.take_due(at(10), at(70), 2).await.unwrap();
+    let groups = bench.take_due(take(10, 70, 2)).await.unwrap();
     let counts: Vec<usize> = groups.iter().map(|group| group.events.len()).collect();
     assert_eq!(counts, [count, 1]);
     // What was sent, postponed or settled together is written together.
@@ -1766,7 +1810,7 @@ async fn a_thread_of_more_than_a_group_is_taken_in_parts(bed: Bed) {
     }
     let mut taken = HashSet::new();
     for expected in [count - 1, 1, 0] {
-        let groups = bench.take_due(at(10), at(70), 1).await.unwrap();
+        let groups = bench.take_due(take(10, 70, 1)).await.unwrap();
         let events: Vec<EventId> = groups.into_iter().flat_map(|group| group.events).collect();
         assert_eq!(events.len(), expected);
         taken.extend(events);
@@ -2323,6 +2367,7 @@ on_both_engines!(
     an_inbox_is_settled_by_few_statements,
     the_push_queue_has_a_size_and_an_earliest_time,
     pushes_of_one_thread_are_taken_together,
+    likes_that_wait_are_taken_with_a_due_one_of_their_post,
     the_number_of_an_erased_notice_is_not_given_again,
     what_an_older_token_did_after_a_resignation_is_erased_in_any_order,
     messages_of_an_older_token_are_erased_in_any_order,
@@ -2360,7 +2405,7 @@ async fn a_corrupt_push_keeps_no_other_from_going() {
     }
     let corrupt = "UPDATE push SET content = NULL WHERE account LIKE 'lee%'";
     assert_eq!(bench.bed.sql("notice", corrupt).await, 1);
-    let due = bench.take_due(at(30), at(90), 10).await.unwrap();
+    let due = bench.take_due(take(30, 90, 10)).await.unwrap();
     let events: Vec<_> = due.into_iter().flat_map(|group| group.events).collect();
     assert_eq!(events, [whole.event]);
 }

@@ -14,8 +14,9 @@ use sosohappy_store::{StoreError, retrying};
 use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes,
-    WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
+    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, Take, TakenPush,
+    TakenPushes, WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target,
+    timestamp,
 };
 
 #[async_trait]
@@ -73,11 +74,11 @@ impl Pushes for MongoStore {
         Ok(self.collection(PUSHES).find_one(settled).await?.is_some())
     }
 
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
-        let (mut groups, mut left) = (Vec::new(), limit as usize);
+    async fn take_due(&self, take: Take) -> Result<Vec<PushGroup>, StoreError> {
+        let (mut groups, mut left) = (Vec::new(), take.limit as usize);
         // Each round takes threads, or another replica took them first and the next round finds others.
-        for _ in 0..limit {
-            let due = self.due_threads(now).await?;
+        for _ in 0..take.limit {
+            let due = self.due_threads(take.now).await?;
             let is_all = due.len() < DUE_AT_ONCE as usize;
             let threads = first_threads(due, left);
             if threads.is_empty() {
@@ -85,7 +86,7 @@ impl Pushes for MongoStore {
             }
             // The name of this take: it tells its pushes from those that another replica takes.
             let name = ObjectId::new().to_hex();
-            let taken = self.take_threads(&threads, &name, now, again).await?;
+            let taken = self.take_threads(&threads, &name, take).await?;
             groups.extend(taken.with_content(self.contents(&taken, &name).await?));
             let count = taken.threads();
             left -= count;
@@ -321,22 +322,25 @@ impl MongoStore {
         Ok(threads)
     }
 
-    /// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far. At most
-    /// [`MOST_GROUPED`]: the rest stays due.
-    async fn take_threads(
-        &self,
-        threads: &[String],
-        name: &str,
-        now: Timestamp,
-        again: Timestamp,
-    ) -> Result<TakenPushes, StoreError> {
+    /// Takes the due pushes of the threads, and those that are sent with them: postponed, or likes that wait, and got by the same devices so
+    /// far. At most [`MOST_GROUPED`]: the rest stays due.
+    async fn take_threads(&self, threads: &[String], name: &str, take: Take) -> Result<TakenPushes, StoreError> {
         let pushes = self.collection(PUSHES);
-        let now = now.as_millisecond();
-        let due_or_postponed = [
+        let now = take.now.as_millisecond();
+        let mut either = vec![
             doc! { "due_at": { "$lte": now } },
             doc! { "due_at": { "$gt": now }, "attempts": { "$gt": 0 }, "taken": { "$exists": false } },
         ];
-        let free = doc! { "$or": due_or_postponed.as_slice() };
+        let of_likes = threads.iter().filter(|thread| thread.starts_with(Thread::LIKES));
+        let of_likes: Vec<&str> = of_likes.map(String::as_str).collect();
+        if !of_likes.is_empty() {
+            either.push(doc! {
+                "thread": { "$in": of_likes },
+                "due_at": { "$gt": now, "$lte": take.likes_until.as_millisecond() },
+                "taken": { "$exists": false },
+            });
+        }
+        let free = doc! { "$or": either };
         let mut of_threads = doc! { "thread": { "$in": threads } };
         of_threads.extend(free.clone());
         let mut found = pushes
@@ -345,19 +349,19 @@ impl MongoStore {
             .limit(i64::from(MOST_GROUPED))
             .projection(taken_fields())
             .await?;
-        let (mut taken, mut postponed) = (Vec::new(), Vec::new());
+        let (mut taken, mut waiting) = (Vec::new(), Vec::new());
         while let Some(push) = found.try_next().await? {
             if number(&push, "due_at")? <= now {
                 taken.push(taken_push(&push)?);
             } else {
-                postponed.push(taken_push(&push)?);
+                waiting.push(taken_push(&push)?);
             }
         }
         {
             let groups: HashSet<(&str, Option<&str>)> = taken.iter().map(TakenPush::key).collect();
-            postponed.retain(|push| groups.contains(&push.key()));
+            waiting.retain(|push| groups.contains(&push.key()));
         }
-        taken.append(&mut postponed);
+        taken.append(&mut waiting);
         if taken.is_empty() {
             return Ok(TakenPushes::new(threads, taken));
         }
@@ -366,7 +370,10 @@ impl MongoStore {
         for events in events.chunks(STORED_AT_ONCE) {
             let mut still_free = doc! { "_id": { "$in": ids(events) } };
             still_free.extend(free.clone());
-            count += pushes.update_many(still_free, taking(name, again)).await?.matched_count;
+            count += pushes
+                .update_many(still_free, taking(name, take.again))
+                .await?
+                .matched_count;
         }
         if usize::try_from(count).is_ok_and(|count| count < events.len()) {
             // Another replica has taken or settled some since they were read.

@@ -10,8 +10,9 @@ use sqlx::{FromRow as _, QueryBuilder};
 use super::{SqliteStore, is_erased, marks, push_events};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
-    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, TakenPush, TakenPushes,
-    WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target, timestamp,
+    DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, Take, TakenPush,
+    TakenPushes, WINDOW, broken, cause, cause_text, columns, first_threads, parse_account, readable, subjects, target,
+    timestamp,
 };
 
 #[derive(sqlx::FromRow)]
@@ -65,9 +66,9 @@ impl Pushes for SqliteStore {
         Ok(found.is_some())
     }
 
-    async fn take_due(&self, now: Timestamp, again: Timestamp, limit: u32) -> Result<Vec<PushGroup>, StoreError> {
+    async fn take_due(&self, take: Take) -> Result<Vec<PushGroup>, StoreError> {
         let any: Option<i64> = sqlx::query_scalar("SELECT 1 FROM push WHERE due_at <= ? LIMIT 1")
-            .bind(now.as_millisecond())
+            .bind(take.now.as_millisecond())
             .fetch_optional(self.database.reader())
             .await?;
         if any.is_none() {
@@ -75,15 +76,15 @@ impl Pushes for SqliteStore {
         }
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            let (mut groups, mut left) = (Vec::new(), limit as usize);
+            let (mut groups, mut left) = (Vec::new(), take.limit as usize);
             while left > 0 {
-                let due = due_threads(&mut tx, now).await?;
+                let due = due_threads(&mut tx, take.now).await?;
                 let is_all = due.len() < DUE_AT_ONCE as usize;
                 let threads = first_threads(due, left);
                 if threads.is_empty() {
                     break;
                 }
-                groups.extend(take_threads(&mut tx, &threads, now, again).await?);
+                groups.extend(take_threads(&mut tx, &threads, take).await?);
                 left -= threads.len();
                 if is_all {
                     break;
@@ -361,13 +362,8 @@ impl TakenRow {
     }
 }
 
-/// Takes the due pushes of the threads, and those that are sent with them: postponed, and got by the same devices so far.
-async fn take_threads(
-    tx: &mut Tx,
-    threads: &[String],
-    now: Timestamp,
-    again: Timestamp,
-) -> Result<Vec<PushGroup>, StoreError> {
+/// Takes the due pushes of the threads, and those that are sent with them: postponed, or likes that wait, and got by the same devices so far.
+async fn take_threads(tx: &mut Tx, threads: &[String], take: Take) -> Result<Vec<PushGroup>, StoreError> {
     let rows: Vec<TakenRow> = sqlx::query_as(
         "UPDATE push SET due_at = ?1, taken = 1, attempts = attempts + 1
         WHERE event_id IN (
@@ -375,16 +371,19 @@ async fn take_threads(
                 SELECT p.event_id, ROW_NUMBER() OVER (PARTITION BY p.thread, p.sent ORDER BY p.occurred_at) AS place
                 FROM json_each(?2) AS asked CROSS JOIN push AS p ON p.thread = asked.value
                 WHERE p.due_at <= ?3 OR (
-                    p.due_at IS NOT NULL AND p.attempts > 0 AND p.taken = 0 AND EXISTS (
+                    p.due_at IS NOT NULL AND p.taken = 0
+                    AND (p.attempts > 0 OR (p.due_at <= ?5 AND p.thread GLOB ?6)) AND EXISTS (
                         SELECT 1 FROM push AS due
                         WHERE due.thread = p.thread AND due.due_at <= ?3 AND due.sent IS p.sent)))
             WHERE place <= ?4)
         RETURNING event_id, thread, sent, actor, occurred_at, attempts",
     )
-    .bind(again.as_millisecond())
+    .bind(take.again.as_millisecond())
     .bind(json!(threads).to_string())
-    .bind(now.as_millisecond())
+    .bind(take.now.as_millisecond())
     .bind(MOST_GROUPED)
+    .bind(take.likes_until.as_millisecond())
+    .bind(format!("{}*", Thread::LIKES))
     .fetch_all(&mut **tx)
     .await?;
     let pushes = rows
