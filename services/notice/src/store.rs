@@ -442,6 +442,16 @@ pub trait Inbox: Debug + Send + Sync {
         since: Option<Timestamp>,
     ) -> Result<u64, StoreError>;
 
+    /// Counts those of [`Inbox::unread`] that are likes of the post of that date.
+    async fn unread_likes(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        date: i64,
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError>;
+
     /// Notes when clients of version 1 opened a socket or showed a frame. Nothing for an account that resigned since.
     async fn viewed(&self, views: &[View]) -> Result<(), StoreError>;
 }

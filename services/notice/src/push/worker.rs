@@ -90,6 +90,15 @@ enum Pause {
 /// While a credential is rejected.
 const CREDENTIAL_PAUSE: Duration = Duration::from_secs(10);
 
+/// What an account has not read.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    /// The number on the icon.
+    all: u64,
+    /// The likes of the post that was asked about.
+    likes: usize,
+}
+
 /// How a device answered.
 enum Answer {
     Sent,
@@ -366,17 +375,26 @@ impl Worker {
         if devices.is_empty() {
             return Ok(End::Settled("no-device"));
         }
-        let badge = async {
+        let liked = match push.content {
+            PushContent::Like { date } => Some(date),
+            _ => None,
+        };
+        let unread = async {
             match &push.target {
-                Target::Account(account) => self.badge(account, hidden).await.map(Some),
+                Target::Account(account) => self.unread(account, hidden, liked).await.map(Some),
                 Target::Token(_) => Ok(None),
             }
         };
-        let (wording, badge) = tokio::join!(self.wording(group), badge);
-        let Some(wording) = wording else {
+        let (wording, unread) = tokio::join!(self.wording(group), unread);
+        let Some(mut wording) = wording else {
             return Ok(End::Later(Pause::Growing));
         };
-        let badge = badge?;
+        let unread = unread?;
+        if let (Wording::Like { others, .. }, Some(unread)) = (&mut wording, unread) {
+            // The banner replaces the one of the likes before, which are unread, too.
+            *others = (*others).max(unread.likes.saturating_sub(1));
+        }
+        let badge = unread.map(|unread| unread.all);
 
         let open = devices.iter().filter(|device| !push.sent.contains(&device.token));
         let answers = join_all(open.map(|device| {
@@ -443,7 +461,7 @@ impl Worker {
         let Target::Account(account) = &push.target else {
             return Ok(End::Settled("no-device"));
         };
-        let badge = self.badge(account, hidden).await?;
+        let badge = self.unread(account, hidden, None).await?.all;
         let messages = [
             PushMessage::Handled {
                 events: events.to_vec(),
@@ -521,13 +539,23 @@ impl Worker {
     /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms as `rooms` of dm
     /// does, but only since the last view of a client of version 1, which does not say what was read. What happened before that view but was
     /// consumed after it never counts, nor does what the `hidden` accounts caused.
-    async fn badge(&self, account: &Account, hidden: &[Account]) -> Result<u64, StoreError> {
+    async fn unread(&self, account: &Account, hidden: &[Account], liked: Option<i64>) -> Result<Unread, StoreError> {
         let read = self.store.read_state(account).await?;
-        let (notices, messages) = tokio::try_join!(
+        let likes = async {
+            let Some(date) = liked else { return Ok(0) };
+            self.store
+                .unread_likes(account, hidden, date, read.seq, read.viewed_at)
+                .await
+        };
+        let (notices, messages, likes) = tokio::try_join!(
             self.store.unread(account, hidden, read.seq, read.viewed_at),
             self.store.unread_messages(account, hidden, read.viewed_at),
+            likes,
         )?;
-        Ok(notices + messages)
+        Ok(Unread {
+            all: notices + messages,
+            likes: usize::try_from(likes).unwrap_or(usize::MAX),
+        })
     }
 
     /// Returns the content with the present nicknames; `None` while they are not available.

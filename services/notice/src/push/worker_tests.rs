@@ -792,6 +792,40 @@ async fn likes_that_wait_leave_with_the_first_of_their_post(bed: Bed) {
     assert_eq!(bench.bodies(), ["b"]);
 }
 
+/// The banner of the next replaces that of those before. It counts none that was read, or of an account in a block.
+async fn the_push_of_a_like_counts_the_unread_likes_of_the_post(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let kim = account("kim");
+    bench.device("kim", 1, "phone").await;
+    for liker in ["a", "b", "c"] {
+        bench.stored_like(liker, "kim").await;
+        bench.clock.advance(SOON);
+    }
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.bodies(), ["c님 외 2명이 kim님의 행복을 응원합니다🩷"]);
+    let now = bench.worker.context.clock.now();
+    let directory = &bench.worker.directory;
+    directory
+        .set_relation(Relation::Block, &kim, &account("a"), now)
+        .await
+        .unwrap();
+    bench.stored_like("d", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.bodies(), ["d님 외 2명이 kim님의 행복을 응원합니다🩷"]);
+
+    let now = bench.worker.context.clock.now();
+    let by = Decision {
+        account: &kim,
+        authorized_at: now,
+        at: now,
+    };
+    bench.worker.store.read(&by, i64::MAX).await.unwrap();
+    bench.clock.advance(SOON);
+    bench.stored_like("e", "kim").await;
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.bodies(), ["e님이 kim님의 행복을 응원합니다🩷"]);
+}
+
 /// The like of another account's post is queued behind all of them, and is sent in the same round.
 async fn a_flood_of_likes_of_one_post_delays_no_push_of_others(bed: Bed) {
     // The MongoDB server of the tests is slow.
@@ -875,6 +909,7 @@ on_both_engines!(
     a_banner_is_removed_from_other_devices_when_it_is_read,
     a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner,
     likes_of_a_post_are_one_push,
+    the_push_of_a_like_counts_the_unread_likes_of_the_post,
     likes_that_wait_leave_with_the_first_of_their_post,
 );
 
@@ -882,7 +917,7 @@ on_both_engines!(
 /// | --- | --- | --- |
 /// | take | due threads, their pushes, contents | taken |
 /// | gate and limits | preferences with the mute, blocks | of the thread, of the account |
-/// | devices, number on the icon | devices, what was read, notices, messages | |
+/// | devices, number on the icon | devices, what was read, notices, those that are likes of the post, messages | |
 /// | record | whether the account was erased | banner, sent, settled |
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_push_to_one_device_takes_few_commands() {
@@ -894,7 +929,7 @@ async fn a_push_to_one_device_takes_few_commands() {
     bench.like("lee", "kim").await;
     let (cost, taken) = bench.commands.cost_of("push", bench.after(SOON)).await;
     assert_eq!((taken, bench.sent().len()), (1, 1));
-    assert_eq!(cost, Cost { reads: 10, writes: 6 });
+    assert_eq!(cost, Cost { reads: 11, writes: 6 });
 }
 
 #[tokio::test]

@@ -1927,6 +1927,18 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
     assert_eq!(bench.unread(&kim, &[], 0, None).await.unwrap(), 5);
     assert_eq!(bench.unread(&kim, &hidden, 0, None).await.unwrap(), 4);
+    let nobody: &[Account] = &[];
+    for (hidden, date, after, since, count) in [
+        (nobody, 1, 0, None, 3),
+        (&hidden[..], 1, 0, None, 2),
+        (nobody, 1, numbers[0], None, 2),
+        (nobody, 1, 0, Some(at(2)), 1),
+        (nobody, 2, 0, None, 1),
+        (nobody, 3, 0, None, 0),
+    ] {
+        let likes = bench.unread_likes(&kim, hidden, date, after, since).await;
+        assert_eq!(likes.unwrap(), count);
+    }
     let read = bench.read(&by(&kim, 10), numbers[1]).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));

@@ -45,6 +45,19 @@ fn seen(account: &Account, hidden: &[Account]) -> Document {
     seen
 }
 
+/// The condition on what the account has not read.
+fn unread(account: &Account, hidden: &[Account], read_seq: i64, since: Option<Timestamp>) -> Document {
+    let mut unread = seen(account, hidden);
+    // Without it the index of the times is used.
+    if read_seq > 0 {
+        unread.insert("seq", doc! { "$gt": read_seq });
+    }
+    if let Some(since) = since {
+        unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
+    }
+    unread
+}
+
 fn stored(notice: &Document) -> Result<StoredNotice, StoreError> {
     Ok(StoredNotice {
         id: parse_event(text(notice, "_id")?)?,
@@ -238,15 +251,21 @@ impl Inbox for MongoStore {
         read_seq: i64,
         since: Option<Timestamp>,
     ) -> Result<u64, StoreError> {
-        let mut unread = seen(account, hidden);
-        // Without it the index of the times is used.
-        if read_seq > 0 {
-            unread.insert("seq", doc! { "$gt": read_seq });
-        }
-        if let Some(since) = since {
-            unread.insert("occurred_at", doc! { "$gt": since.as_millisecond() });
-        }
+        let unread = unread(account, hidden, read_seq, since);
         Ok(self.collection(NOTICES).count_documents(unread).await?)
+    }
+
+    async fn unread_likes(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        date: i64,
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
+        let mut likes = unread(account, hidden, read_seq, since);
+        likes.extend(doc! { "topic": LIKE, "data": stored_like(date) });
+        Ok(self.collection(NOTICES).count_documents(likes).await?)
     }
 
     async fn viewed(&self, views: &[View]) -> Result<(), StoreError> {

@@ -59,6 +59,26 @@ fn push_seen(query: &mut QueryBuilder<Engine>, account: &Account, hidden: &[Acco
     query.push("))");
 }
 
+/// Returns the query that counts what the account has not read.
+fn unread(account: &Account, hidden: &[Account], read_seq: i64, since: Option<Timestamp>) -> QueryBuilder<Engine> {
+    let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM notice WHERE ");
+    push_seen(&mut query, account, hidden);
+    let has_read = read_seq > 0;
+    if has_read {
+        query.push(" AND seq > ").push_bind(read_seq);
+    }
+    if let Some(since) = since {
+        // One of the two conditions takes its index: that on the number, if there is one. The plus keeps the other from it.
+        query.push(if has_read {
+            " AND +occurred_at > "
+        } else {
+            " AND occurred_at > "
+        });
+        query.push_bind(since.as_millisecond());
+    }
+    query
+}
+
 /// The highest number of each account of a JSON list. A scalar subquery for each: one step in the index, which a group is not.
 pub(super) const NEWEST: &str =
     "SELECT asked.value, (SELECT MAX(seq) FROM notice WHERE account = asked.value) FROM json_each(?) AS asked";
@@ -246,21 +266,25 @@ impl Inbox for SqliteStore {
         read_seq: i64,
         since: Option<Timestamp>,
     ) -> Result<u64, StoreError> {
-        let mut query = QueryBuilder::<Engine>::new("SELECT COUNT(*) FROM notice WHERE ");
-        push_seen(&mut query, account, hidden);
-        let has_read = read_seq > 0;
-        if has_read {
-            query.push(" AND seq > ").push_bind(read_seq);
-        }
-        if let Some(since) = since {
-            // One of the two conditions takes its index: that on the number, if there is one. The plus keeps the other from it.
-            query.push(if has_read {
-                " AND +occurred_at > "
-            } else {
-                " AND occurred_at > "
-            });
-            query.push_bind(since.as_millisecond());
-        }
+        let mut query = unread(account, hidden, read_seq, since);
+        let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    async fn unread_likes(
+        &self,
+        account: &Account,
+        hidden: &[Account],
+        date: i64,
+        read_seq: i64,
+        since: Option<Timestamp>,
+    ) -> Result<u64, StoreError> {
+        let mut query = unread(account, hidden, read_seq, since);
+        query
+            .push(" AND topic = ")
+            .push_bind(LIKE)
+            .push(" AND data = ")
+            .push_bind(stored_like(date));
         let count: i64 = query.build_query_scalar().fetch_one(self.database.reader()).await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
