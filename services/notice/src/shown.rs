@@ -1,11 +1,12 @@
 //! Reports about notices that a socket has shown.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use sosohappy_access::Caller;
 use sosohappy_bus::delivery::Hop;
 use sosohappy_common::clock::Clock;
@@ -17,14 +18,48 @@ use sosohappy_store::StoreError;
 use crate::metrics::{NoticeMetrics, Outcome};
 use crate::store::{Store, StoredNotice, View};
 
-/// The delivery of a notice that is older when its frame is queued is not measured: its client was offline.
+/// The delivery of a notice that is older when its frame is queued is not measured.
 const MEASURED: Duration = Duration::from_secs(30);
+
+/// Notices whose next hop is measured: a socket of the receiver was open here when the record was consumed. What a client that was away reads
+/// later is not among them, and each is measured once, however many sockets there are. One that does not reach the hop is forgotten after a while.
+#[derive(Debug, Clone, Default)]
+struct Expected(Arc<Mutex<Generations>>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    /// Since when `recent` is filled.
+    since: Option<Timestamp>,
+    recent: HashSet<EventId>,
+    before: HashSet<EventId>,
+}
+
+impl Expected {
+    fn add(&self, notice: EventId, now: Timestamp) {
+        let mut known = self.0.lock();
+        if known
+            .since
+            .is_none_or(|since| now.duration_since(since).unsigned_abs() > MEASURED)
+        {
+            known.before = std::mem::take(&mut known.recent);
+            known.since = Some(now);
+        }
+        known.recent.insert(notice);
+    }
+
+    fn take(&self, notice: EventId) -> bool {
+        let mut known = self.0.lock();
+        known.recent.remove(&notice) || known.before.remove(&notice)
+    }
+}
 
 /// Settles the pushes of shown notices, and measures their delivery. Clones share the queue of marks.
 #[derive(Debug, Clone)]
 pub struct ShownReports {
     marks: Marks<EventId>,
     views: Marks<View>,
+    written: Expected,
+    acknowledged: Expected,
     metrics: NoticeMetrics,
     clock: Arc<dyn Clock>,
 }
@@ -47,6 +82,8 @@ impl ShownReports {
         Self {
             marks,
             views,
+            written: Expected::default(),
+            acknowledged: Expected::default(),
             metrics: metrics.clone(),
             clock: context.clock.clone(),
         }
@@ -63,6 +100,13 @@ impl ShownReports {
             at: self.clock.now(),
             authorized_at,
         });
+    }
+
+    /// Notes that the record of a notice was consumed while its receiver had a socket here: the delivery to it is measured.
+    pub fn consumed(&self, notice: EventId) {
+        let now = self.clock.now();
+        self.written.add(notice, now);
+        self.acknowledged.add(notice, now);
     }
 
     /// Returns the report for a frame of version 1 that is being queued, which also counts as viewed when it is shown.
@@ -84,16 +128,17 @@ impl ShownReports {
 
     fn report(&self, notice: EventId, occurred_at: Timestamp, shown: impl FnOnce() + Send + 'static) -> OnShown {
         let is_measured = self.clock.now().duration_since(occurred_at).unsigned_abs() <= MEASURED;
-        let reached = |hop: Hop| {
-            let (metrics, clock) = (self.metrics.clone(), self.clock.clone());
+        let reached = |hop: Hop, expected: &Expected| {
+            let (metrics, clock, expected) = (self.metrics.clone(), self.clock.clone(), expected.clone());
             move || {
-                if is_measured {
+                if is_measured && expected.take(notice) {
                     metrics.reached(hop, occurred_at, clock.now());
                 }
             }
         };
-        let (metrics, written, acknowledged) =
-            (self.metrics.clone(), reached(Hop::Written), reached(Hop::Acknowledged));
+        let metrics = self.metrics.clone();
+        let written = reached(Hop::Written, &self.written);
+        let acknowledged = reached(Hop::Acknowledged, &self.acknowledged);
         let on_shown = self.marks.on_shown(notice, move || {
             metrics.notice(Outcome::Shown);
             acknowledged();

@@ -202,6 +202,42 @@ async fn only_an_acknowledgement_keeps_a_notice_from_a_push(bed: Bed) {
     );
 }
 
+/// The other replica consumed the first two records without a socket. What its sockets read of them when they are opened is no delivery.
+async fn what_a_client_missed_is_not_measured_and_the_rest_once(bed: Bed) {
+    let (one, other) = (replica(&bed, &[]).await, replica(&bed, &[]).await);
+    let (kim, lee) = (kim(&bed).await, lee(&bed).await);
+    let mut here = open(&one, &kim, "").await;
+    bed.publish(like(&lee, &kim, DATE)).await;
+    let first = next(&mut here).await;
+    bed.publish(like(&lee, &kim, DATE + 1)).await;
+    let second = next(&mut here).await;
+    eventually("the other replica has read both", async || {
+        let labels = [("topic", "noticeLike"), ("kind", "reader"), ("outcome", "applied")];
+        (counted(&other, "events_consumed_total", &labels).await == 2).then_some(())
+    })
+    .await;
+    let since = format!("&since={}", seq(&first));
+    let mut sockets = [open(&other, &kim, &since).await, open(&other, &kim, &since).await];
+    for socket in &mut sockets {
+        let missed = next(socket).await;
+        assert_eq!(seq(&missed), seq(&second));
+        ack(socket, &missed).await;
+    }
+    bed.publish(like(&lee, &kim, DATE + 2)).await;
+    for socket in &mut sockets {
+        let shown = next(socket).await;
+        ack(socket, &shown).await;
+    }
+    let reached = async |hop: &str| counted(&other, "notice_delivery_seconds_count", &[("hop", hop)]).await;
+    eventually("it is acknowledged", async || {
+        (reached("acknowledged").await >= 1).then_some(())
+    })
+    .await;
+    for hop in ["consumed", "written", "acknowledged"] {
+        assert_eq!(reached(hop).await, 1, "{hop}");
+    }
+}
+
 async fn notices_across_a_block_are_left_out(bed: Bed) {
     let notice = replica(&bed, &[]).await;
     let (kim, lee) = (kim(&bed).await, lee(&bed).await);
@@ -367,6 +403,7 @@ on_both_engines!(
     a_topic_that_is_delivered_again_shows_nothing_again,
     every_kind_is_a_numbered_frame_on_every_replica,
     notices_across_a_block_are_left_out,
+    what_a_client_missed_is_not_measured_and_the_rest_once,
     odd_versions_and_frames_are_refused,
     only_an_acknowledgement_keeps_a_notice_from_a_push,
 );
