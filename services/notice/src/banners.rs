@@ -45,6 +45,12 @@ impl Banners {
             .filter(|banner| handled.contains(&banner.event))
             .collect();
 
+        // Nothing shows them any more: a like that is given again is pushed again.
+        let events: Vec<EventId> = handled.iter().map(|banner| banner.event).collect();
+        if !events.is_empty() {
+            self.store.forget_withdrawn(&events).await?;
+        }
+
         let own = match reader {
             Some(reader) => self.store.token_of(account, reader).await?,
             None => None,
@@ -92,7 +98,12 @@ fn push(account: &Account, banners: &[(EventId, Vec<&Banner>)], now: Timestamp) 
         .collect();
     tokens.sort();
     tokens.dedup();
-    let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
+    // With the time: a notice that is given again has another banner to remove.
+    let ids = banners.iter().map(|(event, banners)| {
+        let latest = banners.iter().map(|banner| banner.occurred_at).max();
+        format!("{event} {}", latest.unwrap_or_default().as_millisecond())
+    });
+    let ids: Vec<String> = ids.collect();
     WaitingPush {
         event: REMOVALS.of_part(&format!(
             "{}\u{1f}{}\u{1f}{}",

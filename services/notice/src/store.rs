@@ -722,8 +722,8 @@ pub trait Pushes: Debug + Send + Sync {
     async fn sent(&self, events: &[EventId], token: &str) -> Result<bool, StoreError>;
 
     /// Remembers the banner that a device of the account was sent; it replaces the one of that name on the device. Nothing if the account
-    /// was erased after `occurred_at`.
-    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError>;
+    /// was erased after it happened.
+    async fn add_banner(&self, account: &Account, banner: &Banner) -> Result<(), StoreError>;
 
     /// Returns the banners that devices of the account were sent, the oldest first, at most [`MOST_BANNERS`].
     async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError>;
@@ -733,6 +733,9 @@ pub trait Pushes: Debug + Send + Sync {
 
     /// Forgets banners; one that was replaced meanwhile stays.
     async fn remove_banners(&self, account: &Account, banners: &[Banner]) -> Result<(), StoreError>;
+
+    /// Forgets the settled pushes of those of the notices that are withdrawn: one that happens again is pushed again, under the next number.
+    async fn forget_withdrawn(&self, events: &[EventId]) -> Result<(), StoreError>;
 
     /// Makes pushes that could not be sent due at that time.
     async fn postpone(&self, events: &[EventId], due: Timestamp) -> Result<(), StoreError>;

@@ -568,6 +568,8 @@ pub struct Banner {
     pub token: String,
     /// A later banner of the same name replaces it on the device.
     pub name: String,
+    /// When that notice happened: one that happens again has another banner.
+    pub occurred_at: Timestamp,
 }
 
 /// A message as sockets and pushes carry it.

@@ -407,6 +407,7 @@ impl Worker {
                     event: push.event,
                     token: device.token.clone(),
                     name: text.collapse.clone().unwrap_or_else(|| push.event.to_string()),
+                    occurred_at: push.occurred_at,
                 };
                 let answer = self.send(group, &device.token, &[PushMessage::Alert(text)]).await?;
                 if matches!(answer, Answer::Sent)
@@ -438,10 +439,10 @@ impl Worker {
 
     /// Records that a device was sent the push: its banner first, so that a crash in between loses no banner. Returns whether the push waits.
     async fn record(&self, group: &PushGroup, banner: &Banner) -> Result<bool, StoreError> {
-        let occurred_at = group.newest.occurred_at;
-        self.metrics.reached(Hop::Pushed, occurred_at, self.context.clock.now());
+        let now = self.context.clock.now();
+        self.metrics.reached(Hop::Pushed, banner.occurred_at, now);
         if let Target::Account(account) = &group.newest.target {
-            self.store.add_banner(account, banner, occurred_at).await?;
+            self.store.add_banner(account, banner).await?;
         }
         crash_point("notice.banner-recorded");
         let waits = self.store.sent(&group.events, &banner.token).await?;

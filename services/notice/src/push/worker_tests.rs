@@ -160,7 +160,12 @@ impl Bench {
 
     /// Queues the push of a like that the inbox has.
     async fn stored_like(&self, liker: &str, author: &str) -> EventId {
-        let event = self.like(liker, author).await;
+        let event = EventId::new(&self.worker.context);
+        self.store_like(event, liker, author).await;
+        event
+    }
+
+    async fn store_like(&self, event: EventId, liker: &str, author: &str) {
         let now = self.worker.context.clock.now();
         let notice = Notice {
             event,
@@ -174,7 +179,14 @@ impl Bench {
             },
         };
         self.worker.store.add(&notice, now).await.unwrap();
-        event
+        let content = PushContent::Like {
+            date: 2_023_090_513_248_392,
+        };
+        let push = WaitingPush {
+            event,
+            ..self.push(Target::Account(account(author)), Some(liker), content)
+        };
+        self.worker.store.queue(&push, now).await.unwrap();
     }
 
     async fn after(&self, time: Duration) -> usize {
@@ -601,7 +613,7 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
         // The push that removes the banners is queued, and they are not forgotten.
         if is_killed {
             for banner in &shown {
-                bench.worker.store.add_banner(&kim, banner, now).await.unwrap();
+                bench.worker.store.add_banner(&kim, banner).await.unwrap();
             }
         }
     }
@@ -615,6 +627,45 @@ async fn a_banner_is_removed_from_other_devices_when_it_is_read(bed: Bed) {
     assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
     assert_eq!(bench.sent(), [], "no banner");
     assert!(bench.worker.store.banners(&kim).await.unwrap().is_empty());
+}
+
+/// It has left the phone in between, each time.
+async fn a_like_that_is_given_again_after_its_banner_was_removed_is_pushed_again(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let kim = account("kim");
+    bench.device("kim", 1, "phone").await;
+    let event = bench.stored_like("lee", "kim").await;
+    let banners = Banners {
+        store: bench.worker.store.clone(),
+        pushes: WakeHandle::default(),
+    };
+    for _ in 0..2 {
+        assert_eq!(bench.after(SOON).await, 1);
+        assert_eq!(bench.sent()[0].2.badge, Some(1));
+        let now = bench.worker.context.clock.now();
+        bench.worker.store.withdraw(event, now, now).await.unwrap();
+        banners.withdraw_handled(&kim, None, now).await.unwrap();
+        assert_eq!(bench.after(SOON).await, 1);
+        let handled = PushMessage::Handled {
+            events: vec![event],
+            badge: 0,
+        };
+        let expected = [handled, PushMessage::Badge(0)].map(|message| ("phone".to_owned(), message));
+        assert_eq!(std::mem::take(&mut *bench.gateway.silent.lock()), expected);
+        bench.store_like(event, "lee", "kim").await;
+    }
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.sent()[0].2.badge, Some(1));
+    // One that was read keeps its settled push.
+    let now = bench.worker.context.clock.now();
+    let by = Decision {
+        account: &kim,
+        authorized_at: now,
+        at: now,
+    };
+    bench.worker.store.read(&by, i64::MAX).await.unwrap();
+    banners.withdraw_handled(&kim, None, now).await.unwrap();
+    assert!(bench.worker.store.is_settled(event).await.unwrap());
 }
 
 /// A provider that gets pushes while their account reads them.
@@ -907,6 +958,7 @@ on_both_engines!(
     a_burst_of_one_sender_is_few_pushes,
     a_burst_while_the_provider_is_unavailable_is_one_push,
     a_banner_is_removed_from_other_devices_when_it_is_read,
+    a_like_that_is_given_again_after_its_banner_was_removed_is_pushed_again,
     a_notice_that_is_read_while_its_push_is_sent_keeps_no_banner,
     likes_of_a_post_are_one_push,
     the_push_of_a_like_counts_the_unread_likes_of_the_post,

@@ -2275,8 +2275,10 @@ async fn a_message_of_a_room_is_unread_for_each_receiver_until_it_is_read_or_ret
         event: ids[0],
         token: "phone".to_owned(),
         name: "banner".to_owned(),
+        occurred_at: at(11),
     };
-    bench.add_banner(&kim, &banner, at(11)).await.unwrap();
+    bench.add_banner(&kim, &banner).await.unwrap();
+    assert_eq!(bench.banners(&kim).await.unwrap(), std::slice::from_ref(&banner));
     assert_eq!(
         bench.showing(&[&kim, &lee], &ids).await.unwrap(),
         std::slice::from_ref(&kim)

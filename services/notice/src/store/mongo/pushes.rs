@@ -11,7 +11,7 @@ use sosohappy_events::EventId;
 use sosohappy_store::mongo::ID_INDEX;
 use sosohappy_store::{StoreError, retrying};
 
-use super::{BANNERS, MongoStore, PUSHES, WINDOWS, number, text};
+use super::{BANNERS, MongoStore, NOTICES, PUSHES, WINDOWS, number, text};
 use crate::domain::{Banner, PushContent, PushGroup, Thread, WaitingPush};
 use crate::store::{
     DUE_AT_ONCE, MOST_BANNERS, MOST_COUNTED, MOST_GROUPED, PushQueue, Pushes, STORED_AT_ONCE, Take, TakenPush,
@@ -116,18 +116,18 @@ impl Pushes for MongoStore {
             .await
     }
 
-    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError> {
+    async fn add_banner(&self, account: &Account, banner: &Banner) -> Result<(), StoreError> {
         let state = doc! {
             "account": account.as_str(),
             "token": &banner.token,
             "name": &banner.name,
             "event": banner.event.to_string(),
-            "occurred_at": occurred_at.as_millisecond(),
+            "occurred_at": banner.occurred_at.as_millisecond(),
         };
         let id = doc! { "_id": banner_id(account, banner) };
         self.upsert(BANNERS, id.clone(), doc! { "$set": state }).await?;
         // An erasure marks first: either the mark is seen here, or the banner is seen there.
-        if self.is_erased([Some((account, occurred_at)), None]).await? {
+        if self.is_erased([Some((account, banner.occurred_at)), None]).await? {
             self.collection(BANNERS).delete_one(id).await?;
         }
         Ok(())
@@ -146,6 +146,7 @@ impl Pushes for MongoStore {
                 event: parse_event(text(&banner, "event")?)?,
                 token: text(&banner, "token")?.to_owned(),
                 name: text(&banner, "name")?.to_owned(),
+                occurred_at: timestamp(number(&banner, "occurred_at")?)?,
             });
         }
         Ok(banners)
@@ -174,6 +175,22 @@ impl Pushes for MongoStore {
         });
         let any = doc! { "$or": each.collect::<Vec<_>>() };
         self.collection(BANNERS).delete_many(any).await?;
+        Ok(())
+    }
+
+    async fn forget_withdrawn(&self, events: &[EventId]) -> Result<(), StoreError> {
+        let withdrawn = doc! { "_id": { "$in": ids(events) }, "withdrawn": true };
+        let notices = self.collection(NOTICES);
+        let mut found = notices.find(withdrawn).projection(doc! { "_id": 1 }).await?;
+        let mut forgotten = Vec::new();
+        while let Some(notice) = found.try_next().await? {
+            forgotten.push(text(&notice, "_id")?.to_owned());
+        }
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        let settled = doc! { "_id": { "$in": forgotten }, "due_at": { "$exists": false } };
+        self.collection(PUSHES).delete_many(settled).await?;
         Ok(())
     }
 

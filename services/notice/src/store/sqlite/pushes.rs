@@ -120,10 +120,10 @@ impl Pushes for SqliteStore {
         .await
     }
 
-    async fn add_banner(&self, account: &Account, banner: &Banner, occurred_at: Timestamp) -> Result<(), StoreError> {
+    async fn add_banner(&self, account: &Account, banner: &Banner) -> Result<(), StoreError> {
         retrying(|| async {
             let mut tx = self.database.begin().await?;
-            if is_erased(&mut tx, [Some((account, occurred_at)), None]).await? {
+            if is_erased(&mut tx, [Some((account, banner.occurred_at)), None]).await? {
                 return Ok(());
             }
             sqlx::query(
@@ -135,7 +135,7 @@ impl Pushes for SqliteStore {
             .bind(&banner.token)
             .bind(&banner.name)
             .bind(banner.event.0.as_bytes().as_slice())
-            .bind(occurred_at.as_millisecond())
+            .bind(banner.occurred_at.as_millisecond())
             .execute(&mut *tx)
             .await?;
             Ok(tx.commit().await?)
@@ -144,18 +144,19 @@ impl Pushes for SqliteStore {
     }
 
     async fn banners(&self, account: &Account) -> Result<Vec<Banner>, StoreError> {
-        let rows: Vec<(Vec<u8>, String, String)> = sqlx::query_as(
-            "SELECT event_id, token, name FROM banner WHERE account = ? ORDER BY occurred_at, token, name LIMIT ?",
+        let rows: Vec<(Vec<u8>, String, String, i64)> = sqlx::query_as(
+            "SELECT event_id, token, name, occurred_at FROM banner WHERE account = ? ORDER BY occurred_at, token, name LIMIT ?",
         )
         .bind(account.as_str())
         .bind(MOST_BANNERS)
         .fetch_all(self.database.reader())
         .await?;
-        let banner = |(id, token, name)| {
+        let banner = |(id, token, name, occurred_at)| {
             Ok::<_, StoreError>(Banner {
                 event: event(id)?,
                 token,
                 name,
+                occurred_at: timestamp(occurred_at)?,
             })
         };
         rows.into_iter().map(banner).collect()
@@ -188,6 +189,23 @@ impl Pushes for SqliteStore {
                     .bind(banner.event.0.as_bytes().as_slice())
                     .execute(&mut *tx)
                     .await?;
+            }
+            Ok(tx.commit().await?)
+        })
+        .await
+    }
+
+    async fn forget_withdrawn(&self, events: &[EventId]) -> Result<(), StoreError> {
+        retrying(|| async {
+            let mut tx = self.database.begin().await?;
+            for events in events.chunks(STORED_AT_ONCE) {
+                let mut query = QueryBuilder::<Engine>::new(
+                    "DELETE FROM push WHERE due_at IS NULL
+                    AND EXISTS (SELECT 1 FROM notice WHERE notice.event_id = push.event_id AND notice.withdrawn = 1)
+                    AND event_id IN (",
+                );
+                push_events(&mut query, events);
+                query.push(")").build().execute(&mut *tx).await?;
             }
             Ok(tx.commit().await?)
         })
