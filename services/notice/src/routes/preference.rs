@@ -290,6 +290,9 @@ pub async fn set_preferences(
     for (nickname, muted) in params.conversations() {
         let unknown = || Error::InvalidParameter("no account has this nickname");
         let other = app.names.account_of(nickname).await?.ok_or_else(unknown)?;
+        if muted && other == caller.account {
+            return Err(Error::InvalidParameter("muteConversation: this is your own nickname"));
+        }
         let is_blocked = app.directory.blocked(&caller.account, &other).await?;
         let mute = Mute::Conversation(other);
         // One that was set before the block can be removed.

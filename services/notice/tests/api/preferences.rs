@@ -141,6 +141,7 @@ async fn refused_preferences_change_nothing(notice: &Running, kim: &Person, befo
         ("advertising", "true"),
         ("advertisingWording", "2026-11"),
         ("muteConversation", "somebody unknown"),
+        ("muteConversation", "kim"),
         ("muteRoom", "no id"),
         ("mutePost", "0"),
         ("mutePost", "-1"),
