@@ -106,7 +106,7 @@ pub struct OwnDevice {
     /// `None` for a device that never registered itself.
     pub platform: Option<Platform>,
     pub language: Language,
-    /// When it registered, signed in or opened a socket, to the day.
+    /// When it registered, signed in or opened a socket. It may have opened others up to a day later.
     pub seen_at: Timestamp,
 }
 

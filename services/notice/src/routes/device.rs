@@ -73,7 +73,7 @@ pub struct FoundDevice {
     /// `null` for a device that never registered itself.
     platform: Option<Platform>,
     language: Language,
-    /// When it registered, signed in or opened a socket, to the day.
+    /// When it registered, signed in or opened a socket. It may have opened others up to a day later.
     #[schema(value_type = String, format = DateTime)]
     last_seen: Timestamp,
     /// Whether it is the one that asks.
