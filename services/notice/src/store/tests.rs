@@ -1927,18 +1927,6 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
     assert_eq!(bench.unread(&kim, &[], 0, None).await.unwrap(), 5);
     assert_eq!(bench.unread(&kim, &hidden, 0, None).await.unwrap(), 4);
-    let nobody: &[Account] = &[];
-    for (hidden, date, after, since, count) in [
-        (nobody, 1, 0, None, 3),
-        (&hidden[..], 1, 0, None, 2),
-        (nobody, 1, numbers[0], None, 2),
-        (nobody, 1, 0, Some(at(2)), 1),
-        (nobody, 2, 0, None, 1),
-        (nobody, 3, 0, None, 0),
-    ] {
-        let likes = bench.unread_likes(&kim, hidden, date, after, since).await;
-        assert_eq!(likes.unwrap(), count);
-    }
     let read = bench.read(&by(&kim, 10), numbers[1]).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.contains(&notices[0].event) && read.contains(&notices[1].event));
@@ -1972,6 +1960,45 @@ async fn an_inbox_is_paged_in_groups_and_read_up_to_a_number(bed: Bed) {
     bench.erase(&bench.erasure("kim", 40), at(40)).await.unwrap();
     assert_eq!(bench.groups(&listing(i64::MAX, 10)).await.unwrap(), []);
     assert_eq!(bench.read_until(&kim).await.unwrap(), 0);
+}
+
+async fn unread_likes_of_a_post_are_counted(bed: Bed) {
+    let bench = bench(bed).await;
+    let kim = account("kim");
+    let mut numbers = Vec::new();
+    for (liker, date, second) in [
+        ("lee", 1, 1),
+        ("park", 1, 2),
+        ("lee", 2, 3),
+        ("choi", 1, 5),
+        ("jung", 1, 6),
+    ] {
+        let like = Notice {
+            content: Content::Like {
+                liker: account(liker),
+                known_as: liker.to_owned(),
+                date,
+            },
+            ..bench.like(liker, "kim", second)
+        };
+        numbers.push(bench.seq(&like, second).await);
+        if liker == "jung" {
+            bench.withdraw(like.event, at(7), at(7)).await.unwrap();
+        }
+    }
+    let choi = [account("choi")];
+    let (nobody, choi): (&[Account], &[Account]) = (&[], &choi);
+    for (hidden, date, after, since, count) in [
+        (nobody, 1, 0, None, 3),
+        (choi, 1, 0, None, 2),
+        (nobody, 1, numbers[0], None, 2),
+        (nobody, 1, 0, Some(at(2)), 1),
+        (nobody, 2, 0, None, 1),
+        (nobody, 3, 0, None, 0),
+    ] {
+        let likes = bench.unread_likes(&kim, hidden, date, after, since).await;
+        assert_eq!(likes.unwrap(), count);
+    }
 }
 
 fn message(number: u128, account_of: &str, sender: &str, second: i64) -> ReceivedMessage {
@@ -2365,6 +2392,7 @@ on_both_engines!(
     messages_of_resigned_people_do_not_count,
     the_icon_counts_from_the_last_view_of_version_1,
     an_inbox_is_paged_in_groups_and_read_up_to_a_number,
+    unread_likes_of_a_post_are_counted,
     a_withdrawn_notice_keeps_its_number_only,
     notices_of_a_deleted_post_are_withdrawn,
     a_long_inbox_is_withdrawn_in_parts,
