@@ -224,6 +224,7 @@ impl Worker {
         let now = self.context.clock.now();
         let (kind, max_age) = (group.newest.content.label(), self.settings.get().push.max_age);
         let (gate, hidden) = tokio::try_join!(self.gate(&group.newest, now), self.hidden(&group.newest.target))?;
+        let asked = group.newest.event;
         // They acted before the block; the receiver hears nothing of it any more.
         let (allowed, blocked) = group.without(&hidden);
         if !blocked.is_empty() {
@@ -238,6 +239,11 @@ impl Worker {
             return Ok(());
         };
         let push = &group.newest;
+        let gate = if push.event == asked {
+            gate
+        } else {
+            self.gate(push, now).await?
+        };
         match gate {
             Gate::Send => {}
             Gate::Refuse => {

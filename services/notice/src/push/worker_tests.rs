@@ -12,7 +12,7 @@ use sosohappy_testkit::{Bed, Commands, EngineSet, PATIENCE, eventually, on_both_
 
 use super::*;
 use crate::banners::Banners;
-use crate::domain::{Content, Kind, Notice, Platform, Registration, WaitingPush};
+use crate::domain::{Content, Kind, Mute, Notice, Platform, Registration, WaitingPush};
 use crate::store::{self, Decision, DeviceChange, STORED_AT_ONCE};
 use crate::{DEFAULTS, Settings};
 
@@ -949,7 +949,35 @@ async fn a_block_stops_the_pushes_that_wait(bed: Bed) {
     assert_eq!(bench.after(Duration::from_hours(1)).await, 0);
 }
 
+/// Both wait in the thread of all messages, whose newest is the muted one.
+async fn the_mute_of_a_blocked_sender_stops_no_other(bed: Bed) {
+    let bench = bench_on(bed).await;
+    let (kim, lee) = (account("kim"), account("lee"));
+    bench.device("kim", 1, "phone").await;
+    let target = || Target::Account(kim.clone());
+    let mut waiting = vec![bench.push(target(), Some("friend"), message("hello"))];
+    bench.clock.advance(SOON);
+    waiting.push(bench.push(target(), Some("lee"), message("buy")));
+    bench.queue_all(&waiting).await;
+    let events: Vec<EventId> = waiting.iter().map(|push| push.event).collect();
+    let now = bench.worker.context.clock.now();
+    let kind = waiting[0].kind_thread();
+    bench.worker.store.defer(&events, &kind, now).await.unwrap();
+    let by = Decision {
+        account: &kim,
+        authorized_at: now,
+        at: now,
+    };
+    let mute = Mute::Conversation(lee.clone());
+    assert!(bench.worker.store.mute(&by, &mute, true).await.unwrap());
+    let directory = &bench.worker.directory;
+    directory.set_relation(Relation::Block, &kim, &lee, now).await.unwrap();
+    assert_eq!(bench.after(SOON).await, 1);
+    assert_eq!(bench.bodies(), ["hello"]);
+}
+
 on_both_engines!(
+    the_mute_of_a_blocked_sender_stops_no_other,
     a_block_stops_the_pushes_that_wait,
     pushes_whose_replica_died_go_from_another,
     two_replicas_send_each_push_once,
