@@ -21,7 +21,7 @@ use crate::store::{Store, StoredNotice, View};
 /// The delivery of a notice that is older when its frame is queued is not measured.
 const MEASURED: Duration = Duration::from_secs(30);
 
-/// Notices whose next hop is measured: a socket of the receiver was open here when the record was consumed. What a client that was away reads
+/// Notices whose next hop is measured: a socket of the receiver was open here when the record was consumed. What a client that was offline reads
 /// later is not among them, and each is measured once, however many sockets there are. One that does not reach the hop is forgotten after a while.
 #[derive(Debug, Clone, Default)]
 struct Expected(Arc<Mutex<Generations>>);

@@ -841,7 +841,7 @@ impl TakenPushes {
             };
             let older = contents.collect();
             let attempts = group.iter().map(|push| push.attempts).max().unwrap_or_default();
-            // What names no account counts nobody.
+            // An event that names no account adds none.
             let actor = |push: &TakenPush| push.actor.as_ref()?.parse::<Account>().ok();
             groups.push(PushGroup {
                 thread: Thread(group[0].thread.clone()),

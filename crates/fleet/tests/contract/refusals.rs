@@ -424,7 +424,7 @@ async fn refuse_forgeries_and_who_is_out(set: EngineSet) {
     let admin = person_with_role(&fleet, addresses, "boss", "admin").await;
     let routes = routes::all(addresses).await;
     let call = |path: &str| routes.iter().find(|route| route.path.ends_with(path)).unwrap();
-    let sent = |route: &Route, who: &Person, values: &[(&str, &str)]| {
+    let send = |route: &Route, who: &Person, values: &[(&str, &str)]| {
         let values: Vec<(String, String)> = values
             .iter()
             .map(|(name, value)| ((*name).into(), (*value).into()))
@@ -438,9 +438,9 @@ async fn refuse_forgeries_and_who_is_out(set: EngineSet) {
         }
     };
     let ban = [("nickname", "banned"), ("reason", "spam")];
-    assert_eq!(sent(call("/admin/suspend"), &admin, &ban).await, StatusCode::OK);
+    assert_eq!(send(call("/admin/suspend"), &admin, &ban).await, StatusCode::OK);
     let leave = [("email", resigned.tokens.account.as_str())];
-    assert_eq!(sent(call("/resign"), &resigned, &leave).await, StatusCode::OK);
+    assert_eq!(send(call("/resign"), &resigned, &leave).await, StatusCode::OK);
     for out in [&suspended, &resigned] {
         wait_until_refused(&routes, out, &other).await;
     }
@@ -465,7 +465,7 @@ async fn refuse_forgeries_and_who_is_out(set: EngineSet) {
         }
     }
     // The owner was kept out by none of it.
-    assert_eq!(sent(call("/sessions"), &owner, &[]).await, StatusCode::OK);
+    assert_eq!(send(call("/sessions"), &owner, &[]).await, StatusCode::OK);
     let mut secrets: Vec<String> = forged.iter().map(|token| bare(token)).collect();
     for person in [&owner, &other, &suspended, &resigned, &admin] {
         secrets.extend(person.secrets());

@@ -546,10 +546,10 @@ impl Worker {
     /// Counts what the account has not read: notices and messages, as `unreadCount` of notice and dm do, and messages of rooms as `rooms` of dm
     /// does, but only since the last view of a client of version 1, which does not say what was read. What happened before that view but was
     /// consumed after it never counts, nor does what the `hidden` accounts caused.
-    async fn unread(&self, account: &Account, hidden: &[Account], liked: Option<i64>) -> Result<Unread, StoreError> {
+    async fn unread(&self, account: &Account, hidden: &[Account], post: Option<i64>) -> Result<Unread, StoreError> {
         let read = self.store.read_state(account).await?;
-        let likes = async {
-            let Some(date) = liked else { return Ok(0) };
+        let of_post = async {
+            let Some(date) = post else { return Ok(0) };
             self.store
                 .unread_likes(account, hidden, date, read.seq, read.viewed_at)
                 .await
@@ -557,7 +557,7 @@ impl Worker {
         let (notices, messages, likes) = tokio::try_join!(
             self.store.unread(account, hidden, read.seq, read.viewed_at),
             self.store.unread_messages(account, hidden, read.viewed_at),
-            likes,
+            of_post,
         )?;
         Ok(Unread {
             all: notices + messages,
