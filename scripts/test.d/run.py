@@ -81,7 +81,7 @@ def main():
         for process in list(running):
             end(process)
     print(f"== {len(found)} executables, {len(failed)} failed")
-    sys.exit("\n".join(failed) or (0 if found else "no test was built"))
+    sys.exit("\n".join(f"failed: {failure}" for failure in failed) or (0 if found else "failed: no test was built"))
 
 
 if __name__ == "__main__":
