@@ -39,6 +39,10 @@ const TEST: Duration = Duration::from_secs(2);
 /// finishes: sqlx would take its packets for those of the next answer.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// How often a connection that has not finished is to be replaced, until its server is available again. In its place: sqlx would end it itself, and
+/// wait there for the server if the connection has TLS, for a quarter of an hour if the server has gone, and its place in the pool with it.
+const REPLACEMENTS: u32 = 20;
+
 /// Seconds to wait for the migrations of another replica.
 const MIGRATION_LOCK_TIMEOUT: i64 = 300;
 
@@ -62,25 +66,25 @@ impl Pools {
         })
         .await?;
 
+        let [tested, settled] = [options.clone(), options.clone()];
         let pool = PoolOptions::<Engine>::new()
             .max_connections(connections.max(1))
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
-            .before_acquire({
-                let options = options.clone();
-                move |connection: &mut MySqlConnection, meta| {
-                    let options = options.clone();
-                    Box::pin(async move {
-                        if meta.idle_for >= FRESH && !answers(connection).await {
-                            // In its place: sqlx would end it itself, and wait there for the server where the connection has TLS.
-                            *connection = connect(&options).await?;
-                        }
-                        Ok(true)
-                    })
-                }
+            .before_acquire(move |connection: &mut MySqlConnection, meta| {
+                let options = tested.clone();
+                Box::pin(async move {
+                    if meta.idle_for >= FRESH && !answers(connection).await {
+                        *connection = connect(&options).await?;
+                    }
+                    Ok(true)
+                })
             })
             .after_connect(|connection, _| Box::pin(set_session(connection)))
-            .after_release(|connection, _| Box::pin(settle(connection)))
+            .after_release(move |connection: &mut MySqlConnection, _| {
+                let options = settled.clone();
+                Box::pin(async move { settle(connection, &options).await })
+            })
             .connect_with(options)
             .await?;
         Ok(Self {
@@ -148,13 +152,21 @@ async fn set_session(connection: &mut MySqlConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Returns whether a connection has finished its last statement. Others are closed, which rolls back their transaction.
-async fn settle(connection: &mut MySqlConnection) -> sqlx::Result<bool> {
+/// Returns whether a connection has finished its last statement, or was replaced. Dropped, it rolls back its transaction.
+async fn settle(connection: &mut MySqlConnection, options: &MySqlConnectOptions) -> sqlx::Result<bool> {
     if let Ok(settled) = tokio::time::timeout(SETTLE, connection.flush()).await {
         settled?;
         return Ok(true);
     }
-    tracing::debug!("connection abandoned during a query; closing it");
+    tracing::debug!("connection abandoned during a query; replacing it");
+    for _ in 0..REPLACEMENTS {
+        let Ok(Ok(replacement)) = tokio::time::timeout(TEST, connect(options)).await else {
+            tokio::time::sleep(SETTLE).await;
+            continue;
+        };
+        *connection = replacement;
+        return Ok(true);
+    }
     Ok(false)
 }
 
