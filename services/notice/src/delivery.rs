@@ -109,7 +109,7 @@ impl Delivery {
             return Ok(());
         }
         self.metrics.reached(Hop::Consumed, notice.occurred_at, self.now());
-        self.shown.consumed(notice.event);
+        self.shown.consumed(notice.event, notice.occurred_at);
         // The published app knows the frames of likes only.
         let shows_old_frame =
             matches!(notice.content, Content::Like { .. }) && self.hub.has(&notice.receiver, Version::One);

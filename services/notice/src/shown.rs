@@ -1,7 +1,7 @@
 //! Reports about notices that a socket has shown.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,35 +21,59 @@ use crate::store::{Store, StoredNotice, View};
 /// The delivery of a notice that is older when its frame is queued is not measured.
 const MEASURED: Duration = Duration::from_secs(30);
 
-/// Notices whose next hop is measured: a socket of the receiver was open here when the record was consumed. What a client that was offline reads
-/// later is not among them, and each is measured once, however many sockets there are. One that does not reach the hop is forgotten after a while.
+/// Notices at one hop, of which those are measured whose receiver had a socket here when the record was consumed. What a client that was offline
+/// reads later is not among them, and each is measured once, however many sockets there are. A socket may read a notice from the inbox before the
+/// record is consumed here. A notice for which the other of the two never comes is forgotten after a while.
 #[derive(Debug, Clone, Default)]
-struct Expected(Arc<Mutex<Generations>>);
+struct Measured(Arc<Mutex<Generations>>);
 
 #[derive(Debug, Default)]
 struct Generations {
     /// Since when `recent` is filled.
     since: Option<Timestamp>,
-    recent: HashSet<EventId>,
-    before: HashSet<EventId>,
+    recent: HashMap<EventId, Known>,
+    before: HashMap<EventId, Known>,
 }
 
-impl Expected {
-    fn add(&self, notice: EventId, now: Timestamp) {
-        let mut known = self.0.lock();
-        if known
+/// What was first.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    Consumed,
+    Reached(Timestamp),
+}
+
+impl Measured {
+    /// Returns when the notice has reached the hop, if that was before.
+    fn consumed(&self, notice: EventId, now: Timestamp) -> Option<Timestamp> {
+        match self.matched(notice, Known::Consumed, now)? {
+            Known::Consumed => None,
+            Known::Reached(at) => Some(at),
+        }
+    }
+
+    /// Returns whether the notice is measured now.
+    fn reached(&self, notice: EventId, now: Timestamp) -> bool {
+        matches!(self.matched(notice, Known::Reached(now), now), Some(Known::Consumed))
+    }
+
+    /// Removes and returns what was known before, or notes what is known now.
+    fn matched(&self, notice: EventId, known: Known, now: Timestamp) -> Option<Known> {
+        let mut notices = self.0.lock();
+        if notices
             .since
             .is_none_or(|since| now.duration_since(since).unsigned_abs() > MEASURED)
         {
-            known.before = std::mem::take(&mut known.recent);
-            known.since = Some(now);
+            notices.before = std::mem::take(&mut notices.recent);
+            notices.since = Some(now);
         }
-        known.recent.insert(notice);
-    }
-
-    fn take(&self, notice: EventId) -> bool {
-        let mut known = self.0.lock();
-        known.recent.remove(&notice) || known.before.remove(&notice)
+        let first = notices
+            .recent
+            .remove(&notice)
+            .or_else(|| notices.before.remove(&notice));
+        if first.is_none() {
+            notices.recent.insert(notice, known);
+        }
+        first
     }
 }
 
@@ -58,8 +82,8 @@ impl Expected {
 pub struct ShownReports {
     marks: Marks<EventId>,
     views: Marks<View>,
-    written: Expected,
-    acknowledged: Expected,
+    written: Measured,
+    acknowledged: Measured,
     metrics: NoticeMetrics,
     clock: Arc<dyn Clock>,
 }
@@ -82,8 +106,8 @@ impl ShownReports {
         Self {
             marks,
             views,
-            written: Expected::default(),
-            acknowledged: Expected::default(),
+            written: Measured::default(),
+            acknowledged: Measured::default(),
             metrics: metrics.clone(),
             clock: context.clock.clone(),
         }
@@ -103,10 +127,13 @@ impl ShownReports {
     }
 
     /// Notes that the record of a notice was consumed while its receiver had a socket here: the delivery to it is measured.
-    pub fn consumed(&self, notice: EventId) {
+    pub fn consumed(&self, notice: EventId, occurred_at: Timestamp) {
         let now = self.clock.now();
-        self.written.add(notice, now);
-        self.acknowledged.add(notice, now);
+        for (hop, measured) in [(Hop::Written, &self.written), (Hop::Acknowledged, &self.acknowledged)] {
+            if let Some(at) = measured.consumed(notice, now) {
+                self.metrics.reached(hop, occurred_at, at);
+            }
+        }
     }
 
     /// Returns the report for a frame of version 1 that is being queued, which also counts as viewed when it is shown.
@@ -128,11 +155,12 @@ impl ShownReports {
 
     fn report(&self, notice: EventId, occurred_at: Timestamp, shown: impl FnOnce() + Send + 'static) -> OnShown {
         let is_measured = self.clock.now().duration_since(occurred_at).unsigned_abs() <= MEASURED;
-        let reached = |hop: Hop, expected: &Expected| {
-            let (metrics, clock, expected) = (self.metrics.clone(), self.clock.clone(), expected.clone());
+        let reached = |hop: Hop, measured: &Measured| {
+            let (metrics, clock, measured) = (self.metrics.clone(), self.clock.clone(), measured.clone());
             move || {
-                if is_measured && expected.take(notice) {
-                    metrics.reached(hop, occurred_at, clock.now());
+                let now = clock.now();
+                if is_measured && measured.reached(notice, now) {
+                    metrics.reached(hop, occurred_at, now);
                 }
             }
         };

@@ -154,7 +154,7 @@ async fn a_connection_whose_server_has_gone_is_replaced_in_seconds() {
         assert_eq!(ask().await.unwrap(), 1);
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 
-        // Its only connection is in use when the server goes.
+        // Its only connection is in use when the server fails.
         let asking = sqlx::query("SELECT SLEEP(60)").execute(database.reader());
         let (asked, ()) = tokio::join!(tokio::time::timeout(Duration::from_millis(500), asking), async {
             tokio::time::sleep(Duration::from_millis(250)).await;

@@ -71,10 +71,10 @@ async fn statements_of_a_save_are_counted(bed: Bed) {
     let feed = Feed::start(&bed).await;
     let kim = bed.person("kim@example.com+kakao", "kim").await;
     feed.save(&kim, ANOTHER_DATE, "3", "sea").await;
-    let save = async |happiness: &str| {
+    let save = async |date: &str, happiness: &str| {
         let params = [
             ("nickname", "kim"),
-            ("date", DATE),
+            ("date", date),
             ("weather", "sunny"),
             ("happiness", happiness),
             ("categoryList", "sea,friends"),
@@ -83,14 +83,37 @@ async fn statements_of_a_save_are_counted(bed: Bed) {
         ];
         counted(&bed, &feed, &kim, "saveFeed", &params).await
     };
+    // A name is read again after two seconds, which is not the cost of one of three posts.
+    let mut costs = Vec::new();
+    for date in [DATE, "2023090613248392", "2023090713248392"] {
+        let saved = [save(date, "3").await, save(date, "5").await, save(date, "5").await];
+        let own = [("nickname", "kim"), ("date", date)];
+        let deleted = counted(&bed, &feed, &kim, "deleteFeed", &own).await;
+        costs.push((saved, deleted));
+    }
+    let least = |of: fn(&([Cost; 3], Cost)) -> Cost| costs.iter().map(of).min_by_key(|cost| cost.reads).unwrap();
     // The post, its event, its categories; the read says that there is no draft of the day, which would be deleted.
-    assert_eq!(save("3").await, Cost { reads: 1, writes: 3 }, "the first post of a day");
+    assert_eq!(
+        least(|(saved, _)| saved[0]),
+        Cost { reads: 1, writes: 3 },
+        "the first post of a day"
+    );
     // Beside these the refused insert, the former version, the oldest version.
-    assert_eq!(save("5").await, Cost { reads: 3, writes: 7 }, "a post that is changed");
-    assert_eq!(save("5").await, Cost { reads: 2, writes: 2 }, "a repeated save");
-    let own = [("nickname", "kim"), ("date", DATE)];
-    let deleted = counted(&bed, &feed, &kim, "deleteFeed", &own).await;
-    assert_eq!(deleted, Cost { reads: 2, writes: 4 }, "a post that is deleted");
+    assert_eq!(
+        least(|(saved, _)| saved[1]),
+        Cost { reads: 3, writes: 7 },
+        "a post that is changed"
+    );
+    assert_eq!(
+        least(|(saved, _)| saved[2]),
+        Cost { reads: 2, writes: 2 },
+        "a repeated save"
+    );
+    assert_eq!(
+        least(|(_, deleted)| *deleted),
+        Cost { reads: 2, writes: 4 },
+        "a post that is deleted"
+    );
 }
 
 async fn statements_of_comments_and_bookmarks_are_counted(bed: Bed) {
