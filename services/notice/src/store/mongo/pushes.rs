@@ -210,7 +210,6 @@ impl Pushes for MongoStore {
     }
 
     async fn admit(&self, thread: &Thread, limit: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        // An absent field compares as less than any number: a new document begins a minute.
         let is_over = doc! { "$lte": ["$started_at", (now - WINDOW).as_millisecond()] };
         // Both see the document as it was.
         let counted = vec![doc! { "$set": {
@@ -218,15 +217,19 @@ impl Pushes for MongoStore {
             "sent": { "$cond": [is_over, 1_i64, { "$add": ["$sent", 1_i64] }] },
         } }];
         let window = retrying(|| async {
-            let window = self
-                .collection(WINDOWS)
+            let windows = self.collection(WINDOWS);
+            let window = windows
                 .find_one_and_update(doc! { "_id": &thread.0 }, counted.clone())
-                .upsert(true)
                 .return_document(ReturnDocument::After)
-                .await;
-            // Another replica began the first minute: MongoDB answers with a duplicate key, SecantusDB with no document.
-            let window = window.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
-            window.ok_or_else(|| StoreError::Retry(anyhow::anyhow!("a window was inserted meanwhile")))
+                .await?;
+            if let Some(window) = window {
+                return Ok(window);
+            }
+            // Not by an upsert: of two replicas that begin the first minute at once, SecantusDB counts both and answers one of them with nothing.
+            let first = doc! { "_id": &thread.0, "started_at": now.as_millisecond(), "sent": 1_i64 };
+            let inserted = windows.insert_one(&first).await;
+            inserted.map_err(|error| StoreError::from(error).retry_if_taken(&[ID_INDEX]))?;
+            Ok(first)
         })
         .await?;
         let end = timestamp(number(&window, "started_at")?)? + WINDOW;
