@@ -223,7 +223,7 @@ impl Pushes for MongoStore {
                 .return_document(ReturnDocument::After)
                 .await?;
             if let Some(window) = window {
-                return Ok(window);
+                return Ok::<_, StoreError>(window);
             }
             // Not by an upsert: of two replicas that begin the first minute at once, SecantusDB counts both and answers one of them with nothing.
             let first = doc! { "_id": &thread.0, "started_at": now.as_millisecond(), "sent": 1_i64 };
