@@ -37,6 +37,7 @@ pub async fn frame(socket: &mut Socket, topic: &str) -> Value {
         if frame["topic"] == topic {
             return frame;
         }
+        assert_ne!(frame["topic"], "error", "{frame}");
     }
 }
 
