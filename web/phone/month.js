@@ -36,12 +36,16 @@ function Calendar({ year, month, posts }) {
   return html`<ol class="calendar">${[...heading, ...blanks, ...days]}</ol>`
 }
 
-/** Writes days that are not written yet, for oneself only. @param {import('../session.js').Session} session @param {Date} first @param {Set<number>} written */
-async function fill(session, first, written) {
-  const today = isoDay()
+/** Returns the days of a month up to today that are not written. @param {Date} first @param {import('../session.js').Post[]} posts */
+function unwritten(first, posts) {
+  const [today, written] = [isoDay(), new Set(posts.map((post) => dayOf(post.date)))]
   const last = isoDay(first).slice(0, 7) === today.slice(0, 7) ? Number(today.slice(8)) : new Date(first.getFullYear(), first.getMonth() + 1, 0).getDate()
-  const free = Array.from({ length: last }, (_, index) => index + 1).filter((day) => !written.has(day))
-  const chosen = free.filter((_, index) => index % Math.max(1, Math.floor(free.length / SAMPLES)) === 0).slice(0, SAMPLES)
+  return Array.from({ length: last }, (_, index) => index + 1).filter((day) => !written.has(day))
+}
+
+/** Writes some of these days, for oneself only. @param {import('../session.js').Session} session @param {Date} first @param {number[]} days */
+async function fill(session, first, days) {
+  const chosen = days.filter((_, index) => index % Math.max(1, Math.floor(days.length / SAMPLES)) === 0).slice(0, SAMPLES)
   for (const day of chosen) {
     const happiness = Math.round(3.2 + Math.sin(day / 3.5) * 1.3 + Math.random() * 0.8)
     await session.savePost(
@@ -72,6 +76,7 @@ export function Month({ session }) {
   const { posts, days, analysis } = loaded.value ?? { posts: [], days: [], analysis: { bestCategoryList: [], recommendCategoryList: [] } }
   const written = days.filter((day) => day.happiness > 0)
   const average = written.reduce((sum, day) => sum + day.happiness, 0) / (written.length || 1)
+  const free = unwritten(first, posts)
   const isCurrent = isoDay(first).slice(0, 7) === isoDay().slice(0, 7)
   const change = (/** @type {() => Promise<any>} */ action) => run(async () => {
     await action()
@@ -91,8 +96,8 @@ export function Month({ session }) {
       ${analysis.bestCategoryList.length > 0 &&
       html`<p class="best"><span>${t.best}</span> ${analysis.bestCategoryList.map((name) => html`<b key=${name}>${t.category[name] ?? name}</b>`)}</p>`}
       ${loaded.value && posts.length === 0 && html`<p class="empty">${t.noPosts}</p>`}
-      ${loaded.value && posts.length < 8 &&
-      html`<button type="button" class="quiet" disabled=${busy} onClick=${() => change(() => fill(session, first, new Set(posts.map((post) => dayOf(post.date)))))}>${busy ? t.filling : t.fillMonth}</button>`}
+      ${loaded.value && posts.length < 8 && free.length > 0 &&
+      html`<button type="button" class="quiet" disabled=${busy} onClick=${() => change(() => fill(session, first, free))}>${busy ? t.filling : t.fillMonth}</button>`}
       <${Failure} text=${failure || loaded.failure} />
       ${posts.map(
         (post) => html`
