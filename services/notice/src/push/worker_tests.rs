@@ -194,6 +194,18 @@ impl Bench {
         self.worker.round().await.unwrap()
     }
 
+    /// The account reads all of its notices. Returns when.
+    async fn read_all(&self, account: &Account) -> Timestamp {
+        let now = self.worker.context.clock.now();
+        let by = Decision {
+            account,
+            authorized_at: now,
+            at: now,
+        };
+        self.worker.store.read(&by, i64::MAX).await.unwrap();
+        now
+    }
+
     fn sent(&self) -> Vec<(String, EventId, PushText)> {
         std::mem::take(&mut self.gateway.sent.lock())
     }
@@ -657,13 +669,7 @@ async fn a_like_that_is_given_again_after_its_banner_was_removed_is_pushed_again
     assert_eq!(bench.after(SOON).await, 1);
     assert_eq!(bench.sent()[0].2.badge, Some(1));
     // One that was read keeps its settled push.
-    let now = bench.worker.context.clock.now();
-    let by = Decision {
-        account: &kim,
-        authorized_at: now,
-        at: now,
-    };
-    bench.worker.store.read(&by, i64::MAX).await.unwrap();
+    let now = bench.read_all(&kim).await;
     banners.withdraw_handled(&kim, None, now).await.unwrap();
     assert!(bench.worker.store.is_settled(event).await.unwrap());
 }
@@ -864,13 +870,7 @@ async fn the_push_of_a_like_counts_the_unread_likes_of_the_post(bed: Bed) {
     assert_eq!(bench.after(SOON).await, 1);
     assert_eq!(bench.bodies(), ["d님 외 2명이 kim님의 행복을 응원합니다🩷"]);
 
-    let now = bench.worker.context.clock.now();
-    let by = Decision {
-        account: &kim,
-        authorized_at: now,
-        at: now,
-    };
-    bench.worker.store.read(&by, i64::MAX).await.unwrap();
+    bench.read_all(&kim).await;
     bench.clock.advance(SOON);
     bench.stored_like("e", "kim").await;
     assert_eq!(bench.after(SOON).await, 1);

@@ -1987,14 +1987,14 @@ async fn unread_likes_of_a_post_are_counted(bed: Bed) {
         }
     }
     let choi = [account("choi")];
-    let (nobody, choi): (&[Account], &[Account]) = (&[], &choi);
+    let (none, choi): (&[Account], &[Account]) = (&[], &choi);
     for (hidden, date, after, since, count) in [
-        (nobody, 1, 0, None, 3),
+        (none, 1, 0, None, 3),
         (choi, 1, 0, None, 2),
-        (nobody, 1, numbers[0], None, 2),
-        (nobody, 1, 0, Some(at(2)), 1),
-        (nobody, 2, 0, None, 1),
-        (nobody, 3, 0, None, 0),
+        (none, 1, numbers[0], None, 2),
+        (none, 1, 0, Some(at(2)), 1),
+        (none, 2, 0, None, 1),
+        (none, 3, 0, None, 0),
     ] {
         let likes = bench.unread_likes(&kim, hidden, date, after, since).await;
         assert_eq!(likes.unwrap(), count);
