@@ -136,3 +136,21 @@ fn read<E: Event>(context: &Context, bus: Arc<dyn Bus>, start: Start, gate: Opti
         reading::run(context.clone(), bus, start, gate, handling),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_store_is_retried_sent_to_the_dead_letters_or_rejected() {
+        let cause = || anyhow::anyhow!("cause");
+        let is_unavailable = |error: StoreError| matches!(HandleError::from(error), HandleError::Unavailable(_));
+        let is_corrupt = |error: StoreError| matches!(HandleError::from(error), HandleError::Corrupt(_));
+        assert!(is_unavailable(StoreError::Unavailable(cause())));
+        assert!(is_unavailable(StoreError::Retry(cause())));
+        assert!(is_corrupt(StoreError::Corrupt(cause())));
+        assert!(is_corrupt(StoreError::Conflict("account_email".to_owned())));
+        let rejected = HandleError::from(StoreError::Invalid(cause()));
+        assert!(matches!(rejected, HandleError::Rejected(_)));
+    }
+}

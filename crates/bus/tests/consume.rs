@@ -10,13 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sosohappy_bus::consume::{Consumer, HandleError, spawn_consumer, spawn_reader};
-use sosohappy_bus::{Bus, Start};
+use sosohappy_bus::{Bus, BusError, Member, Reader, Start};
 use sosohappy_common::Context;
 use sosohappy_common::correlation::{Correlation, correlation};
 use sosohappy_events::types::{AccountResigned, NicknameSet};
 use sosohappy_events::{Envelope, Event, EventId, Header, Malformed, Meta, Outgoing, Record, Topic};
 use support::{Bench, assert_counted, counted, read, soon};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 on_both!(
     applies_in_order_and_not_again_after_a_restart,
@@ -29,6 +29,7 @@ on_both!(
     readers_hold_readiness_back_until_they_have_caught_up,
     readers_skip_records_they_cannot_handle,
     readers_from_the_present_miss_nothing_once_ready,
+    a_reader_that_fails_goes_on_where_it_began,
     published_events_carry_the_correlation_of_the_consumed_event,
 );
 
@@ -448,6 +449,103 @@ async fn readers_from_the_present_miss_nothing_once_ready(bench: Bench) {
         assert_eq!(next(&mut seen).await, "new", "every replica");
         assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Works,
+    Breaks,
+    /// A reader has failed. None is opened.
+    Broken,
+}
+
+/// Delegates to another bus, to which the connection of its readers can break.
+#[derive(Debug)]
+struct BreakingBus {
+    bus: Arc<dyn Bus>,
+    connection: watch::Sender<Connection>,
+}
+
+struct BreakingReader {
+    reader: Box<dyn Reader>,
+    connection: watch::Sender<Connection>,
+}
+
+#[async_trait]
+impl Bus for BreakingBus {
+    async fn publish(&self, records: &[Outgoing]) -> Result<(), BusError> {
+        self.bus.publish(records).await
+    }
+
+    async fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Member>, BusError> {
+        self.bus.join(group, topics).await
+    }
+
+    async fn read(&self, topics: &[Topic], start: Start) -> Result<Box<dyn Reader>, BusError> {
+        let mut connection = self.connection.subscribe();
+        let works = connection.wait_for(|connection| *connection == Connection::Works);
+        works.await.expect("the bus lives");
+        Ok(Box::new(BreakingReader {
+            reader: self.bus.read(topics, start).await?,
+            connection: self.connection.clone(),
+        }))
+    }
+
+    async fn read_dead_letters(&self, topics: &[Topic]) -> Result<Box<dyn Reader>, BusError> {
+        self.bus.read_dead_letters(topics).await
+    }
+
+    async fn create_topics(&self, topics: &[Topic]) -> Result<(), BusError> {
+        self.bus.create_topics(topics).await
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        self.bus.ping().await
+    }
+}
+
+#[async_trait]
+impl Reader for BreakingReader {
+    async fn next(&mut self) -> Result<Record, BusError> {
+        let mut connection = self.connection.subscribe();
+        let breaks = async {
+            let broken = connection.wait_for(|connection| *connection == Connection::Breaks);
+            // It locks the channel.
+            drop(broken.await);
+        };
+        tokio::select! {
+            biased;
+            () = breaks => {}
+            record = self.reader.next() => return record,
+        }
+        self.connection.send_replace(Connection::Broken);
+        Err(BusError::Unavailable("the connection is lost".to_owned()))
+    }
+
+    fn caught_up(&self) -> bool {
+        self.reader.caught_up()
+    }
+}
+
+async fn a_reader_that_fails_goes_on_where_it_began(bench: Bench) {
+    let bus = bench.open().await;
+    let breaking = Arc::new(BreakingBus {
+        bus: bus.clone(),
+        connection: watch::Sender::new(Connection::Works),
+    });
+    let (consumer, mut seen) = recording();
+    let service = service();
+    spawn_reader(&service, breaking.clone(), Start::Latest, consumer);
+    soon(service.lifecycle.ready()).await;
+
+    let mut connection = breaking.connection.subscribe();
+    breaking.connection.send_replace(Connection::Breaks);
+    let broken = soon(connection.wait_for(|connection| *connection == Connection::Broken)).await;
+    drop(broken.expect("the bus lives"));
+    publish(&bench, &bus, &["meanwhile"]).await;
+    breaking.connection.send_replace(Connection::Works);
+    assert_eq!(next(&mut seen).await, "meanwhile");
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
 /// Tells the correlation it is called in.
