@@ -1,4 +1,4 @@
-//! The token registry: all valid access tokens, in the memory of every replica, fed by `accessToken`.
+//! The token registry: valid access tokens in the memory of every replica, all of them, fed by `accessToken`, or those that were used there.
 
 mod claims;
 mod consumers;
@@ -13,7 +13,7 @@ use sosohappy_bus::consume::spawn_reader;
 use sosohappy_bus::{Bus, Start};
 use sosohappy_common::clock::Clock;
 use sosohappy_common::lifecycle::Lifecycle;
-use sosohappy_common::settings::Access;
+use sosohappy_common::settings::{Access, TokenRegistry};
 use sosohappy_common::{Account, Context};
 use sosohappy_events::Event as _;
 use sosohappy_events::types::{AccessTokenIssued, TokenDigest};
@@ -39,6 +39,8 @@ struct Inner {
     table: Table,
     clock: Arc<dyn Clock>,
     lifetime: Duration,
+    /// Whether this replica reads `accessToken`.
+    reads: bool,
     revalidation: Revalidation,
     lifecycle: Lifecycle,
     metrics: RegistryMetrics,
@@ -46,19 +48,24 @@ struct Inner {
 
 impl Registry {
     /// Starts the reader of `accessToken`: every replica reads every partition from `now − token lifetime`, and readiness waits
-    /// until it has caught up.
+    /// until it has caught up. A registry on demand reads it only where auth is a Spring service, which cannot be asked; one that becomes a
+    /// Spring service later needs a restart of this replica.
     #[must_use]
     pub fn start(context: &Context, settings: &Access, bus: &Arc<dyn Bus>, revalidation: Revalidation) -> Self {
+        let reads = settings.registry == TokenRegistry::Complete || revalidation.auth.is_spring();
         let registry = Self(Arc::new(Inner {
             table: Table::new(revalidation.revocations.clone()),
             clock: context.clock.clone(),
             lifetime: settings.token_lifetime,
+            reads,
             revalidation,
             lifecycle: context.lifecycle.clone(),
             metrics: RegistryMetrics::new(&context.metrics),
         }));
-        let horizon = Start::At(registry.0.horizon());
-        spawn_reader::<AccessTokenIssued>(context, bus.clone(), horizon, registry.clone());
+        if reads {
+            let horizon = Start::At(registry.0.horizon());
+            spawn_reader::<AccessTokenIssued>(context, bus.clone(), horizon, registry.clone());
+        }
 
         let (swept, mut rounds) = (registry.clone(), context.lifecycle.rounds(SWEEP));
         context.lifecycle.spawn("token-registry-sweep", async move {
@@ -88,10 +95,10 @@ impl Registry {
     async fn ask(&self, account: &Account, digest: &TokenDigest) -> Result<Verdict, Denied> {
         if self.0.revalidation.auth.is_spring() {
             // Asked first: the last records may be read between the last look and the answer.
-            let is_catching_up = self.0.is_catching_up();
+            let may_be_unread = !self.0.reads || self.0.is_catching_up();
             return match self.wait(account, digest).await {
-                // Its record may be among those that have not been read yet.
-                Verdict::Unknown if is_catching_up => Err(Denied::Unavailable),
+                // Its record may be among those that have not been read.
+                Verdict::Unknown if may_be_unread => Err(Denied::Unavailable),
                 verdict => Ok(verdict),
             };
         }

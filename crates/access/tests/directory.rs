@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use sosohappy_access::introspection::{LookupRequest, LookupResponse};
 use sosohappy_access::{AuthClient, Denied, DirectoryNames, Names};
 use sosohappy_common::lifecycle::{Gate, Lifecycle};
-use sosohappy_common::settings::{Access, Live};
+use sosohappy_common::settings::{Access, Live, TokenRegistry};
 use sosohappy_common::{Account, Context, Service};
 use sosohappy_events::{Mixed, mixed};
 use sosohappy_store::{Directory, sqlite};
@@ -104,6 +104,7 @@ async fn bench_with(mixed: &Mixed, introspection_timeout: Duration) -> Bench {
     let settings = Access {
         auth_url: url.parse().expect("a valid URL"),
         introspection_timeout,
+        registry: TokenRegistry::Complete,
         token_lifetime: Duration::from_hours(1),
     };
     let client = AuthClient::in_fleet(&Live::new(settings), &SecretString::from("fleet"), &context, mixed);

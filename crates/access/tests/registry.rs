@@ -3,17 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::routing::post;
+use axum::{Json, Router};
 use jiff::Timestamp;
 use secrecy::SecretString;
+use sosohappy_access::introspection::{IntrospectRequest, IntrospectResponse};
 use sosohappy_access::{AuthClient, Authenticator, Denied, Registry, Revalidation, Revocations};
 use sosohappy_bus::Bus;
 use sosohappy_common::clock::{Clock as _, ManualClock, SystemClock, SystemEntropy};
-use sosohappy_common::settings::{Access, Events, Live};
+use sosohappy_common::settings::{Access, Events, Live, TokenRegistry};
 use sosohappy_common::{Account, Context, Service};
 use sosohappy_events::types::{
     AccessTokenIssued, AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId, State, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, Mixed, Topic, mixed};
+use tokio::task::JoinHandle;
 
 struct Bench {
     bus: Arc<dyn Bus>,
@@ -36,6 +40,9 @@ async fn bench_with(context: Context) -> Bench {
         _folder: folder,
     }
 }
+
+/// An auth that cannot be reached: no process listens on the discard port.
+const UNREACHABLE: &str = "http://127.0.0.1:9";
 
 fn kim() -> Account {
     "kim@example.com+kakao".parse().expect("a test account is valid")
@@ -68,13 +75,22 @@ impl Bench {
         self.replica_in(&Mixed::none()).await
     }
 
+    /// Starts one with a registry on demand.
+    async fn replica_on_demand(&self, mixed: &Mixed, auth_url: &str) -> Registry {
+        self.replica_with(mixed, TokenRegistry::OnDemand, auth_url).await
+    }
+
     /// Starts one in a fleet in which auth may be a Spring service.
     async fn replica_in(&self, mixed: &Mixed) -> Registry {
+        self.replica_with(mixed, TokenRegistry::Complete, UNREACHABLE).await
+    }
+
+    async fn replica_with(&self, mixed: &Mixed, registry: TokenRegistry, auth_url: &str) -> Registry {
         let context = Context::system("feed-service", 0);
         let settings = Access {
-            // No process listens on the discard port.
-            auth_url: "http://127.0.0.1:9".parse().expect("a valid URL"),
+            auth_url: auth_url.parse().expect("a valid URL"),
             introspection_timeout: Duration::from_millis(300),
+            registry,
             token_lifetime: Duration::from_hours(1),
         };
         let token = SecretString::from("fleet");
@@ -126,21 +142,74 @@ async fn a_ready_replica_knows_all_earlier_events() {
     }
 }
 
+/// `{"sub":"AccessToken","email":"kim@example.com+kakao","exp":4102444800}`
+const JWT: &str =
+    "e30.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImVtYWlsIjoia2ltQGV4YW1wbGUuY29tK2tha2FvIiwiZXhwIjo0MTAyNDQ0ODAwfQ.c2lnbmF0dXJl";
+
+/// Serves introspection of one active token, of session 7.
+async fn serve_auth(issued_at: Timestamp) -> (String, JoinHandle<std::io::Result<()>>) {
+    let introspect = async move |Json(request): Json<IntrospectRequest>| {
+        if request.token_digest != TokenDigest::of(JWT).to_string() {
+            return Json(IntrospectResponse::inactive());
+        }
+        Json(IntrospectResponse {
+            active: true,
+            session: Some(format!("{:016x}", 7)),
+            issued_at: Some(issued_at.as_millisecond()),
+            expires_at: Some((issued_at + Duration::from_mins(50)).as_millisecond()),
+            role: Some("user".to_owned()),
+        })
+    };
+    let routes = Router::new().route("/auth-service/introspect", post(introspect));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    (url, tokio::spawn(async move { axum::serve(listener, routes).await }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_on_demand_holds_the_tokens_that_auth_was_asked_about() {
+    let bench = bench().await;
+    bench.issue("published", 1, bench.now(), Duration::from_mins(50)).await;
+    let (auth_url, auth) = serve_auth(bench.now()).await;
+    let registry = bench.replica_on_demand(&Mixed::none(), &auth_url).await;
+    // It is no JWT, so that auth is not asked about it.
+    assert!(!is_admitted(&registry, "published").await, "a token of the topic");
+
+    assert!(is_admitted(&registry, JWT).await);
+    auth.abort();
+    assert!(is_admitted(&registry, JWT).await, "it is known now");
+    bench
+        .publish(SessionExpired {
+            account: kim(),
+            session: Some(SessionId(7)),
+        })
+        .await;
+    until(async || registry.authenticate(&kim(), JWT).await == Err(Denied::Refused)).await;
+}
+
+/// It cannot be asked: a registry on demand reads all tokens where it is a Spring service at the start of the replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_on_demand_reads_the_tokens_of_a_spring_auth() {
+    let bench = bench().await;
+    bench.issue("alive", 1, bench.now(), Duration::from_mins(50)).await;
+    let settings = Live::new(mixed::spring(&[Service::Auth]));
+    let registry = bench.replica_on_demand(&Mixed::new(settings), UNREACHABLE).await;
+    assert!(is_admitted(&registry, "alive").await);
+}
+
 /// A Spring auth has no introspection, and may take longer than `access.introspection-timeout` to say so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spring_auth_is_not_asked_about_tokens() {
-    // {"sub":"AccessToken","email":"kim@example.com+kakao","exp":4102444800}
-    const UNKNOWN: &str = "e30.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImVtYWlsIjoia2ltQGV4YW1wbGUuY29tK2tha2FvIiwiZXhwIjo0MTAyNDQ0ODAwfQ.c2lnbmF0dXJl";
     let bench = bench().await;
     let registry = bench.replica().await;
     assert_eq!(
-        registry.authenticate(&kim(), UNKNOWN).await,
+        registry.authenticate(&kim(), JWT).await,
         Err(Denied::Unavailable),
         "auth of this fleet cannot be reached"
     );
     let spring = Mixed::new(Live::new(mixed::spring(&[Service::Auth])));
     let registry = bench.replica_in(&spring).await;
-    assert_eq!(registry.authenticate(&kim(), UNKNOWN).await, Err(Denied::Refused));
+    assert_eq!(registry.authenticate(&kim(), JWT).await, Err(Denied::Refused));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

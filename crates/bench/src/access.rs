@@ -1,11 +1,13 @@
 //! The access check on a registry hit, compared with the SHA-256 digest that it computes.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sosohappy_access::{AuthClient, Authenticator as _, Registry, Revalidation, Revocations};
+use sosohappy_bus::Bus;
 use sosohappy_common::Context;
-use sosohappy_common::settings::{Access, Live};
+use sosohappy_common::settings::{Access, Live, TokenRegistry};
 use sosohappy_events::types::{AccessTokenIssued, Role, SessionId, TokenDigest};
 use sosohappy_events::{Envelope, Topic};
 use sosohappy_testkit::publish_heartbeats;
@@ -37,15 +39,7 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         expires_at: Some(issued_at + Duration::from_hours(1)),
     };
     bus.publish(&[Envelope::new(issued, &context).to_outgoing()]).await?;
-    let settings = Access {
-        auth_url: "http://127.0.0.1:1".parse()?,
-        introspection_timeout: Duration::from_millis(300),
-        token_lifetime: Duration::from_hours(24),
-    };
-    let auth = AuthClient::new(&Live::new(settings.clone()), &"unused".to_owned().into(), &context)?;
-    let revocations = Revocations::start(&context, settings.token_lifetime, &bus);
-    let revalidation = Revalidation::start(&context, &bus, auth, revocations);
-    let registry = Registry::start(&context, &settings, &bus, revalidation.clone());
+    let (registry, revalidation) = start_registry(&context, &bus)?;
     context.lifecycle.ready().await;
     let heartbeats = tokio::spawn(publish_heartbeats(bus.clone(), context.clone()));
     // Without a heartbeat each check would call auth: waits for the first one.
@@ -78,4 +72,19 @@ pub async fn measure(report: &mut Report) -> anyhow::Result<()> {
         why: "the check computes the digest, looks it up in the table and copies the account.",
     });
     Ok(())
+}
+
+/// Starts the token registry as a service does, with the readers of revocations and heartbeats. No auth answers.
+pub fn start_registry(context: &Context, bus: &Arc<dyn Bus>) -> anyhow::Result<(Registry, Revalidation)> {
+    let settings = Access {
+        auth_url: "http://127.0.0.1:1".parse()?,
+        introspection_timeout: Duration::from_millis(300),
+        registry: TokenRegistry::Complete,
+        token_lifetime: Duration::from_hours(24),
+    };
+    let auth = AuthClient::new(&Live::new(settings.clone()), &"unused".to_owned().into(), context)?;
+    let revocations = Revocations::start(context, settings.token_lifetime, bus);
+    let revalidation = Revalidation::start(context, bus, auth, revocations);
+    let registry = Registry::start(context, &settings, bus, revalidation.clone());
+    Ok((registry, revalidation))
 }

@@ -26,7 +26,7 @@ pub use live::{Live, Refreshed, Refresher};
 pub use secret_url::{HttpUrl, SecretUrl};
 pub use sections::{
     Access, AccessTokenForm, AccountLimits, AddressLimits, ConfigClient, Credentials, Database, Erasure, Events, Fleet,
-    Log, LogFormat, RateLimits, Server, Shared, SpringNoticeLike, Tracing,
+    Log, LogFormat, RateLimits, Server, Shared, SpringNoticeLike, TokenRegistry, Tracing,
 };
 pub use security::{ClientCertificate, Login, Mechanism, OauthClient, Protocol, Sasl, Security, Tls};
 use serde::de::DeserializeOwned;

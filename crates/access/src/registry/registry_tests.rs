@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use sosohappy_bus::consume::Consumer;
 use sosohappy_common::clock::ManualClock;
-use sosohappy_common::settings::Live;
+use sosohappy_common::settings::{Live, TokenRegistry};
 use sosohappy_events::types::{AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId};
 use sosohappy_events::{Envelope, Event};
 
@@ -83,6 +83,7 @@ async fn bench_with(introspection_timeout: Duration) -> Bench {
     let settings = Access {
         auth_url: url.parse().unwrap(),
         introspection_timeout,
+        registry: TokenRegistry::Complete,
         token_lifetime: LIFETIME,
     };
     let client = AuthClient::new(&Live::new(settings), &SecretString::from("fleet"), &context).unwrap();
@@ -93,6 +94,7 @@ async fn bench_with(introspection_timeout: Duration) -> Bench {
         table: Table::new(revocations.clone()),
         clock: context.clock.clone(),
         lifetime: LIFETIME,
+        reads: true,
         revalidation: Revalidation {
             auth: client,
             revocations: revocations.clone(),

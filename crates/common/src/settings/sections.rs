@@ -302,10 +302,21 @@ pub struct Access {
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub introspection_timeout: Duration,
+    pub registry: TokenRegistry,
     /// The longest lifetime of an access token: how far back the registry reads.
     #[serde(deserialize_with = "valid::duration")]
     #[schemars(schema_with = "schema::duration")]
     pub token_lifetime: Duration,
+}
+
+/// Which live tokens a replica of feed, dm or notice holds in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenRegistry {
+    /// All of the fleet, read from `accessToken` before the replica is ready.
+    Complete,
+    /// Those that were used at this replica: auth is asked once about each.
+    OnDemand,
 }
 
 /// How fast the embedded engines forget.
