@@ -61,16 +61,22 @@ impl Bare {
 
 /// Returns the processor time of the process that serves this URL of the fleet, in seconds.
 pub async fn processor_seconds_at(url: &str) -> anyhow::Result<f64> {
+    processor_seconds_of(pid_at(url).await?)
+}
+
+/// Returns the id of the process that serves this URL of the fleet.
+pub async fn pid_at(url: &str) -> anyhow::Result<u32> {
     let answer = sosohappy_common::tls::client()
         .get(format!("{url}/actuator/info"))
         .send()
         .await?;
     let info: Value = answer.error_for_status()?.json().await?;
     let pid = info["process"]["pid"].as_u64().context("no process in the answer")?;
-    processor_seconds_of(pid.try_into()?)
+    Ok(pid.try_into()?)
 }
 
-fn processor_seconds_of(pid: u32) -> anyhow::Result<f64> {
+/// Returns the processor time of a process, in seconds.
+pub fn processor_seconds_of(pid: u32) -> anyhow::Result<f64> {
     processor_seconds(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?)
 }
 

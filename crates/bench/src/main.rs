@@ -2,7 +2,9 @@
 
 mod access;
 mod bare;
+mod bill;
 mod card;
+mod catch_up;
 mod config;
 mod day;
 mod echo;
@@ -11,6 +13,7 @@ mod flood;
 mod import;
 mod like;
 mod message;
+mod metrics;
 mod mirror;
 mod report;
 mod rolling;
@@ -71,6 +74,15 @@ enum Command {
     /// Serve bare sockets, the baseline of those of the fleet
     #[command(hide = true)]
     BareSockets { port: u16 },
+    /// Publish or read the access tokens of a bus, as one process of `catch-up`
+    #[command(hide = true)]
+    AccessTokens(catch_up::Task),
+    /// Count what a call of each kind takes: processor time, bytes to the disk, records, statements and fsyncs
+    Bill {
+        /// Calls of each kind
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=bill::MOST))]
+        calls: u32,
+    },
     /// Restart ten processes one after the other under load, behind a load balancer, on the real engines; fails if a request fails
     Rolling,
     /// Measure message delivery while another client sends 6,000 valid frames a second, with and without the frame limit
@@ -95,6 +107,8 @@ enum Command {
         #[arg(long, default_value_t = CALLS, value_parser = clap::value_parser!(u32).range(1..))]
         calls: u32,
     },
+    /// Measure how fast the token registry catches up with a million tokens at the start of a process, and what one takes in memory
+    CatchUp(catch_up::Size),
     /// Measure memory, processor time and delivery with very many sockets of notice, as `bench` does as well
     Sockets {
         /// The open sockets, a multiple of 50
@@ -122,8 +136,11 @@ fn main() -> ExitCode {
 fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let begin = |part: &str| Run::begin(&arguments.report, part);
     match arguments.command {
+        Some(Command::AccessTokens(ref task)) => block_on(task.perform()),
         Some(Command::Bare { port }) => block_on(route::serve_bare(port)),
         Some(Command::BareSockets { port }) => block_on(echo::serve_groups(port)),
+        Some(Command::Bill { calls }) => block_on(bill::run(&mut begin("bill")?, calls)),
+        Some(Command::CatchUp(size)) => block_on(catch_up::run(&mut begin("catch-up")?, size)),
         Some(Command::Day { seconds }) => block_on(day::run(&mut begin("day")?, Duration::from_secs(seconds))),
         Some(Command::Feed { posts }) => block_on(feed::run(&mut begin("feed")?, posts)),
         Some(Command::Flood) => block_on(flood::run(&mut begin("flood")?)),
@@ -217,6 +234,9 @@ mod tests {
             "bench feed --posts 10 --report page.md",
             "bench --rounds 7 --samples 30 --seconds 600",
             "bench rooms --sockets 200 --seconds 10",
+            "bench catch-up --tokens 8000 --rounds 3",
+            "bench bill --calls 316 --report page.md",
+            "bench access-tokens publish kafka:127.0.0.1:9092  0 10",
             "bench day --seconds 60",
             "bench sockets --sockets 2000",
             "bench sessions --calls 10",
@@ -229,6 +249,9 @@ mod tests {
             "bench feed --only like",
             "bench --rounds 0",
             "bench --samples 10 rooms",
+            "bench catch-up --rounds 2",
+            "bench bill --calls 0",
+            "bench bill --calls 317",
             "bench import --posts 0",
             "bench import --posts 100001",
         ] {

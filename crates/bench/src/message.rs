@@ -160,7 +160,7 @@ impl Pair {
 /// A frame of version 2 that has arrived.
 pub struct Arrived {
     at: Instant,
-    seq: Value,
+    pub seq: Value,
 }
 
 /// Returns the next frame of a topic; others, which come in between, are of former messages.

@@ -17,7 +17,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::addresses;
 use crate::bare::{Bare, processor_seconds_at};
 use crate::echo::Client;
 use crate::message::frame;
@@ -25,6 +24,7 @@ use crate::report::{Report, Row, millis};
 use crate::rounds::Rounds;
 use crate::run::Run;
 use crate::sockets::sign_up;
+use crate::{addresses, metrics};
 
 /// The most members of a room beside the sender and the person whose sockets are stalled.
 const MOST_RECEIVERS: usize = 98;
@@ -402,9 +402,7 @@ impl Room {
 
     /// Returns how many sockets the server has cut because they did not read in time.
     async fn cut(&self) -> anyhow::Result<usize> {
-        let url = format!("{}/actuator/prometheus", self.addresses.dm);
-        let answer = sosohappy_common::tls::client().get(url).send().await?;
-        cut_in(&answer.error_for_status()?.text().await?)
+        cut_in(&metrics::of(&self.addresses.dm).await?)
     }
 
     /// Waits until so many sockets were cut since that count, and returns how many it were.
@@ -447,7 +445,7 @@ impl Room {
 }
 
 /// Creates the room, as soon as dm knows the names of all members, and returns its id.
-async fn create_room(addresses: &Addresses, owner: &Phone, members: &[&Phone]) -> anyhow::Result<Value> {
+pub async fn create_room(addresses: &Addresses, owner: &Phone, members: &[&Phone]) -> anyhow::Result<Value> {
     let tokens = owner.tokens.as_ref().context("the owner is signed in")?;
     let names: Vec<&str> = members.iter().map(|member| member.nickname.as_str()).collect();
     let form = [("name", "a room".to_owned()), ("members", names.join(","))];

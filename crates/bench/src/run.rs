@@ -16,8 +16,9 @@ const FOLDER: &str = "bench";
 const HEAD: &str = "Written by `make bench`, not by hand: each figure and its baseline come from one run, in which they take turns, on one machine. Ratios hold from machine to \
     machine, absolute times do not. A ratio is the median of its rounds, with the least and the greatest of them.\n\n\
     `make bench` measures this table and the sections Binaries and starts, Sockets, Rooms and Sign-in rates. `make bench ARGS=PART` measures the others, which take longer or need the \
-    machine in another state: `feed` fills a database with a million posts first, `day` keeps each of up to 14 rates for `--seconds` on each set of engines, `rolling` restarts ten \
-    processes, `flood` switches limits off, `import` and `mirror` (`make bench-migration`) need the databases of the legacy services, and `make cold-build` builds everything anew. \
+    machine in another state: `feed` fills a database with a million posts first, `catch-up` publishes a million tokens to Kafka first, `bill` makes calls one after the other and traces \
+    a fleet, `day` keeps each of up to 14 rates for `--seconds` on each set of engines, `rolling` restarts ten processes, `flood` switches limits off, `import` and `mirror` \
+    (`make bench-migration`) need the databases of the legacy services, and `make cold-build` builds everything anew. \
     `--only`, `--rounds`, `--samples` and `--seconds` change what is measured of the table, `--help` lists the sizes of the parts.";
 
 /// A run.
