@@ -20,7 +20,6 @@ METRICS_HOME=$CACHE/tools/cluster-metrics-$(cat "$METRICS_SOURCE"/go.* | cksum |
 SERVICE_PACKAGES=(ca-certificates libgcc-s1 tzdata zlib1g)
 ENGINE_PACKAGES=(bash coreutils findutils grep sed default-jre-headless mariadb-client-core mariadb-server-core python3)
 PACKAGES_HOME=$CACHE/tools/cluster-layers-$(printf '%s\n' "${SERVICE_PACKAGES[@]}" "${ENGINE_PACKAGES[@]}" "$(cat /etc/debian_version 2>/dev/null)" | cksum | cut -d ' ' -f 1)
-KAFKA_TOOLS_HOME=$CACHE/tools/kafka-tools-$KAFKA_VERSION
 WHEELS_HOME=$PACKAGES_HOME-secantusdb-$SECANTUS_VERSION
 LAYERS=$CLUSTER_DIR/layers
 PROGRAMS=(config auth feed dm notice fleet)
@@ -101,16 +100,9 @@ fetch_wheels() {
         rm -rf "$WHEELS_HOME/venv"
 }
 
-# The broker does without.
-fetch_kafka_tools() {
-    mvn -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-Dartifact=org.apache.kafka:kafka-tools:$KAFKA_VERSION" \
-        -DoutputDirectory="$KAFKA_TOOLS_HOME/jars"
-}
-
 fetch_engine_images() {
     has apt-get || fail "the images of the engines are made of Debian's packages: apt-get is missing"
     kafka_prepare
-    [ -e "$KAFKA_TOOLS_HOME/.filled" ] || told "fetch the tools of Kafka $KAFKA_VERSION, once" once "$KAFKA_TOOLS_HOME" fetch_kafka_tools
     [ -e "$PACKAGES_HOME/.filled" ] || told "fetch the packages of the images, once" once "$PACKAGES_HOME" fetch_packages
     [ -e "$WHEELS_HOME/.filled" ] || told "fetch SecantusDB $SECANTUS_VERSION for its image, once" once "$WHEELS_HOME" fetch_wheels
 }

@@ -3,16 +3,24 @@
 
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$ENGINES_D/kafka-pom.xml")
 KAFKA_HOME=$CACHE/tools/kafka-$KAFKA_VERSION
+KAFKA_TOOLS_HOME=$CACHE/tools/kafka-tools-$KAFKA_VERSION
 KAFKA_FORMATTED=$CACHE/tools/kafka-$KAFKA_VERSION-formatted
 
 kafka_url() { say "kafka:127.0.0.1:$1"; }
 
 kafka_prepare() {
     has java || fail "Kafka needs a Java 17 runtime: run scripts/setup test"
-    [ -e "$KAFKA_HOME/.filled" ] && return
+    [ -e "$KAFKA_HOME/.filled" ] && [ -e "$KAFKA_TOOLS_HOME/.filled" ] && return
     has mvn || fail "Kafka's jars are fetched with Maven: run scripts/setup test"
-    told "fetch the jars of Kafka $KAFKA_VERSION" once "$KAFKA_HOME" \
+    [ -e "$KAFKA_HOME/.filled" ] || told "fetch the jars of Kafka $KAFKA_VERSION" once "$KAFKA_HOME" \
         mvn -B -ntp -f "$ENGINES_D/kafka-pom.xml" dependency:copy-dependencies -DoutputDirectory="$KAFKA_HOME/jars"
+    [ -e "$KAFKA_TOOLS_HOME/.filled" ] || told "fetch the tools of Kafka $KAFKA_VERSION" once "$KAFKA_TOOLS_HOME" kafka_fetch_tools
+}
+
+# The broker does without.
+kafka_fetch_tools() {
+    mvn -B -ntp org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-Dartifact=org.apache.kafka:kafka-tools:$KAFKA_VERSION" \
+        -DoutputDirectory="$KAFKA_TOOLS_HOME/jars"
 }
 
 kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properties" -cp "$KAFKA_HOME/jars/*" "$@"; }
@@ -22,6 +30,9 @@ kafka_java() { java -Dlog4j2.configurationFile="$ENGINES_D/kafka-log4j2.properti
 KAFKA_MORE_PORTS="secure mutual sasl"
 
 kafka_variables() {
+    # For a test that runs Kafka's tools as an operator does.
+    [ "$(noted kafka by)" != native ] || [ ! -e "$KAFKA_TOOLS_HOME/.filled" ] ||
+        say "KAFKA_TOOLS=$KAFKA_HOME/jars/*:$KAFKA_TOOLS_HOME/jars/*"
     # A broker started by an older version of this script has none.
     [ -n "$(noted kafka secure-port)" ] || return 0
     say "KAFKA_SECURE=kafka:127.0.0.1:$(noted kafka secure-port)"
