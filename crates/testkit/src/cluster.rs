@@ -343,6 +343,25 @@ impl Cluster {
         }
     }
 
+    /// Returns the URL of the database of dm on the real engines.
+    ///
+    /// # Panics
+    /// On the embedded engines.
+    #[must_use]
+    pub fn messages_url(&self) -> String {
+        self.engines().mongodb_url("dm")
+    }
+
+    /// Returns the address of Kafka, and the prefix of the names of topics and consumer groups.
+    ///
+    /// # Panics
+    /// On the embedded engines.
+    #[must_use]
+    pub fn kafka(&self) -> (&str, &str) {
+        let real = self.engines();
+        (real.brokers(), &real.prefix)
+    }
+
     /// Returns the folder of all files of the cluster, logs included.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -30,6 +30,7 @@ const KAFKA_SECURE: &str = "SOSOHAPPY_TEST_KAFKA_SECURE";
 const MYSQL_SECURE: &str = "SOSOHAPPY_TEST_MYSQL_SECURE";
 const MONGODB_SECURE: &str = "SOSOHAPPY_TEST_MONGODB_SECURE";
 /// A folder of certificates: `ca.pem`, `client.pem` and more.
+const KAFKA_TOOLS: &str = "SOSOHAPPY_TEST_KAFKA_TOOLS";
 const TLS: &str = "SOSOHAPPY_TEST_TLS";
 
 /// The most partitions of a topic of a bed. A broker makes them one after the other, which takes seconds on a busy machine for those that are
@@ -66,6 +67,28 @@ impl EngineSet {
     pub fn secured_is_there() -> bool {
         are_set(&[KAFKA, MYSQL, MONGODB, KAFKA_SECURE, MYSQL_SECURE, MONGODB_SECURE, TLS])
     }
+
+    /// As [`EngineSet::real_is_there`], for engines that run on this machine, whose tools and certificates are returned.
+    ///
+    /// # Panics
+    /// As [`EngineSet::real_is_there`].
+    #[must_use]
+    pub fn local() -> Option<LocalEngines> {
+        let value = |name| std::env::var(name).unwrap_or_default();
+        are_set(&[KAFKA, MYSQL, MONGODB, TLS, KAFKA_TOOLS]).then(|| LocalEngines {
+            kafka_tools: value(KAFKA_TOOLS),
+            certificates: value(TLS),
+        })
+    }
+}
+
+/// What engines that run on this machine have beside their URLs.
+#[derive(Debug, Clone)]
+pub struct LocalEngines {
+    /// Kafka's tools, as a class path of Java.
+    pub kafka_tools: String,
+    /// The folder of the engines' certificates.
+    pub certificates: String,
 }
 
 fn are_set(names: &[&str]) -> bool {
@@ -155,7 +178,7 @@ impl Real {
         Admin::connect(self.brokers(), &Security::default()).await
     }
 
-    fn brokers(&self) -> &str {
+    pub fn brokers(&self) -> &str {
         self.kafka.trim_start_matches("kafka:").trim_start_matches("//")
     }
 

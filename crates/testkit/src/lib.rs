@@ -38,7 +38,7 @@ pub use broker::Broker;
 pub use cluster::{BalancedCluster, Cluster, Ports, Process, resident_of};
 pub use commands::Commands;
 pub use counting_bus::CountingBus;
-pub use engines::EngineSet;
+pub use engines::{EngineSet, LocalEngines};
 pub use eventually::eventually;
 pub use fake_provider::{CallAnswer, FakeProvider, KeysAnswer, ProviderCall, ProviderKey};
 pub use fake_smtp::{FakeSmtp, ReceivedMail, SmtpBehavior, SmtpTls};

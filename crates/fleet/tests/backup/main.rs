@@ -1,4 +1,10 @@
-//! `fleet backup` while people write, and `fleet restore` after the data are lost.
+//! `fleet backup` while people write, and `fleet restore` after the data are lost; the dumps of a fleet on the real engines.
+
+mod documents;
+mod events;
+mod mariadb;
+mod real_engines;
+mod steps;
 
 use std::path::Path;
 use std::process::Output;
