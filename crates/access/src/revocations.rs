@@ -149,7 +149,15 @@ impl Revocations {
     /// Removes revocations that cover only tokens issued before `horizon_ms`, which have expired. States stay: a compacted topic may deliver an
     /// older one again at any time.
     pub(crate) fn sweep(&self, horizon_ms: i64) {
-        self.0.sessions.write().retain(|_, at| *at >= horizon_ms);
+        {
+            let mut sessions = self.0.sessions.write();
+            sessions.retain(|_, at| *at >= horizon_ms);
+            // A day of many sign-outs is not held for ever.
+            if sessions.len() < sessions.capacity() / 4 {
+                let room = sessions.len() * 2;
+                sessions.shrink_to(room);
+            }
+        }
         self.0.accounts.write().retain(|_, account| {
             account.resigned_ms = account.resigned_ms.filter(|at| *at >= horizon_ms);
             *account != AccountRevocations::default()
