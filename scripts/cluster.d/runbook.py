@@ -46,7 +46,7 @@ PLACES = (
     ("<service>", "feed"),
     ("POD", "$(pod)"),
     ("INSTANCE", "feed"),
-    ("TOPIC", "like"),
+    ("TOPIC", "noticeLike"),
 )
 
 # Commands before may have restarted services. `grep` succeeds when it finds nothing; curl waits for the port-forward, and fails with the answer; fleet runs
