@@ -77,6 +77,8 @@ services_now() {
         --output "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount}{'\\n'}{end}"
 }
 
+services_are() { [ "$(services_now)" = "$1" ]; }
+
 only_one_pod_each() {
     [ "$(kube get pods --selector app.kubernetes.io/component=service --output name | wc -l)" -eq ${#SERVICES[@]} ]
 }
@@ -236,7 +238,8 @@ check_bad_image() {
     ! SOSOHAPPY_DEPLOY_PATIENCE=90s scripts/deploy apply dev --images "$WORK/bad" >"$WORK/deploy" 2>&1 || fail "a roll-out of a missing image succeeded"
     grep '^rolling back' "$WORK/deploy" || fail "nothing was rolled back: $(tail -n 5 "$WORK/deploy")"
     people_end 0
-    [ "$before" = "$(services_now)" ] || fail "the pods are not those of before"
+    # The new pod ends after the roll-back.
+    until_true "$PATIENCE" "the pods are those of before" services_are "$before"
     seen "rolled back, the pods are those of before"
 }
 
