@@ -451,9 +451,12 @@ restored() {
     kube delete --ignore-not-found networkpolicy open >/dev/null
     without_colours
     scripts/deploy secrets dev >/dev/null
+    # A service that has the credentials of before cannot read its settings, which the roll-out looks at.
+    if [ "$1" = credentials ]; then
+        kube rollout restart deployment "${SERVICES[@]}" >/dev/null
+        one_each
+    fi
     scripts/deploy apply dev --images "$REFERENCES"
-    # Whatever is left of the credentials of before.
-    [ "$1" != credentials ] || kube rollout restart deployment "${SERVICES[@]}" >/dev/null
     one_each
 }
 
