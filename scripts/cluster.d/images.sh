@@ -1,5 +1,5 @@
 # Images of the node, made without a registry and without a docker engine: layers from Debian's packages, and programs on top of them.
-# Sourced by scripts/cluster after common.sh and go.sh.
+# Sourced by scripts/cluster after common.sh, go.sh and packages.sh.
 # shellcheck shell=bash
 
 # shellcheck disable=SC2034,SC2153 # for the files that are sourced here
@@ -50,37 +50,12 @@ build_metrics() {
     told "build metrics-server and the Prometheus adapter, once" once "$METRICS_HOME" fetch_metrics
 }
 
-# packed FOLDER LAYER: writes the folder's files as a layer, without what only people read.
-packed() {
-    tar --sort=name --numeric-owner --owner=0 --group=0 --mtime=@0 --exclude=./usr/share/{doc,info,lintian,locale,man} -C "$1" -cf "$2" .
-}
-
-# unpacked FOLDER PACKAGE…: the files of Debian's packages and of all that they depend on. Nothing is installed, and no script runs.
-unpacked() {
-    local folder=$1 package name options
-    shift
-    mkdir -p "$folder"/packages/partial "$folder"/root/{etc,tmp,usr/bin,usr/lib,usr/lib64,usr/sbin}
-    chmod 1777 "$folder/root/tmp"
-    for name in bin lib lib64 sbin; do ln -s "usr/$name" "$folder/root/$name"; done
-    # As on a machine without any package.
-    : >"$folder/status"
-    options=(-qq -y --no-install-recommends --download-only -o "Dir::State::Status=$folder/status" -o "Dir::Cache::Archives=$folder/packages"
-        -o Debug::NoLocking=true -o APT::Sandbox::User=root)
-    apt-get "${options[@]}" install "$@" || { apt-get update && apt-get "${options[@]}" install "$@"; } || return
-    for package in "$folder"/packages/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$folder/root" || return
-    done
-    printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >"$folder/root/etc/passwd"
-    printf 'root:x:0:\nnogroup:x:65534:\n' >"$folder/root/etc/group"
-}
-
 fetch_packages() {
     local root=$PACKAGES_HOME/services/root
     unpacked "$PACKAGES_HOME/services" "${SERVICE_PACKAGES[@]}" && unpacked "$PACKAGES_HOME/engines" "${ENGINE_PACKAGES[@]}" || return
-    # An installation would make these files.
+    # An installation would make this link.
     ln -sf bash "$PACKAGES_HOME/engines/root/usr/bin/sh"
-    mkdir -p "$root/etc/ssl/certs"
-    cat "$root"/usr/share/ca-certificates/*/*.crt >"$root/etc/ssl/certs/ca-certificates.crt"
+    bundled_certificates "$root"
     packed "$root" "$PACKAGES_HOME/services.tar" && packed "$PACKAGES_HOME/engines/root" "$PACKAGES_HOME/engines.tar" || return
     python_of_engines >"$PACKAGES_HOME/python-version"
     rm -rf "$PACKAGES_HOME/services" "$PACKAGES_HOME/engines"
