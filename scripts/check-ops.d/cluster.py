@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from common import ROOT, check, finish
@@ -66,14 +67,26 @@ check "${@:2}"
 """
 
 
+def sleeps(pid):
+    """Returns whether the process is the `sleep` of the trial, and lives."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "sleep" in status and "zombie" not in status
+
+
 def trial(*options):
     """Returns the status and the output of a run of three checks, of which the first alone passes."""
     with tempfile.TemporaryDirectory() as folder:
         ended = subprocess.run(["bash", "-c", TRIAL, "trial", folder, *options], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=50)
         started = Path(folder) / "started"
-        for pid in started.read_text().split() if started.exists() else []:
-            status = Path(f"/proc/{pid}/status")
-            check(not status.exists() or "sleep" not in status.read_text() or "zombie" in status.read_text(), "cluster: a check leaves what it has started")
+        pids = started.read_text().split() if started.exists() else []
+        # A signal that was sent is not yet a process that has ended.
+        deadline = time.monotonic() + 10
+        while any(map(sleeps, pids)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        check(not any(map(sleeps, pids)), "cluster: a check leaves what it has started")
         return ended.returncode, ended.stdout
 
 
