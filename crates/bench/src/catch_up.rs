@@ -395,7 +395,7 @@ async fn count_on_kafka(brokers: &str, topic: &str, tokens: u32) -> anyhow::Resu
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "500")
         .set("fetch.error.backoff.ms", "100")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("queued.max.messages.kbytes", "1024")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
     let mut all = TopicPartitionList::new();

@@ -187,7 +187,8 @@ impl Settings {
             .set("fetch.wait.max.ms", "500")
             // After an empty or failed fetch the next one is not put off.
             .set("fetch.error.backoff.ms", "100")
-            .set("queued.max.messages.kbytes", "16384");
+            // Read ahead for each partition, as each has a queue of its own. librdkafka takes half a kilobyte for a record of a hundred bytes.
+            .set("queued.max.messages.kbytes", "1024");
         config
     }
 
