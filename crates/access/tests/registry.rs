@@ -1,8 +1,10 @@
 //! The registry over a bus: events published before a replica starts, and while it runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use jiff::Timestamp;
@@ -17,7 +19,6 @@ use sosohappy_events::types::{
     AccessTokenIssued, AccountResigned, AccountStateChanged, Role, SessionExpired, SessionId, State, TokenDigest,
 };
 use sosohappy_events::{Envelope, Event, Mixed, Topic, mixed};
-use tokio::task::JoinHandle;
 
 struct Bench {
     bus: Arc<dyn Bus>,
@@ -146,38 +147,50 @@ async fn a_ready_replica_knows_all_earlier_events() {
 const JWT: &str =
     "e30.eyJzdWIiOiJBY2Nlc3NUb2tlbiIsImVtYWlsIjoia2ltQGV4YW1wbGUuY29tK2tha2FvIiwiZXhwIjo0MTAyNDQ0ODAwfQ.c2lnbmF0dXJl";
 
-/// Serves introspection of one active token, of session 7.
-async fn serve_auth(issued_at: Timestamp) -> (String, JoinHandle<std::io::Result<()>>) {
+/// Serves introspection of one active token, of session 7, until it is unavailable.
+async fn serve_auth(issued_at: Timestamp) -> (String, Arc<AtomicBool>) {
+    let unavailable = Arc::new(AtomicBool::new(false));
+    let is_unavailable = unavailable.clone();
     let introspect = async move |Json(request): Json<IntrospectRequest>| {
-        if request.token_digest != TokenDigest::of(JWT).to_string() {
-            return Json(IntrospectResponse::inactive());
+        if is_unavailable.load(Ordering::SeqCst) {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
         }
-        Json(IntrospectResponse {
+        if request.token_digest != TokenDigest::of(JWT).to_string() {
+            return Ok(Json(IntrospectResponse::inactive()));
+        }
+        Ok(Json(IntrospectResponse {
             active: true,
             session: Some(format!("{:016x}", 7)),
             issued_at: Some(issued_at.as_millisecond()),
             expires_at: Some((issued_at + Duration::from_mins(50)).as_millisecond()),
             role: Some("user".to_owned()),
-        })
+        }))
     };
     let routes = Router::new().route("/auth-service/introspect", post(introspect));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    (url, tokio::spawn(async move { axum::serve(listener, routes).await }))
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    (url, unavailable)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_on_demand_holds_the_tokens_that_auth_was_asked_about() {
     let bench = bench().await;
     bench.issue("published", 1, bench.now(), Duration::from_mins(50)).await;
-    let (auth_url, auth) = serve_auth(bench.now()).await;
+    let (auth_url, unavailable) = serve_auth(bench.now()).await;
     let registry = bench.replica_on_demand(&Mixed::none(), &auth_url).await;
     // It is no JWT, so that auth is not asked about it.
     assert!(!is_admitted(&registry, "published").await, "a token of the topic");
 
     assert!(is_admitted(&registry, JWT).await);
-    auth.abort();
+    unavailable.store(true, Ordering::SeqCst);
     assert!(is_admitted(&registry, JWT).await, "it is known now");
+    let other = JWT.replace("c2lnbmF0dXJl", "b3RoZXI");
+    assert_eq!(
+        registry.authenticate(&kim(), &other).await,
+        Err(Denied::Unavailable),
+        "it is not known, and auth cannot be asked"
+    );
     bench
         .publish(SessionExpired {
             account: kim(),
