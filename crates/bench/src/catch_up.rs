@@ -87,7 +87,7 @@ pub async fn run(run: &mut Run, size: Size) -> anyhow::Result<()> {
     let build = if cfg!(debug_assertions) { ", debug build" } else { "" };
     let body = format!(
         "Written by `bench catch-up`{build}: {tokens} records of `accessToken`, each of another account, are published through the bus. In {rounds} rounds two \
-         processes read all of them, one after the other: a bare consumer, which counts them (on Kafka librdkafka's with the settings of the bus's readers, \
+         processes read all of them, one after the other: a bare consumer, which counts them (on Kafka librdkafka's with the settings of the bus's readers, but 16 MiB read ahead, \
          on the journal a `SELECT` of its rows), and the registry with the readers of revocations and heartbeats, as a service starts it, until it is \
          ready. The time begins before the client is created. A token's memory is the resident memory of the process {} s after that, less that of a process \
          with the first {}, both the median of {rounds}.\n\n{}",
@@ -395,7 +395,7 @@ async fn count_on_kafka(brokers: &str, topic: &str, tokens: u32) -> anyhow::Resu
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "500")
         .set("fetch.error.backoff.ms", "100")
-        .set("queued.max.messages.kbytes", "1024")
+        .set("queued.max.messages.kbytes", "16384")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
     let mut all = TopicPartitionList::new();
