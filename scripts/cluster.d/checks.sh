@@ -1,23 +1,14 @@
 # Checks of the fleet in the cluster, each under the load of people who post, like and write to each other. Sourced by scripts/cluster.
 # shellcheck shell=bash
 
+# shellcheck source=scripts/lib/checks.sh
+. scripts/lib/checks.sh
+
 SERVICES=(config auth feed dm notice)
 ENGINES=(kafka mysql mongodb)
 # The cheapest first.
 CHECKS=(refused traffic restart credentials edges engines drain autoscale pods bad-image sick blue-green runbook)
-# The check whose fault is applied while it runs, so that it must fail; empty otherwise.
-BROKEN=''
-
 kube() { kubectl --namespace sosohappy-dev "$@"; }
-
-# seen TEXT: prints a figure, and keeps it for the table.
-seen() {
-    say "$*"
-    printf '%s\n' "$*" >>"$WORK/seen"
-}
-
-# faulty NAME: applies the fault of the check that is run with one: see faults.sh.
-faulty() { [ "$BROKEN" != "$1" ] || "break_${1//-/_}"; }
 
 addresses_of() {
     local service
@@ -31,39 +22,6 @@ in_background() {
     (exec nsenter --target "$(running "$NODE")" --net -- "$@") >"$file" 2>&1 </dev/null 9>&- &
     BACKGROUND=$!
     begun "$BACKGROUND"
-}
-
-# said FILE TEXT PID: waits until the program has printed the text.
-said() {
-    local deadline=$((SECONDS + PATIENCE))
-    until grep -qs "$2" "$1"; do
-        if ! kill -0 "$3" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then fail "'$2' was not printed: $(tail -n 5 "$1")"; fi
-        sleep 0.2
-    done
-}
-
-people_begin() {
-    local to
-    mapfile -t to < <(addresses)
-    in_background "$WORK/people" "$PROGRAMS_LINK/fleet" demo "${to[@]}" --people 4 --rate 5
-    PEOPLE=$BACKGROUND
-    said "$WORK/people" 'are signed in' "$PEOPLE"
-}
-
-# people_end [FAILED]: ends the people. Fails if something acknowledged is missing or doubled, or if more calls than FAILED had to be repeated.
-people_end() {
-    local calls failed status=0 deadline=$((SECONDS + PATIENCE))
-    kill -INT "$PEOPLE"
-    while kill -0 "$PEOPLE" 2>/dev/null; do
-        [ "$SECONDS" -lt "$deadline" ] || fail "the people have not ended within $PATIENCE s: $(tail -n 3 "$WORK/people")"
-        sleep 0.2
-    done
-    wait "$PEOPLE" || status=$?
-    grep -A4 ' calls, ' "$WORK/people" || tail -n 20 "$WORK/people"
-    [ "$status" -eq 0 ] || fail "something that was acknowledged is missing or doubled"
-    read -r calls failed < <(sed -n 's/^ *\([0-9]*\) calls, \([0-9]*\) failed and were repeated.*/\1 \2/p' "$WORK/people")
-    printf '%s calls, %s failed\n' "$calls" "$failed" >>"$WORK/seen"
-    [ -z "${1:-}" ] || [ "$failed" -le "$1" ] || fail "$failed calls failed, at most $1 may"
 }
 
 rolled_out() { kube rollout status "$1" --timeout "${PATIENCE}s" >/dev/null || fail "$1 is not ready within $PATIENCE s"; }
@@ -426,22 +384,6 @@ one_each() {
     until_true "$PATIENCE" "each service has one pod" only_one_pod_each
 }
 
-# born PID: when the process was started, in ticks of the machine: another process may have the same pid later.
-born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
-
-# begun PID: notes a process that ends with the check.
-begun() { printf '%s %s\n' "$1" "$(born "$1")" >>"$WORK/begun"; }
-
-# Ends what the check has left. Not by a trap of the check's own shell, where bash complains about processes of earlier checks.
-end_begun() {
-    local pid ticks
-    [ -e "${WORK:-}/begun" ] || return 0
-    while read -r pid ticks; do
-        [ -z "$ticks" ] || [ "$(born "$pid")" != "$ticks" ] || kill "$pid" 2>/dev/null || true
-    done <"$WORK/begun"
-    rm "$WORK/begun"
-}
-
 # The state that each check begins with, after one that has failed.
 restored() {
     kubectl uncordon node-1 >/dev/null
@@ -460,19 +402,6 @@ restored() {
     one_each
 }
 
-# alone COMMAND…: runs a function in a shell of its own, and ends what it has started. Its status is in STATUS: in a condition `set -e` would have no
-# effect in the function.
-alone() {
-    set +e
-    (
-        set -e
-        "$@"
-    ) 2>&1 | tee -a "$WORK/output"
-    STATUS=${PIPESTATUS[0]}
-    set -e
-    end_begun
-}
-
 # evidence NAME: keeps what a failed check has left, and the state of the fleet.
 evidence() {
     local kept=$DATA/logs/check-$1
@@ -484,50 +413,4 @@ evidence() {
     say "what it has left is in $kept"
 }
 
-# check [--broken] [--write] [NAME…]
-check() {
-    local name began write='' broken='' failed=0 table
-    [ -e "$PROGRAMS_LINK/fleet" ] || fail "the fleet is not in the cluster: scripts/cluster up --binaries DIR"
-    while [[ ${1:-} == --* ]]; do
-        case $1 in
-        --write) write=yes ;;
-        --broken) broken=yes ;;
-        *) fail "unknown option '$1'" ;;
-        esac
-        shift
-    done
-    for name in "$@"; do
-        [[ " ${CHECKS[*]} " == *" $name "* ]] || fail "no check is called '$name': ${CHECKS[*]}"
-    done
-    [ $# -gt 0 ] || set -- "${CHECKS[@]}"
-    table=$(mktemp -d)
-    # shellcheck disable=SC2064 # expanded now
-    trap "end_begun; rm -rf '$table'" EXIT
-    trap 'exit 130' INT TERM
-    for name in "$@"; do
-        say "== $name"
-        began=$SECONDS WORK=$table/$name
-        mkdir -p "$WORK"
-        : >"$WORK/seen"
-        if [ -n "$broken" ]; then
-            with_fault "$name"
-        else
-            alone "check_${name//-/_}"
-        fi
-        if [ "$STATUS" -eq 0 ]; then
-            say "== passed, $((SECONDS - began)) s"
-        else
-            say "== failed, $((SECONDS - began)) s"
-            failed=$((failed + 1))
-            evidence "$name"
-        fi
-        printf '%s\t%s\t%s\t%s\n' "$name" "$STATUS" "$((SECONDS - began))" "$(paste -sd '|' "$WORK/seen")" >>"$table/rows"
-        if [ "$STATUS" -ne 0 ] || [ -n "$broken" ]; then
-            alone restored "$name" >"$WORK/restored"
-            [ "$STATUS" -eq 0 ] || fail "the fleet does not come back to the state before the check: $(tail -n 5 "$WORK/restored")"
-        fi
-    done
-    [ -z "$write" ] || python3 "$CLUSTER_D/figures.py" docs/performance.md "$table/rows" ${broken:+--broken}
-    say "$(($# - failed)) passed, $failed failed"
-    [ "$failed" -eq 0 ]
-}
+write_figures() { python3 "$CLUSTER_D/figures.py" docs/performance.md "$@"; }

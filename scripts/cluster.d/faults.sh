@@ -78,21 +78,3 @@ break_runbook() {
     RUNBOOK=$WORK/runbook.md
     { cat docs/runbook.md && printf '\140kubectl describe pod nobody\140\n'; } >"$RUNBOOK"
 }
-
-# with_fault NAME: runs the check with its fault; STATUS is 0 if it has failed for that reason.
-with_fault() {
-    BROKEN=$1
-    local PATIENCE=${IN_VAIN[$1]:-$PATIENCE}
-    alone "check_${1//-/_}"
-    BROKEN=''
-    if [ "$STATUS" -eq 0 ]; then
-        say "the check passed, with its fault"
-        STATUS=1
-    elif grep -qF "${SAYS[$1]}" "$WORK/output"; then
-        printf 'fails with its fault: %s\n' "$(grep -F "${SAYS[$1]}" "$WORK/output" | head -n 1 | cut -c 1-160)" >>"$WORK/seen"
-        STATUS=0
-    else
-        say "the check failed, and not by '${SAYS[$1]}'"
-        STATUS=1
-    fi
-}
