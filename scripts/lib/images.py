@@ -1,4 +1,4 @@
-"""Writes an archive of images to standard output, in the layout of the Open Container Initiative: images.py REFERENCES
+"""Writes an archive of images to standard output, in the layout of the Open Container Initiative and in that of `docker save`: images.py REFERENCES
 
 Each line of standard input is an image: {"name": "docker.io/sosohappy/auth", "config": {"User": "65532:65532", …}, "layers": ["/…/base.tar", …]}.
 Layers are archives of tar, the lowest first; a layer of several images is written once. An image without a tag gets two names, one with the tag
@@ -53,7 +53,7 @@ class Archive:
         return self.layers[path]
 
     def image(self, config, layers):
-        """Adds an image. Returns the descriptor of its manifest."""
+        """Adds an image. Returns the descriptor of its manifest, and that of its config with the layers."""
         layers = [self.layer(path) for path in layers]
         config = {
             "architecture": ARCHITECTURES[platform.machine()],
@@ -62,22 +62,25 @@ class Archive:
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
         }
         manifest = {"schemaVersion": 2, "mediaType": TYPES["manifest"], "config": self.document("config", config), "layers": layers}
-        return self.document("manifest", manifest)
+        return self.document("manifest", manifest), [f"blobs/{part['digest'].replace(':', '/')}" for part in (manifest["config"], *layers)]
 
 
 def main():
-    archive, manifests = Archive(sys.stdout.buffer), []
+    archive, manifests, saved = Archive(sys.stdout.buffer), [], []
     with open(sys.argv[1], "w") as references:
         for line in sys.stdin:
             image = json.loads(line)
-            manifest = archive.image(image["config"], image["layers"])
+            manifest, files = archive.image(image["config"], image["layers"])
             name = image["name"].rpartition("/")[2]
             names = [image["name"]]
             if ":" not in name:
                 names = [f"{image['name']}:latest", f"{image['name']}@{manifest['digest']}"]
                 print(f"{name}={names[1]}", file=references)
+            # Docker's own layout has no digests.
+            saved.append({"Config": files[0], "RepoTags": [names[0]], "Layers": files[1:]})
             manifests += [manifest | {"annotations": {"io.containerd.image.name": name}} for name in names]
     archive.file("oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())
+    archive.file("manifest.json", json.dumps(saved).encode())
     archive.file("index.json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
     archive.tar.close()
 

@@ -83,15 +83,18 @@ engine_image() {
 }
 
 make_engine_images() {
-    local path='"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]' images=$ROOT/scripts/lib/images tool tools=()
-    for tool in configs consumer-groups topics; do tools+=("$images/kafka-tool" "opt/kafka/bin/kafka-$tool.sh"); done
+    local path='"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]' images=$ROOT/scripts/lib/images data=$LAYERS/made/data tool tools=()
+    for tool in acls broker-api-versions configs console-producer consumer-groups topics; do tools+=("$images/kafka-tool" "opt/kafka/bin/kafka-$tool.sh"); done
+    # The folders of volumes: a new volume of docker's gets the mode of the image's folder. Those of the engines' own images belong to their users.
+    mkdir -p "$data" && chmod 1777 "$data" || return
     layer kafka "$KAFKA_HOME/jars" opt/kafka/jars "$KAFKA_TOOLS_HOME/jars" opt/kafka/tools "$ENGINES_D/kafka-log4j2.properties" opt/kafka/log4j2.properties \
-        "$images/kafka" etc/kafka/docker/run "${tools[@]}" &&
-        layer mysql "$images/mysql" usr/local/bin/docker-entrypoint.sh &&
-        layer mongodb "$WHEELS_HOME/root/opt/secantusdb" opt/secantusdb "$images/mongod" usr/local/bin/mongod "$images/mongosh" usr/local/bin/mongosh || return
+        "$images/kafka" etc/kafka/docker/run "${tools[@]}" "$data" var/lib/kafka/data &&
+        layer mysql "$images/mysql" usr/local/bin/docker-entrypoint.sh "$data" var/lib/mysql "$data" var/run/mysqld &&
+        layer mongodb "$WHEELS_HOME/root/opt/secantusdb" opt/secantusdb "$images/mongod" usr/local/bin/mongod "$images/mongosh" usr/local/bin/mongosh \
+            "$data" data/db || return
     {
         image "$(engine_image kafka)" "{\"User\": \"1000:1000\", \"Entrypoint\": [\"/etc/kafka/docker/run\"], $path}" "$PACKAGES_HOME/engines.tar" "$LAYERS/kafka.tar"
-        image "$(engine_image mysql)" "{\"Entrypoint\": [\"docker-entrypoint.sh\"], \"Cmd\": [\"mysqld\"], $path}" "$PACKAGES_HOME/engines.tar" "$LAYERS/mysql.tar"
+        image "$(engine_image mysql)" "{\"User\": \"999:999\", \"Entrypoint\": [\"docker-entrypoint.sh\"], \"Cmd\": [\"mysqld\"], $path}" "$PACKAGES_HOME/engines.tar" "$LAYERS/mysql.tar"
         image "$(engine_image mongodb)" "{\"Entrypoint\": [\"mongod\"], $path}" "$PACKAGES_HOME/engines.tar" "$LAYERS/mongodb.tar"
     } >"$LAYERS/engines.json"
 }
@@ -111,3 +114,10 @@ make_program_images() {
 }
 
 program() { if [ "$1" = fleet ]; then say fleet; else say "sosohappy-$1"; fi; }
+
+has_programs() {
+    local name
+    for name in "${PROGRAMS[@]}"; do
+        [ -x "$1/$(program "$name")" ] || fail "$1/$(program "$name") is not built: cargo build --workspace --bins"
+    done
+}
