@@ -12,7 +12,7 @@ ARGS ?=
 POSTS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom figures check-api check-console check-ops build changed image images render deploy deploy-step write-back rollback rolling cluster check-cluster test-cluster cluster-down dockerfile cold-build clean
+.PHONY: help setup run demo test test-fast engines-up engines-down bench bench-migration fmt lint docs check-deps sbom figures check-api check-console check-ops build changed image images render deploy deploy-step write-back rollback rolling cluster check-cluster test-cluster cluster-down compose check-compose test-compose compose-down dockerfile cold-build clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,20 @@ test-cluster: setup ## start that node, run the demo and all checks, and end it:
 
 cluster-down: ## end it and delete its data
 	@scripts/cluster down
+
+compose: setup ## docker/compose.yaml with images made on this machine, on an engine of its own unless docker runs
+	cargo build --profile launcher --locked --workspace --bins
+	@scripts/compose up --binaries $(CARGO_TARGET_DIR)/launcher
+
+check-compose: ## what must hold there: ARGS=NAME for one check
+	@scripts/compose check $(ARGS)
+
+test-compose: setup ## start docker/compose.yaml, run all checks, and end it: ARGS=NAME for one check
+	cargo build --profile launcher --locked --workspace --bins
+	@scripts/compose test --binaries $(CARGO_TARGET_DIR)/launcher $(ARGS)
+
+compose-down: ## end it and delete its data
+	@scripts/compose down
 
 dockerfile: ## build docker/Dockerfile without docker, measure the images, into docs/performance.md; ARGS="build feed" for one, ARGS=--dry-run
 	@scripts/dockerfile $(ARGS)

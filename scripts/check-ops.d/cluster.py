@@ -1,4 +1,4 @@
-"""Compares the checks of scripts/cluster with their faults, their documents and the runbook, and tries how their figures are written. Needs no cluster."""
+"""Compares the checks of scripts/cluster and scripts/compose with their faults, their documents and the runbook, and tries how their figures are written. Needs neither of them."""
 
 import os
 import re
@@ -16,22 +16,23 @@ sys.path.append(str(CLUSTER))
 import figures
 
 
-def checks():
-    """Returns the names of the checks, each of which has a fault, a place in the help and a line in docs/cluster.md."""
-    text, faults = (CLUSTER / "checks.sh").read_text(), (CLUSTER / "faults.sh").read_text()
+def checks(script):
+    """Returns the number of the script's checks, each of which has a fault, a place in the help and a line in its document."""
+    folder, document = ROOT / f"scripts/{script}.d", f"docs/{script}.md"
+    text, faults = (folder / "checks.sh").read_text(), (folder / "faults.sh").read_text()
     names = re.search(r"^CHECKS=\((.*)\)$", text, re.MULTILINE)[1].split()
     functions = [name.replace("_", "-") for name in re.findall(r"^check_(\w+)\(\)", text, re.MULTILINE)]
-    check(sorted(functions) == sorted(names), f"cluster: the checks are {sorted(functions)}, the list is {sorted(names)}")
+    check(sorted(functions) == sorted(names), f"{script}: the checks are {sorted(functions)}, the list is {sorted(names)}")
     broken = [name.replace("_", "-") for name in re.findall(r"^break_(\w+)\(\)", faults, re.MULTILINE)]
-    check(sorted(broken) == sorted(names), f"cluster: faults of {sorted(broken)}, checks {sorted(names)}")
+    check(sorted(broken) == sorted(names), f"{script}: faults of {sorted(broken)}, checks {sorted(names)}")
     says = dict(re.findall(r"^    \[([a-z-]+)\]=(['\"].*['\"])$", faults, re.MULTILINE))
-    check(says.keys() == set(names), f"cluster: what a check says of its fault is there for {sorted(says)}")
+    check(says.keys() == set(names), f"{script}: what a check says of its fault is there for {sorted(says)}")
     for name in names:
-        check(text.count(f"faulty {name}\n") == 1, f"cluster: the check {name} does not apply its fault once")
-    shown = re.search(r"all or by name: (.*?)\. A check", (ROOT / "scripts/cluster").read_text(), re.DOTALL)[1]
-    check(re.findall(r"[a-z-]+", shown) == names, f"cluster: the help names {shown}")
-    documented = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs/cluster.md").read_text(), re.MULTILINE)
-    check(documented == names, f"cluster.md: has the checks {documented}, there are {names}")
+        check(text.count(f"faulty {name}\n") == 1, f"{script}: the check {name} does not apply its fault once")
+    shown = re.search(r"all or by name: (.*?)\. A check", (ROOT / "scripts" / script).read_text(), re.DOTALL)[1]
+    check(re.findall(r"[a-z-]+", shown) == names, f"{script}: the help names {shown}")
+    documented = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / document).read_text(), re.MULTILINE)
+    check(documented == names, f"{document}: has the checks {documented}, there are {names}")
     return len(names)
 
 
@@ -129,7 +130,7 @@ def kind():
 
 
 def main():
-    names = checks()
+    names = checks("cluster") + checks("compose")
     runs()
     kind()
     written()

@@ -1,6 +1,6 @@
 # Checks of a fleet that runs, each under the load of people who post, like and write to each other, and each with a fault that it must find. Sourced
 # before the checks, which are functions check_NAME, and their faults, break_NAME. What sources it declares CHECKS, SAYS, IN_VAIN, PATIENCE and
-# PROGRAMS_LINK, and has the functions addresses, in_background, evidence, restored and write_figures.
+# PROGRAMS_LINK, and has the functions addresses, in_background, evidence and restored, and write_figures if there is a page for what was seen.
 # shellcheck shell=bash
 
 # The check whose fault is applied while it runs, so that it must fail; empty otherwise.
@@ -82,7 +82,10 @@ check() {
     local name began write='' broken='' failed=0 table
     while [[ ${1:-} == --* ]]; do
         case $1 in
-        --write) write=yes ;;
+        --write)
+            [ "$(type -t write_figures)" = function ] || fail "these checks have no page of figures"
+            write=yes
+            ;;
         --broken) broken=yes ;;
         *) fail "unknown option '$1'" ;;
         esac
