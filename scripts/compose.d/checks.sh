@@ -64,7 +64,7 @@ check_healthy() {
 check_demo() {
     local began=$SECONDS
     faulty demo
-    compose run --rm demo >"$WORK/demo" 2>&1 || fail "the demo failed: $(tail -n 3 "$WORK/demo")"
+    timeout "$PATIENCE" scripts/compose compose run --rm demo >"$WORK/demo" 2>&1 || fail "the demo failed: $(tail -n 3 "$WORK/demo")"
     tail -n 1 "$WORK/demo"
     seen "the demo took $((SECONDS - began)) s"
 }
@@ -150,11 +150,12 @@ check_acls() {
     seen "Kafka refuses a wrong password, and refuses feed's account when it writes accessToken"
 }
 
+# targets_are_up TIME: whether Prometheus has scraped all services since then.
 targets_are_up() {
     in_network curl --silent --fail --max-time 10 http://127.0.0.1:9090/api/v1/targets | python3 -c 'import json, sys
 targets = [target for target in json.load(sys.stdin)["data"]["activeTargets"] if target["labels"]["job"] == "sosohappy"]
-print(len(targets), [(target["labels"]["service"], target["lastError"]) for target in targets if target["health"] != "up"])
-sys.exit(len(targets) != int(sys.argv[1]) or any(target["health"] != "up" for target in targets))' ${#SERVICES[@]}
+up = [target for target in targets if target["health"] == "up" and target["lastScrape"] > sys.argv[2]]
+sys.exit(len(up) != int(sys.argv[1]))' ${#SERVICES[@]} "$1"
 }
 
 rules() {
@@ -165,7 +166,7 @@ print(sum(len(group["rules"]) for group in json.load(sys.stdin)["data"]["groups"
 check_scraped() {
     local rules
     faulty scraped
-    until_true "$PATIENCE" "Prometheus reaches all services" targets_are_up
+    until_true "$PATIENCE" "Prometheus reaches all services" targets_are_up "$(date --utc +%FT%T)"
     rules=$(rules)
     [ "$rules" -gt 0 ] || fail "Prometheus has no rules"
     seen "Prometheus reaches ${#SERVICES[@]} services, and has $rules rules"
@@ -227,15 +228,20 @@ check_crash() {
 
 # The state that each check begins with, after one that has failed.
 restored() {
+    local services
     docker ps --quiet --filter status=paused | xargs --no-run-if-empty docker unpause
     docker rm --force "$PROJECT-open" >/dev/null 2>&1
-    # Containers that a fault has changed are made again, and those that have ended are started again: rights deletes the ACL of the fault.
-    start_fleet
-    case $1 in
-    demo) compose up --detach --no-build --no-deps --force-recreate dm ;;
-    crash) docker update --restart unless-stopped "$(container feed)" ;;
-    esac
+    # A demo that did not end.
+    docker ps --all --quiet --filter "label=com.docker.compose.project=$PROJECT" --filter label=com.docker.compose.oneoff=True |
+        xargs --no-run-if-empty docker rm --force
+    # Containers that a fault has changed are made again, and those that have ended are started again: rights deletes the ACL of the fault. Without
+    # --wait, which fails at once while `ready` is unhealthy.
+    mapfile -t services < <(started)
+    compose up --detach --no-build "${services[@]}"
+    [ "$1" != demo ] || in_engine kill -CONT "$(inspected '{{.State.Pid}}' dm)"
+    [ "$1" != crash ] || docker update --restart unless-stopped "$(container feed)"
     until_true "$PATIENCE" "the fleet is ready" fleet_is_ready
+    until_true "$PATIENCE" "ready is healthy" engine_is_healthy ready
 }
 
 # evidence NAME: keeps what a failed check has left, and the state of the fleet.

@@ -15,12 +15,12 @@ declare -A SAYS=(
 )
 
 # Seconds that a check with its fault waits for what does not come.
-declare -A IN_VAIN=([scraped]=45 [services]=45 [crash]=45)
+declare -A IN_VAIN=([demo]=60 [scraped]=45 [services]=45 [crash]=45)
 
 break_healthy() { compose stop notice >/dev/null 2>&1; }
 
-# dm is in no network.
-break_demo() { docker network disconnect "${PROJECT}_default" "$(container dm)"; }
+# dm does not answer. docker compose would start a container that is paused or stopped.
+break_demo() { in_engine kill -STOP "$(inspected '{{.State.Pid}}' dm)"; }
 
 break_hardened() {
     printf 'services: { feed: { read_only: false } }\n' >"$WORK/soft.yaml"

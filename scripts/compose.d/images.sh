@@ -71,7 +71,7 @@ provide_images() {
     done <"$LAYERS/images"
     if [ ${#missing[@]} -gt 0 ]; then
         fetch_stand_ins
-        told "make stand-ins for ${missing[*]}" make_stand_ins
+        told "make stand-ins of images that cannot be pulled" make_stand_ins
         told "load them" load_images "$LAYERS/engines.json" "${missing[@]}"
     else
         # The images of programs are made of them, too.
