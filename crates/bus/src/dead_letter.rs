@@ -13,15 +13,10 @@ const LONGEST_REASON: usize = 1000;
 /// The dead letter of a record that a group could not handle, byte for byte.
 pub(super) fn wire_record(record: &Record, group: &str, reason: &str) -> WireRecord {
     let mut headers = record.headers.clone();
-    headers.extend([
-        (Header::DLT_REASON.to_owned(), Bytes::from(shortened(reason).to_owned())),
-        (Header::DLT_GROUP.to_owned(), Bytes::from(group.to_owned())),
-        (
-            Header::DLT_PARTITION.to_owned(),
-            Bytes::from(record.partition.to_string()),
-        ),
-        (Header::DLT_OFFSET.to_owned(), Bytes::from(record.offset.to_string())),
-    ]);
+    headers.push(Header::DLT_REASON, shortened(reason).as_bytes());
+    headers.push(Header::DLT_GROUP, group.as_bytes());
+    headers.push(Header::DLT_PARTITION, record.partition.to_string().as_bytes());
+    headers.push(Header::DLT_OFFSET, record.offset.to_string().as_bytes());
     let mut letter = WireRecord {
         channel: Channel::dead(record.topic),
         key: record.key.clone(),
@@ -32,7 +27,7 @@ pub(super) fn wire_record(record: &Record, group: &str, reason: &str) -> WireRec
         letter.value = letter.value.map(|value| value.slice(..kept));
         letter
             .headers
-            .push((Header::DLT_VALUE_BYTES.to_owned(), Bytes::from(whole.to_string())));
+            .push(Header::DLT_VALUE_BYTES, whole.to_string().as_bytes());
     }
     letter
 }
@@ -87,20 +82,14 @@ mod tests {
     #[test]
     fn a_record_is_kept_as_it_was_beside_the_reason() {
         let mut record = record_of(&outgoing(b"\xff\xfe".to_vec()));
-        record.headers.push(("odd".into(), Bytes::from_static(b"\xff")));
+        record.headers.push("odd", b"\xff");
         let letter = wire_record(&record, "feed-service", &"이유".repeat(1000));
         assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
-        assert_eq!(letter.headers[0].1, Bytes::from_static(b"\xff"));
-        let header = |name: &str| {
-            letter
-                .headers
-                .iter()
-                .find(|(header, _)| header == name)
-                .map(|(_, value)| value.clone())
-        };
-        assert_eq!(header(Header::DLT_PARTITION).unwrap(), "3");
-        assert_eq!(header(Header::DLT_OFFSET).unwrap(), "14");
-        assert_eq!(header(Header::DLT_GROUP).unwrap(), "feed-service");
+        let header = |name: &str| letter.headers.get(name);
+        assert_eq!(header("odd"), Some(&b"\xff"[..]));
+        assert_eq!(header(Header::DLT_PARTITION), Some(&b"3"[..]));
+        assert_eq!(header(Header::DLT_OFFSET), Some(&b"14"[..]));
+        assert_eq!(header(Header::DLT_GROUP), Some(&b"feed-service"[..]));
         assert!(header(Header::DLT_REASON).unwrap().len() <= LONGEST_REASON);
         assert_eq!(header(Header::DLT_VALUE_BYTES), None);
     }
@@ -118,11 +107,8 @@ mod tests {
                 "{}",
                 letter.bytes()
             );
-            let (name, value) = letter.headers.last().unwrap();
-            assert_eq!(
-                (name.as_str(), value.as_ref()),
-                (Header::DLT_VALUE_BYTES, &b"2000005"[..])
-            );
+            let last = letter.headers.iter().last();
+            assert_eq!(last, Some((Header::DLT_VALUE_BYTES, &b"2000005"[..])));
         }
     }
 

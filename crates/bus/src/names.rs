@@ -8,7 +8,7 @@ use sosohappy_common::settings::Events;
 use crate::BusError;
 use sosohappy_events::record::{MAX_DEAD_LETTER_BYTES, MAX_RECORD_BYTES};
 use sosohappy_events::topic::{DEAD_LETTER_RETENTION, DEAD_LETTER_SUFFIX, Retention};
-use sosohappy_events::{Outgoing, Topic};
+use sosohappy_events::{Headers, Outgoing, Topic};
 
 /// Characters of the longest name Kafka takes.
 const LONGEST_NAME: usize = 249;
@@ -62,7 +62,7 @@ pub(super) struct WireRecord {
     pub channel: Channel,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Headers,
 }
 
 impl WireRecord {
@@ -78,11 +78,7 @@ impl WireRecord {
             channel: Channel { topic, dead },
             key: record.key.clone().map(Bytes::from),
             value: record.value.clone().map(Bytes::from),
-            headers: record
-                .headers
-                .iter()
-                .map(|(name, value)| (name.clone(), Bytes::from(value.clone())))
-                .collect(),
+            headers: record.headers.iter().map(|(name, value)| (name, value)).collect(),
         };
         let (bytes, limit) = (record.bytes(), record.channel.max_bytes());
         if bytes > limit {
@@ -92,8 +88,7 @@ impl WireRecord {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        headers + self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
+        self.headers.size() + self.key.as_ref().map_or(0, Bytes::len) + self.value.as_ref().map_or(0, Bytes::len)
     }
 }
 

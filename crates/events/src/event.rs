@@ -335,7 +335,7 @@ mod tests {
         let sent = Envelope::new(resigned(), &context());
         let mut record = record_of(&sent.to_outgoing());
         for (header, value) in [(Header::EVENT_VERSION, "2"), ("added-in-version-2", "yes")] {
-            record.headers.push((header.to_owned(), value.into()));
+            record.headers.push(header, value.as_bytes());
         }
         assert_eq!(Envelope::<AccountResigned>::decode(&record).unwrap().event, sent.event);
 
@@ -352,7 +352,7 @@ mod tests {
             ),
             "{unreadable}"
         );
-        record.headers.push((Header::EVENT_VERSION.to_owned(), "1".into()));
+        record.headers.push(Header::EVENT_VERSION, b"1");
         let malformed = Envelope::<AccountResigned>::decode(&record).unwrap_err();
         assert!(matches!(malformed, Unreadable::Malformed(_)), "{malformed}");
     }
@@ -368,7 +368,7 @@ mod tests {
         let mut value: serde_json::Value = serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
         value["addedInVersion2"] = serde_json::json!({"reason": "spam"});
         record.value = Some(value.to_string().into());
-        record.headers.push((Header::EVENT_VERSION.to_owned(), "2".into()));
+        record.headers.push(Header::EVENT_VERSION, b"2");
         assert_eq!(
             Envelope::<AccountStateChanged>::decode(&record).unwrap().event,
             sent.event
@@ -384,9 +384,7 @@ mod tests {
             (Header::OCCURRED_AT, "noon"),
         ] {
             let mut record = record_of(&sent);
-            record
-                .headers
-                .push((header.to_owned(), value.as_bytes().to_vec().into()));
+            record.headers.push(header, value.as_bytes());
             assert!(
                 Envelope::<AccountResigned>::decode(&record).is_err(),
                 "{header}: {value}"

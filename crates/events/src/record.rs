@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Topic;
+use crate::{Headers, Topic};
 
 /// Names of the headers on every record that we publish. A Spring service sends none.
 #[derive(Debug, Clone, Copy)]
@@ -90,17 +90,23 @@ pub struct Record {
     pub offset: i64,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Headers,
     /// The time stamp of the broker or the producer.
     pub timestamp: Timestamp,
 }
 
 impl Record {
+    /// Returns the bytes of key, value and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let [key, value] = [&self.key, &self.value].map(|part| part.as_ref().map_or(0, Bytes::len));
+        key + value + self.headers.size()
+    }
+
     /// Returns the last header of that name, if it is UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.headers.get(name)?).ok()
     }
 
     /// Reads a header that is a time in milliseconds since the epoch.
@@ -148,11 +154,11 @@ mod tests {
             headers: vec![],
         });
         for value in [&b"one"[..], b"two"] {
-            record.headers.push(("name".into(), Bytes::from_static(value)));
+            record.headers.push("name", value);
         }
         assert_eq!(record.header("name"), Some("two"));
         assert_eq!(record.header("Name"), None);
-        record.headers.push(("name".into(), Bytes::from_static(b"\xff")));
+        record.headers.push("name", b"\xff");
         assert_eq!(record.header("name"), None);
         assert!(record.key_text().is_err() && record.value_text().is_err());
     }

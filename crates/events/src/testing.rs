@@ -20,11 +20,7 @@ pub fn record_of(sent: &Outgoing) -> Record {
         offset: 14,
         key: sent.key.clone().map(Bytes::from),
         value: sent.value.clone().map(Bytes::from),
-        headers: sent
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), Bytes::from(value.clone())))
-            .collect(),
+        headers: sent.headers.iter().map(|(name, value)| (name, value)).collect(),
         timestamp: Timestamp::from_millisecond(1_700_000_000_500).expect("a valid time"),
     }
 }

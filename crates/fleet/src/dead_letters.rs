@@ -120,7 +120,7 @@ impl Letter {
             .headers
             .iter()
             .filter(|(name, _)| !name.starts_with("dlt-"))
-            .map(|(name, value)| Ok((name.clone(), text(value, "a header")?)))
+            .map(|(name, value)| Ok((name.to_owned(), text(value, "a header")?)))
             .collect::<anyhow::Result<_>>()?;
         Ok(Outgoing {
             topic: self.id.topic.default_name().to_owned(),

@@ -295,17 +295,18 @@ fn truncated(record: &Record) -> Record {
     const HEADERS: usize = 4 * 1024;
     let mut room = HEADERS;
     let mut remains = record.clone();
-    remains.headers.retain(|(name, value)| {
+    let headers = record.headers.iter().filter(|(name, value)| {
         let fits = room.checked_sub(name.len() + value.len());
         room = fits.unwrap_or(room);
         fits.is_some()
     });
+    remains.headers = headers.collect();
     if let Some(value) = &mut remains.value
         && value.len() > VALUE
     {
         let whole = value.len().to_string();
         value.truncate(VALUE);
-        remains.headers.push((Header::DLT_VALUE_BYTES.to_owned(), whole.into()));
+        remains.headers.push(Header::DLT_VALUE_BYTES, whole.as_bytes());
     }
     if let Some(key) = &mut remains.key {
         key.truncate(KEY);
@@ -389,7 +390,7 @@ mod tests {
                 lost
             );
             if takes == 16 * 1024 {
-                let names: Vec<_> = sent[0].headers.iter().map(|(name, _)| name.as_str()).collect();
+                let names: Vec<_> = sent[0].headers.iter().map(|(name, _)| name).collect();
                 assert_eq!(names, ["kept", Header::DLT_VALUE_BYTES]);
                 assert_eq!(sent[0].header(Header::DLT_VALUE_BYTES), Some("100000"));
                 assert_eq!(sent[0].key.as_ref().map(bytes::Bytes::len), Some(1024));

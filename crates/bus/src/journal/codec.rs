@@ -1,9 +1,10 @@
 //! Headers as one column: for each a name and a value, both behind their length in four bytes, big end first.
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::BufMut as _;
+use sosohappy_events::Headers;
 
-pub(super) fn encode(headers: &[(String, Bytes)]) -> Vec<u8> {
-    let mut text = Vec::new();
+pub(super) fn encode(headers: &Headers) -> Vec<u8> {
+    let mut text = Vec::with_capacity(headers.size() + 2 * size_of::<u32>() * headers.len());
     for part in headers.iter().flat_map(|(name, value)| [name.as_bytes(), value]) {
         text.put_u32(u32::try_from(part.len()).expect("a record is far smaller than 4 GiB"));
         text.put_slice(part);
@@ -12,22 +13,22 @@ pub(super) fn encode(headers: &[(String, Bytes)]) -> Vec<u8> {
 }
 
 /// `None` when the column was not written by [`encode`].
-pub(super) fn decode(column: Vec<u8>) -> Option<Vec<(String, Bytes)>> {
-    let mut rest = Bytes::from(column);
-    let mut headers = Vec::new();
+pub(super) fn decode(column: &[u8]) -> Option<Headers> {
+    /// Headers of most records, at least.
+    const USUAL: usize = 12;
+    let (mut headers, mut rest) = (Headers::with_capacity(USUAL), column);
     while !rest.is_empty() {
-        let name = String::from_utf8(part(&mut rest)?.into()).ok()?;
-        headers.push((name, part(&mut rest)?));
+        let name = std::str::from_utf8(part(&mut rest)?).ok()?;
+        headers.push(name, part(&mut rest)?);
     }
     Some(headers)
 }
 
-fn part(rest: &mut Bytes) -> Option<Bytes> {
-    if rest.len() < 4 {
-        return None;
-    }
-    let length = usize::try_from(rest.get_u32()).ok()?;
-    (rest.len() >= length).then(|| rest.split_to(length))
+fn part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_first_chunk()?;
+    let (part, behind) = behind.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    *rest = behind;
+    Some(part)
 }
 
 #[cfg(test)]
@@ -39,13 +40,13 @@ mod tests {
     proptest! {
         #[test]
         fn headers_come_back(headers in prop::collection::vec((".{0,8}", prop::collection::vec(any::<u8>(), 0..8)), 0..5)) {
-            let headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect();
-            prop_assert_eq!(decode(encode(&headers)), Some(headers));
+            let headers: Headers = headers.into_iter().collect();
+            prop_assert_eq!(decode(&encode(&headers)), Some(headers));
         }
 
         #[test]
         fn foreign_bytes_do_not_panic(column in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(headers) = decode(column.clone()) {
+            if let Some(headers) = decode(&column) {
                 prop_assert_eq!(encode(&headers), column);
             }
         }

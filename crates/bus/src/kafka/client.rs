@@ -23,7 +23,7 @@ use crate::BusError;
 use crate::declared::OVERHEAD;
 use crate::port::REPORT_TIMEOUT;
 use sosohappy_events::record::MAX_DEAD_LETTER_BYTES;
-use sosohappy_events::{Record, Topic};
+use sosohappy_events::{Headers, Record, Topic};
 
 /// A consumer that says nothing for this long has died, and its partitions go to others: the least a broker allows by
 /// default.
@@ -308,12 +308,14 @@ impl ConsumerContext for Client {
 }
 
 pub(super) fn record(message: &BorrowedMessage<'_>, topic: Topic) -> Record {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let owned = |value: Option<&[u8]>| value.map(Bytes::copy_from_slice).unwrap_or_default();
-        headers
-            .iter()
-            .map(|header| (header.key.to_owned(), owned(header.value)))
-            .collect()
+    let headers = message.headers().map_or_else(Headers::default, |headers| {
+        let mut all = Headers::with_capacity(headers.count());
+        all.extend(
+            headers
+                .iter()
+                .map(|header| (header.key, header.value.unwrap_or_default())),
+        );
+        all
     });
     let millis = message.timestamp().to_millis();
     Record {

@@ -242,7 +242,7 @@ async fn enqueue(
         |headers, (key, value)| {
             headers.insert(Header {
                 key,
-                value: Some(value.as_ref()),
+                value: Some(value),
             })
         },
     );

@@ -199,7 +199,7 @@ proptest! {
             }
         }
         let mut record = record(Topic::Notice, key.as_deref(), value.as_deref());
-        record.headers = headers;
+        record.headers = headers.into_iter().collect();
         record.timestamp = millis(stamp);
         decode::<AccessTokenIssued>(&record);
         decode::<SessionExpired>(&record);

@@ -6,7 +6,7 @@ mod wire;
 use bytes::Bytes;
 use jiff::Timestamp;
 use sosohappy_common::{Account, Context};
-use sosohappy_events::{Envelope, Event, Outgoing, Record, Topic, Unreadable};
+use sosohappy_events::{Envelope, Event, Headers, Outgoing, Record, Topic, Unreadable};
 
 const KIM: &str = "kim@example.com+kakao";
 const LEE: &str = "lee@example.com+google";
@@ -27,16 +27,13 @@ fn record(topic: Topic, key: Option<&[u8]>, value: Option<&[u8]>) -> Record {
         offset: 7,
         key: key.map(owned),
         value: value.map(owned),
-        headers: vec![],
+        headers: Headers::default(),
         timestamp: millis(1_700_000_000_000),
     }
 }
 
 fn with_headers(mut record: Record, headers: &[(&str, &str)]) -> Record {
-    record.headers = headers
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes())))
-        .collect();
+    record.headers = headers.iter().copied().collect();
     record
 }
 

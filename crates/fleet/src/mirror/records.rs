@@ -187,6 +187,7 @@ fn part(part: &Part, bytes: Option<&Bytes>) -> Option<Bytes> {
 mod tests {
     use jiff::Timestamp;
     use sosohappy_common::clock::{ManualClock, SystemEntropy};
+    use sosohappy_events::Headers;
 
     use super::super::report::Redaction;
     use super::super::rules::Rules;
@@ -201,7 +202,7 @@ mod tests {
             offset: 0,
             key: Some(Bytes::copy_from_slice(key.as_bytes())),
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
-            headers: Vec::new(),
+            headers: Headers::default(),
             timestamp: Timestamp::UNIX_EPOCH,
         }
     }

@@ -245,7 +245,7 @@ async fn again(bed: &Bed, count: usize) {
         let headers = record
             .headers
             .iter()
-            .map(|(name, value)| (name.clone(), String::from_utf8(value.to_vec()).unwrap()));
+            .map(|(name, value)| (name.to_owned(), String::from_utf8(value.to_vec()).unwrap()));
         records.push(Outgoing {
             topic: Topic::DirectMessage.default_name().to_owned(),
             key: Some(record.key_text().unwrap().to_owned()),

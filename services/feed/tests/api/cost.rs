@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use sosohappy_bus::Start;
 use sosohappy_events::types::{Relation, Role};
-use sosohappy_events::{Header, Record, Topic};
+use sosohappy_events::{Header, Topic};
 use sosohappy_testkit::statements::{self, Cost, cost};
 use sosohappy_testkit::{Bed, PATIENCE, Person, eventually, on_both_engines};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -178,7 +178,7 @@ async fn records_of_writes_are_counted(bed: Bed) {
         if requests.iter().any(|(request, ..)| *request == id) {
             let (records, bytes) = published.entry(id.to_owned()).or_default();
             *records += 1;
-            *bytes += size(&record);
+            *bytes += record.size();
             read += 1;
         }
     }
@@ -188,12 +188,6 @@ async fn records_of_writes_are_counted(bed: Bed) {
         assert_eq!(counted, records, "{id}");
         assert!(bytes <= records * MOST_BYTES, "{id}: {bytes} bytes");
     }
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
-    let [key, value] = [&record.key, &record.value].map(|bytes| bytes.as_deref().map_or(0, <[u8]>::len));
-    key + value + headers.sum::<usize>()
 }
 
 /// Rows of the larger lists; a page has 25 of them at most.
