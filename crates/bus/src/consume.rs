@@ -54,8 +54,8 @@ pub trait Consumer<E: Event>: Send + Sync + 'static {
 
     async fn handle(&self, event: Envelope<E>) -> Result<(), HandleError>;
 
-    /// Applies records that wait in the partitions of a group's member, in their order. No record waits for others to come. The request that
-    /// caused each is [`correlation_of`] its meta.
+    /// Applies records that wait in the partitions of a group's member, or for a reader, in their order. No record waits for others to come. The
+    /// request that caused each is [`correlation_of`] its meta.
     ///
     /// After any error, also one after a part was applied, the records are handled again in smaller parts and in the same order, in the end each
     /// by itself by [`Consumer::handle`], whose error decides about retry and dead letter.

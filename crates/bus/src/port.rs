@@ -31,6 +31,9 @@ pub enum Start {
     Latest,
 }
 
+/// Bytes of records from which on no further one is added to them.
+pub(crate) const MOST_BYTES: usize = 1 << 20;
+
 /// How long a report may wait for the bus.
 pub(crate) const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -105,10 +108,17 @@ pub trait Member: Send {
 /// Reads every record of its topics.
 #[async_trait]
 pub trait Reader: Send {
-    /// The next record; waits for it. Safe to cancel. An error means that this reader is of no use any more.
-    async fn next(&mut self) -> Result<Record, BusError>;
+    /// Returns the next records, at least one and at most `most`; waits for the first, and never for a further one. They are in the order of
+    /// their partitions. No record is added to 1 MiB or more. Safe to cancel. An error means that this reader is of no use any more.
+    async fn next_batch(&mut self, most: usize) -> Result<Vec<Record>, BusError>;
+
+    /// Returns the next record alone. Safe to cancel.
+    async fn next(&mut self) -> Result<Record, BusError> {
+        let mut batch = self.next_batch(1).await?;
+        Ok(batch.pop().expect("a batch has a record"))
+    }
 
     /// Whether everything that was there when the reader began has been read. It may become true while
-    /// [`Reader::next`] waits, so it is asked again then.
+    /// [`Reader::next_batch`] waits, so it is asked again then.
     fn caught_up(&self) -> bool;
 }

@@ -28,6 +28,7 @@ on_both!(
     consumers_of_state_hold_readiness_back_until_the_group_has_caught_up,
     readers_hold_readiness_back_until_they_have_caught_up,
     readers_skip_records_they_cannot_handle,
+    readers_apply_waiting_records_together_in_order,
     readers_from_the_present_miss_nothing_once_ready,
     a_reader_that_fails_goes_on_where_it_began,
     published_events_carry_the_correlation_of_the_consumed_event,
@@ -430,6 +431,37 @@ async fn readers_skip_records_they_cannot_handle(bench: Bench) {
     assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
 }
 
+async fn readers_apply_waiting_records_together_in_order(bench: Bench) {
+    let bus = bench.open().await;
+    let numbers: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    let (first, second) = numbers.split_at(30);
+    for (part, bad) in [(first, Some("bad")), (second, None)] {
+        let nicknames: Vec<&str> = part.iter().map(String::as_str).chain(bad).collect();
+        publish(&bench, &bus, &nicknames).await;
+        bus.publish(&[malformed()]).await.unwrap();
+    }
+    let (told, mut seen) = recording();
+    let happened = Arc::new(AtomicBool::default());
+    let consumer = Together {
+        told,
+        happened: happened.clone(),
+    };
+    let service = service();
+    spawn_reader(&service, bus.clone(), Start::Earliest, consumer);
+    soon(service.lifecycle.ready()).await;
+    for number in &numbers {
+        assert_eq!(next(&mut seen).await, *number);
+    }
+    assert!(seen.try_recv().is_err(), "a record was applied twice");
+    assert!(happened.load(Ordering::Relaxed), "each record was applied by itself");
+    for (outcome, count) in [("applied", 60), ("rejected", 1), ("malformed", 2)] {
+        let outcome = format!("outcome=\"{outcome}\"");
+        let labels = [r#"topic="resign""#, r#"kind="reader""#, &outcome];
+        assert_counted(&service, "events_consumed_total", &labels, count);
+    }
+    assert!(service.lifecycle.shutdown(BUDGET).await.is_empty());
+}
+
 async fn readers_from_the_present_miss_nothing_once_ready(bench: Bench) {
     let bus = bench.open().await;
     publish(&bench, &bus, &["old"]).await;
@@ -506,7 +538,7 @@ impl Bus for BreakingBus {
 
 #[async_trait]
 impl Reader for BreakingReader {
-    async fn next(&mut self) -> Result<Record, BusError> {
+    async fn next_batch(&mut self, most: usize) -> Result<Vec<Record>, BusError> {
         let mut connection = self.connection.subscribe();
         let breaks = async {
             let broken = connection.wait_for(|connection| *connection == Connection::Breaks);
@@ -516,7 +548,7 @@ impl Reader for BreakingReader {
         tokio::select! {
             biased;
             () = breaks => {}
-            record = self.reader.next() => return record,
+            batch = self.reader.next_batch(most) => return batch,
         }
         self.connection.send_replace(Connection::Broken);
         Err(BusError::Unavailable("the connection is lost".to_owned()))

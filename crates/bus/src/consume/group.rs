@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Fuse};
 use sosohappy_common::Context;
 use sosohappy_common::lifecycle::{Gate, Stage};
 use tokio_util::sync::CancellationToken;
 
-use super::handling::{Handling, Outcome, backoff, pause};
+use super::handling::{Handling, Outcome, Spans, backoff, pause};
 use super::{Consumer, HandleError};
+use crate::port::MOST_BYTES;
 use crate::{Bus, BusError, Member};
 use sosohappy_events::{Event, Header, Record};
 
@@ -26,9 +26,6 @@ const LONGEST_HOLD: Duration = Duration::from_mins(1);
 /// How long the records in hand may still take once consumers drain: less than their stage has of the default `server.drain-budget`, 4 s where
 /// requests and sockets use up theirs. The member must leave its group before the budget is spent.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// Bytes from which on a member adds no further waiting record to those that it has.
-const MOST_BYTES: usize = 1 << 20;
 
 /// Why [`consume`] ended.
 enum Ended {
@@ -114,21 +111,15 @@ async fn consume<E: Event, C: Consumer<E>>(
 
 /// Returns the record and at most so many of those that wait behind it.
 fn with_waiting(member: &mut dyn Member, first: Record, most: usize) -> Result<Vec<Record>, BusError> {
-    let mut bytes = size(&first);
+    let mut bytes = first.size();
     let mut records = vec![first];
     while records.len() < most && bytes < MOST_BYTES {
         let Some(record) = member.read_ahead() else { break };
         let record = record?;
-        bytes += size(&record);
+        bytes += record.size();
         records.push(record);
     }
     Ok(records)
-}
-
-fn size(record: &Record) -> usize {
-    let headers = record.headers.iter().map(|(name, value)| name.len() + value.len());
-    let [key, value] = [&record.key, &record.value].map(|part| part.as_ref().map_or(0, Bytes::len));
-    key + value + headers.sum::<usize>()
 }
 
 /// Applies records in their order, and marks them as done. Those that could not be applied together are applied in smaller parts, so that an
@@ -157,7 +148,7 @@ async fn apply<E: Event, C: Consumer<E>>(
             }
             continue;
         }
-        let Some(attempt) = in_grace(&draining, handling.handle_together(part)).await else {
+        let Some(attempt) = in_grace(&draining, handling.handle_together(part, Spans::Each)).await else {
             return Ok(Some(Ended::Draining));
         };
         let Err(error) = attempt else {

@@ -75,6 +75,15 @@ pub(super) enum Outcome {
     Interrupted,
 }
 
+/// The spans of records that are applied together, beside the one of them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spans {
+    /// One for each, in the trace of its cause.
+    Each,
+    /// No others: a reader that catches up may have millions of records, whose traces ended long ago.
+    Together,
+}
+
 /// A consumer with its metrics and its stage of the graceful shutdown.
 pub(super) struct Handling<E, C> {
     pub consumer: C,
@@ -129,8 +138,9 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         outcome
     }
 
-    /// Tries once to apply records together. After an error any part of them may have been applied.
-    pub(super) async fn handle_together(&self, records: &[Record]) -> Result<(), HandleError> {
+    /// Tries once to apply records together, in one span and, where `spans` says so, each in one of its own as well. After an error any part
+    /// of them may have been applied.
+    pub(super) async fn handle_together(&self, records: &[Record], spans: Spans) -> Result<(), HandleError> {
         let topic = E::TOPIC.default_name();
         if self.is_stalled(topic) {
             return Err(HandleError::Unavailable(anyhow::anyhow!("stalled on purpose")));
@@ -144,10 +154,13 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         };
         let envelopes = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         // Each in the trace of its cause; they end when all are applied. Those of a failed attempt are not kept, of which there may be many.
-        let of_each: Vec<(Span, Option<String>)> = envelopes
-            .iter()
-            .map(|Envelope { meta, .. }| (span::<E>(meta, self.kind), trace_id(meta).map(str::to_owned)))
-            .collect();
+        let of_each: Vec<(Span, Option<String>)> = match spans {
+            Spans::Each => envelopes
+                .iter()
+                .map(|Envelope { meta, .. }| (span::<E>(meta, self.kind), trace_id(meta).map(str::to_owned)))
+                .collect(),
+            Spans::Together => Vec::new(),
+        };
         let span = tracing::info_span!(
             "consume_together",
             topic,
@@ -159,11 +172,13 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
         for (span, trace_id) in of_each {
             span.record(TRACE_ID, trace_id);
         }
-        let took = self.metrics.seconds.with_label_values(&[topic, self.kind]);
+        let seconds = self.metrics.seconds.with_label_values(&[topic, self.kind]).local();
+        let took = began.elapsed().as_secs_f64();
         for _ in records {
-            self.count("applied");
-            took.observe(began.elapsed().as_secs_f64());
+            seconds.observe(took);
         }
+        seconds.flush();
+        self.count_all("applied", records.len());
         Ok(())
     }
 
@@ -277,10 +292,14 @@ impl<E: Event, C: Consumer<E>> Handling<E, C> {
     }
 
     fn count(&self, outcome: &str) {
+        self.count_all(outcome, 1);
+    }
+
+    fn count_all(&self, outcome: &str, records: usize) {
         self.metrics
             .events
             .with_label_values(&[E::TOPIC.default_name(), self.kind, outcome])
-            .inc();
+            .inc_by(u64::try_from(records).unwrap_or(u64::MAX));
     }
 }
 
@@ -490,12 +509,19 @@ mod tests {
         let records = [record_of(&envelope.to_outgoing()), record_of(&envelope.to_outgoing())];
         for (is_applied, spans) in [(false, 0), (true, 2)] {
             let span = tracing::error_span!("test", service = "test-service");
-            let outcome = handling.handle_together(&records).instrument(span).await;
+            let outcome = handling.handle_together(&records, Spans::Each).instrument(span).await;
             assert_eq!(outcome.is_ok(), is_applied);
             assert_eq!(kept(), Some(spans));
         }
         let span = tracing::error_span!("test", service = "test-service");
         handling.handle(&records[0]).instrument(span).await;
         assert_eq!(kept(), Some(3));
+        let span = tracing::error_span!("test", service = "test-service");
+        let outcome = handling
+            .handle_together(&records, Spans::Together)
+            .instrument(span)
+            .await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(kept(), Some(3), "those of a reader that catches up are not kept");
     }
 }

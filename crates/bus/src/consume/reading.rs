@@ -1,5 +1,6 @@
 //! The loop of a reader of every record.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use sosohappy_common::Context;
 use sosohappy_common::lifecycle::{Gate, Stage};
 
 use super::Consumer;
-use super::handling::{Handling, Outcome, backoff, pause};
+use super::handling::{Handling, Outcome, Spans, backoff, pause};
 use crate::{Bus, BusError, Reader, Start};
-use sosohappy_events::Event;
+use sosohappy_events::{Event, Record};
 
 /// How often a reader that waits is asked whether it has caught up.
 const ASK: Duration = Duration::from_millis(5);
@@ -72,27 +73,55 @@ async fn read<E: Event, C: Consumer<E>>(
 ) -> Result<(), BusError> {
     let draining = context.lifecycle.draining_at(Stage::Consuming);
     loop {
-        if reader.caught_up()
-            && let Some(gate) = gate.take()
-        {
+        let has_caught_up = reader.caught_up();
+        if has_caught_up && let Some(gate) = gate.take() {
             gate.open();
         }
-        let record = tokio::select! {
+        let records = tokio::select! {
             biased;
             () = draining.cancelled() => return Ok(()),
-            record = reader.next() => record?,
+            records = reader.next_batch(C::MOST_AT_ONCE) => records?,
             () = tokio::time::sleep(ASK), if gate.is_some() => continue,
         };
-        match handling.handle(&record).await {
+        let spans = if has_caught_up { Spans::Each } else { Spans::Together };
+        if apply(handling, &records, spans).await.is_break() {
+            return Ok(());
+        }
+        // Records that are read ahead are no reason to wait: without this no other task of this thread runs until all are applied.
+        if records.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Applies records together, or each by itself: where there is only one, or where one of them could not be applied with the others. `Break` when
+/// the service drains before all are applied.
+async fn apply<E: Event, C: Consumer<E>>(
+    handling: &Handling<E, C>,
+    records: &[Record],
+    spans: Spans,
+) -> ControlFlow<()> {
+    let topic = E::TOPIC.default_name();
+    if records.len() > 1 {
+        match handling.handle_together(records, spans).await {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(error) => {
+                tracing::debug!(%error, topic, records = records.len(), "records not applied together; applying each")
+            }
+        }
+    }
+    for record in records {
+        match handling.handle(record).await {
             Outcome::Applied => {}
             Outcome::Rejected(reason) => tracing::error!(
-                topic = E::TOPIC.default_name(),
+                topic,
                 partition = record.partition,
                 offset = record.offset,
                 reason,
                 "record rejected; reader skips it"
             ),
-            Outcome::Interrupted => return Ok(()),
+            Outcome::Interrupted => return ControlFlow::Break(()),
         }
     }
+    ControlFlow::Continue(())
 }

@@ -77,10 +77,11 @@ impl JournalReader {
 
 #[async_trait]
 impl Reader for JournalReader {
-    async fn next(&mut self) -> Result<Record, BusError> {
+    async fn next_batch(&mut self, most: usize) -> Result<Vec<Record>, BusError> {
         loop {
-            if let Some(record) = self.read.pop_front() {
-                return Ok(record);
+            if !self.read.is_empty() {
+                let count = self.read.len().min(most);
+                return Ok(self.read.drain(..count).collect());
             }
             for follow in &mut self.follows {
                 if *follow.tail.borrow_and_update() > follow.cursor.seq {
@@ -100,7 +101,7 @@ impl Reader for JournalReader {
                 };
                 tokio::select! {
                     further = stored => further?,
-                    record = volatile.next() => return record,
+                    record = volatile.next() => return record.map(|record| vec![record]),
                 }
             }
         }

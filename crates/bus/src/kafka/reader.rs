@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backon::Retryable as _;
 use futures::future::select_all;
+use futures::{FutureExt as _, StreamExt as _};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::Producer as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use super::queue::{Queue, first};
 use super::topics::partitions;
 use super::{ASK, Inner, blocking, client, retries, unavailable};
 use crate::names::Channel;
+use crate::port::MOST_BYTES;
 use crate::{BusError, Reader, Start};
 use sosohappy_events::{Record, Topic};
 
@@ -49,6 +52,16 @@ enum Found {
     Error(KafkaError),
 }
 
+impl Found {
+    fn of(item: KafkaResult<BorrowedMessage<'_>>, topic: Topic) -> Self {
+        match item {
+            Ok(message) => Self::Record(client::record(&message, topic)),
+            Err(KafkaError::PartitionEOF(_)) => Self::End,
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
 /// The events that a reader waits for.
 enum Came {
     /// By the index of the partition.
@@ -66,6 +79,8 @@ pub(super) struct KafkaReader {
     added: mpsc::UnboundedReceiver<Partition>,
     /// Asked first next time, so that a busy partition does not hold up the others.
     turn: usize,
+    /// The error that was found behind the records of the last batch.
+    fatal: Option<BusError>,
 }
 
 impl KafkaReader {
@@ -103,6 +118,7 @@ impl KafkaReader {
             follows,
             added,
             turn: 0,
+            fatal: None,
         })
     }
 
@@ -111,36 +127,41 @@ impl KafkaReader {
         let failures = follows.iter().map(|follow| Box::pin(follow.assigned.failed()));
         tokio::select! {
             (index, message) = first(partitions.iter().map(|partition| &partition.queue), self.turn) => {
-                let found = match message {
-                    Ok(message) => Found::Record(client::record(&message, follows[partitions[index].follow].topic)),
-                    Err(KafkaError::PartitionEOF(_)) => Found::End,
-                    Err(error) => Found::Error(error),
-                };
-                Came::Found(index, found)
+                Came::Found(index, Found::of(message, follows[partitions[index].follow].topic))
             }
             Some(partition) = self.added.recv() => Came::Added(partition),
             _ = select_all(failures) => Came::Failed,
         }
     }
 
-    fn take(&mut self, index: usize, found: Found) -> Result<Option<Record>, BusError> {
+    /// Takes what was found in a partition, and what was read ahead behind it. Waits for nothing.
+    fn take(&mut self, index: usize, first: Found, most: usize) -> Vec<Record> {
         self.turn = (index + 1) % self.partitions.len();
-        let partition = &mut self.partitions[index];
-        match found {
-            Found::Record(record) => {
-                partition.target = partition.target.filter(|target| record.offset + 1 < *target);
-                return Ok(Some(record));
+        let Partition { follow, queue, target } = &mut self.partitions[index];
+        let Follow { topic, assigned, .. } = &self.follows[*follow];
+        let mut ahead = queue.stream();
+        let (mut records, mut bytes, mut next) = (Vec::new(), 0, Some(first));
+        while let Some(found) = next {
+            match found {
+                Found::Record(record) => {
+                    *target = target.filter(|target| record.offset + 1 < *target);
+                    bytes += record.size();
+                    records.push(record);
+                }
+                // Compaction may have removed the last record before the target: the end is the end.
+                Found::End => *target = None,
+                Found::Error(error @ KafkaError::MessageConsumptionFatal(_)) => {
+                    self.fatal = Some(unavailable(error));
+                    break;
+                }
+                // librdkafka recovers by itself.
+                Found::Error(error) => assigned.consumer().client().context().warn(&error, "reader"),
             }
-            // Compaction may have removed the last record before the target: the end is the end.
-            Found::End => partition.target = None,
-            Found::Error(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(unavailable(error)),
-            // librdkafka recovers by itself.
-            Found::Error(error) => {
-                let consumer = self.follows[partition.follow].assigned.consumer();
-                consumer.client().context().warn(&error, "reader");
-            }
+            let has_room = records.len() < most && bytes < MOST_BYTES;
+            let read_ahead = has_room.then(|| ahead.next().now_or_never().flatten()).flatten();
+            next = read_ahead.map(|item| Found::of(item, *topic));
         }
-        Ok(None)
+        records
     }
 }
 
@@ -250,15 +271,20 @@ async fn watch_partitions(
 
 #[async_trait]
 impl Reader for KafkaReader {
-    async fn next(&mut self) -> Result<Record, BusError> {
+    async fn next_batch(&mut self, most: usize) -> Result<Vec<Record>, BusError> {
         if self.follows.is_empty() {
             return std::future::pending().await;
         }
         loop {
+            if let Some(error) = self.fatal.take() {
+                return Err(error);
+            }
             match self.wait().await {
+                // Nothing is awaited once a record was taken, so that none is lost when this call is cancelled.
                 Came::Found(index, found) => {
-                    if let Some(record) = self.take(index, found)? {
-                        return Ok(record);
+                    let records = self.take(index, found, most);
+                    if !records.is_empty() {
+                        return Ok(records);
                     }
                 }
                 Came::Added(partition) => self.partitions.push(partition),

@@ -11,6 +11,8 @@ use crate::support::{Bench, assert_in_order, numbers, read, record, soon, take, 
 
 crate::on_both!(
     gives_every_reader_everything,
+    reads_batches_of_what_is_there,
+    adds_no_further_record_to_a_megabyte,
     reads_from_a_time,
     reads_what_comes_after_the_present_moment,
     is_caught_up_at_once_where_there_is_nothing,
@@ -41,6 +43,45 @@ async fn gives_every_reader_everything(bench: Bench) {
     tokio::time::sleep(Duration::from_millis(100)).await;
     here.publish(&spread(500..501)).await.unwrap();
     assert_eq!(soon(waiting).await.unwrap().unwrap(), "500");
+}
+
+async fn reads_batches_of_what_is_there(bench: Bench) {
+    const MOST: usize = 100;
+    let bus = bench.open().await;
+    bus.publish(&spread(0..600)).await.unwrap();
+    let mut reader = bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    let (mut records, mut batches) = (Vec::new(), 0);
+    while records.len() < 600 {
+        assert!(!reader.caught_up());
+        let batch = soon(reader.next_batch(MOST)).await.unwrap();
+        assert!((1..=MOST).contains(&batch.len()), "{}", batch.len());
+        records.extend(batch);
+        batches += 1;
+    }
+    assert_eq!(values(&records), numbers(0..600));
+    assert_in_order(&records);
+    assert!(reader.caught_up());
+    assert!(batches < 600, "each record by itself");
+    bus.publish(&spread(600..601)).await.unwrap();
+    let batch = soon(reader.next_batch(MOST)).await.unwrap();
+    assert_eq!(values(&batch), ["600"], "no record is waited for");
+}
+
+async fn adds_no_further_record_to_a_megabyte(bench: Bench) {
+    const SIZE: usize = 300_000;
+    let bus = bench.open().await;
+    let large: Vec<_> = (0..12)
+        .map(|number| record(Topic::Notice, "key", &format!("{number}{}", "x".repeat(SIZE))))
+        .collect();
+    bus.publish(&large).await.unwrap();
+    let mut reader = bus.read(&[Topic::Notice], Start::Earliest).await.unwrap();
+    let mut read = 0;
+    while read < large.len() {
+        let batch = soon(reader.next_batch(100)).await.unwrap();
+        assert!(batch.len() <= (1 << 20) / SIZE + 1, "{}", batch.len());
+        read += batch.len();
+    }
+    assert!(reader.caught_up());
 }
 
 async fn reads_from_a_time(bench: Bench) {

@@ -184,8 +184,8 @@ async fn loses_nothing_when_waiting_is_cancelled(bench: Bench) {
                 member.done(&record).await.unwrap();
                 of_member.push(record);
             }
-            if let Ok(record) = tokio::time::timeout(impatience(tries + 11), reader.next()).await {
-                of_reader.push(record.unwrap());
+            if let Ok(batch) = tokio::time::timeout(impatience(tries + 11), reader.next_batch(3)).await {
+                of_reader.extend(batch.unwrap());
             }
         }
     })
