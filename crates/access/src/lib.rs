@@ -43,6 +43,9 @@ pub use registry::Registry;
 pub use revalidation::Revalidation;
 pub use revocations::Revocations;
 
+/// The most records that readers of tokens and revocations apply at once: a day of them is read before a replica is ready.
+pub(crate) const READ_AT_ONCE: usize = 256;
+
 /// Starts all that a service other than auth needs to authenticate callers: the token registry (readiness waits for it), the
 /// consumers that feed the directory, and the client of auth for tokens and names that neither knows. Sockets outlive their
 /// handshake, so a service that has some hands them the [`Revalidation`]. One that keeps blocked accounts apart uses

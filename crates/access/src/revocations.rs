@@ -17,6 +17,8 @@ use sosohappy_common::{Account, Context};
 use sosohappy_events::Envelope;
 use sosohappy_events::types::{AccountResigned, AccountStateChanged, SessionExpired, SessionId, State};
 
+use crate::READ_AT_ONCE;
+
 /// Clocks of producers, brokers and this replica may differ by this much.
 const SKEW: Duration = Duration::from_mins(5);
 
@@ -176,6 +178,8 @@ impl fmt::Debug for Inner {
 
 #[async_trait]
 impl Consumer<SessionExpired> for Revocations {
+    const MOST_AT_ONCE: usize = READ_AT_ONCE;
+
     async fn handle(&self, Envelope { event, meta }: Envelope<SessionExpired>) -> Result<(), HandleError> {
         // A Spring service names no session; its tokens and sockets end by their own expiry.
         if let Some(session) = event.session {
@@ -187,6 +191,8 @@ impl Consumer<SessionExpired> for Revocations {
 
 #[async_trait]
 impl Consumer<AccountResigned> for Revocations {
+    const MOST_AT_ONCE: usize = READ_AT_ONCE;
+
     async fn handle(&self, Envelope { event, meta }: Envelope<AccountResigned>) -> Result<(), HandleError> {
         self.resign(&event.account, meta.occurred_at);
         Ok(())
@@ -195,6 +201,8 @@ impl Consumer<AccountResigned> for Revocations {
 
 #[async_trait]
 impl Consumer<AccountStateChanged> for Revocations {
+    const MOST_AT_ONCE: usize = READ_AT_ONCE;
+
     async fn handle(&self, Envelope { event, meta }: Envelope<AccountStateChanged>) -> Result<(), HandleError> {
         self.set_state(&event.account, event.state, meta.occurred_at);
         Ok(())

@@ -8,23 +8,33 @@ use sosohappy_events::types::AccessTokenIssued;
 
 use super::Registry;
 use super::table::Token;
+use crate::READ_AT_ONCE;
 
 #[async_trait]
 impl Consumer<AccessTokenIssued> for Registry {
-    async fn handle(&self, Envelope { event, .. }: Envelope<AccessTokenIssued>) -> Result<(), HandleError> {
+    const MOST_AT_ONCE: usize = READ_AT_ONCE;
+
+    async fn handle(&self, event: Envelope<AccessTokenIssued>) -> Result<(), HandleError> {
+        self.handle_all(vec![event]).await
+    }
+
+    async fn handle_all(&self, events: Vec<Envelope<AccessTokenIssued>>) -> Result<(), HandleError> {
         let inner = &self.0;
-        let expires_at = match event.expires_at {
-            Some(at) => at,
-            None => event.issued_at.checked_add(inner.lifetime).unwrap_or(Timestamp::MAX),
-        };
-        if expires_at > inner.clock.now() && event.issued_at >= inner.horizon() {
-            let token = Token {
-                session: event.session,
-                role: event.role,
-                issued_ms: event.issued_at.as_millisecond(),
-                expires_ms: expires_at.as_millisecond(),
+        let (now, horizon) = (inner.clock.now(), inner.horizon());
+        for Envelope { event, .. } in events {
+            let expires_at = match event.expires_at {
+                Some(at) => at,
+                None => event.issued_at.checked_add(inner.lifetime).unwrap_or(Timestamp::MAX),
             };
-            inner.remember(&event.account, &event.digest, token);
+            if expires_at > now && event.issued_at >= horizon {
+                let token = Token {
+                    session: event.session,
+                    role: event.role,
+                    issued_ms: event.issued_at.as_millisecond(),
+                    expires_ms: expires_at.as_millisecond(),
+                };
+                inner.remember(&event.account, &event.digest, token);
+            }
         }
         Ok(())
     }
