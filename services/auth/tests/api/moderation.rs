@@ -585,6 +585,11 @@ async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
     for action in [Reported, Hidden, Restored, Closed] {
         assert_eq!(moderated.next().await.event.action, action);
     }
+    // The statement is executed again on its connection.
+    eventually("the counts follow", async || {
+        (auth.metric("auth_reports_open", &[]).await < 0.5).then_some(())
+    })
+    .await;
 
     let wish = json!({ "role": "moderator", "text": "I have time" });
     auth.call(&lee, "applyRole", &wish).await.expect(200);

@@ -73,11 +73,15 @@ impl Moderation for SqlStore {
     }
 
     async fn open_reports(&self, now: Timestamp) -> Result<OpenReports, StoreError> {
+        // Without a table in FROM that is a query: MariaDB merges it, and refuses the second execution under MySQL's ONLY_FULL_GROUP_BY.
         let row = sqlx::query(concat!(
-            "SELECT COUNT(CASE WHEN is_known THEN 1 END), COUNT(CASE WHEN is_known AND due_at <= ? THEN 1 END),
-            COUNT(CASE WHEN NOT is_known THEN 1 END) FROM (SELECT due_at, ",
+            "SELECT COUNT(CASE WHEN ",
             kind_is_known!(),
-            " AS is_known FROM report WHERE resolved_at IS NULL) open_report"
+            " THEN 1 END), COUNT(CASE WHEN ",
+            kind_is_known!(),
+            " AND due_at <= ? THEN 1 END), COUNT(CASE WHEN NOT ",
+            kind_is_known!(),
+            " THEN 1 END) FROM report WHERE resolved_at IS NULL"
         ))
         .bind(now.as_millisecond())
         .fetch_one(self.0.reader())
