@@ -40,6 +40,7 @@ impl Headers {
             .map(|(_, value)| value)
     }
 
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
         (0..self.ends.len()).map(|index| {
             let (name, value) = self.parts(index);

@@ -106,7 +106,7 @@ async fn apply<E: Event, C: Consumer<E>>(
         match handling.handle_together(records, spans).await {
             Ok(()) => return ControlFlow::Continue(()),
             Err(error) => {
-                tracing::debug!(%error, topic, records = records.len(), "records not applied together; applying each")
+                tracing::debug!(%error, topic, records = records.len(), "records not applied together; applying each");
             }
         }
     }

@@ -586,10 +586,8 @@ async fn words_of_a_later_release_are_no_corrupt_rows(bed: Bed) {
         assert_eq!(moderated.next().await.event.action, action);
     }
     // The statement is executed again on its connection.
-    eventually("the counts follow", async || {
-        (auth.metric("auth_reports_open", &[]).await < 0.5).then_some(())
-    })
-    .await;
+    let none_is_open = async || (auth.metric("auth_reports_open", &[]).await < 0.5).then_some(());
+    eventually("the counts follow", none_is_open).await;
 
     let wish = json!({ "role": "moderator", "text": "I have time" });
     auth.call(&lee, "applyRole", &wish).await.expect(200);
