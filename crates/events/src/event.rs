@@ -258,6 +258,7 @@ mod tests {
     use sosohappy_common::correlation::Correlation;
 
     use super::*;
+    use crate::Headers;
     use crate::testing::record_of;
     use crate::types::{AccountResigned, AccountStateChanged};
 
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn a_foreign_record_has_a_stable_and_unique_id() {
         let mut record = record_of(&Envelope::new(resigned(), &context()).to_outgoing());
-        record.headers.clear();
+        record.headers = Headers::default();
         let first = Envelope::<AccountResigned>::decode(&record).unwrap().meta;
         assert!(first.foreign);
         assert_eq!(first.occurred_at, record.timestamp);

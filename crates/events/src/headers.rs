@@ -70,11 +70,6 @@ impl Headers {
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
-
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
 }
 
 impl<N: AsRef<str>, V: AsRef<[u8]>> Extend<(N, V)> for Headers {
